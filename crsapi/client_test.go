@@ -382,10 +382,12 @@ func TestSecretsStayInside(t *testing.T) {
 			"API 3.0": func(r *http.Request) (*http.Response, error) {
 				return respond(200, envelope(echo(r)))
 			},
-			"HTML":       func(r *http.Request) (*http.Response, error) { return respond(200, "<p>"+echo(r)) },
-			"status":     func(r *http.Request) (*http.Response, error) { return respond(500, echo(r)) },
-			"plain":      func(r *http.Request) (*http.Response, error) { return nil, errors.New(echo(r)) },
-			"*url.Error": func(r *http.Request) (*http.Response, error) { return nil, &url.Error{Op: "Get", URL: echo(r), Err: io.EOF} },
+			"HTML":   func(r *http.Request) (*http.Response, error) { return respond(200, "<p>"+echo(r)) },
+			"status": func(r *http.Request) (*http.Response, error) { return respond(500, echo(r)) },
+			"plain":  func(r *http.Request) (*http.Response, error) { return nil, errors.New(echo(r)) },
+			"*url.Error": func(r *http.Request) (*http.Response, error) {
+				return nil, &url.Error{Op: "Get", URL: echo(r), Err: io.EOF}
+			},
 			"wrapped": func(r *http.Request) (*http.Response, error) {
 				return nil, fmt.Errorf("proxy: %w", &net.OpError{Op: "dial", Net: "tcp", Err: errors.New(echo(r))})
 			},

@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
+
+	"gopkg.in/ini.v1"
 )
 
 // Secret is a string that prints as "[redacted]" whichever way it is printed.
@@ -83,4 +87,85 @@ func (r redactor) err(err error) error {
 		return errors.New(r.text(text))
 	}
 	return err
+}
+
+// Names of the environment that the vendor's SDKs read, too.
+const (
+	EnvSecretID  = "TENCENTCLOUD_SECRET_ID"
+	EnvSecretKey = "TENCENTCLOUD_SECRET_KEY"
+	EnvToken     = "TENCENTCLOUD_TOKEN"
+)
+
+// ErrNoCredentials is wrapped by the error of a source that has none, as
+// opposed to some that cannot be used.
+var ErrNoCredentials = errors.New("no credentials")
+
+// EnvironmentCredentials reads the environment through getenv.
+func EnvironmentCredentials(getenv func(string) string) (Credentials, error) {
+	c := Credentials{
+		SecretID:  getenv(EnvSecretID),
+		SecretKey: Secret(getenv(EnvSecretKey)),
+		Token:     Secret(getenv(EnvToken)),
+	}
+	switch {
+	case c.SecretID == "" && c.SecretKey == "":
+		return c, fmt.Errorf("%w: neither %s nor %s is set", ErrNoCredentials, EnvSecretID, EnvSecretKey)
+	case c.SecretID == "":
+		return c, fmt.Errorf("%s is set, but %s is not", EnvSecretKey, EnvSecretID)
+	case c.SecretKey == "":
+		return c, fmt.Errorf("%s is set, but %s is not", EnvSecretID, EnvSecretKey)
+	}
+	return c, nil
+}
+
+// maxCredentialsFile bounds a credentials file, in bytes.
+const maxCredentialsFile = 64 << 10
+
+// ReadCredentialsFile reads secret_id, secret_key and token out of the section
+// [default] of an INI file, as the vendor's SDKs write it.
+func ReadCredentialsFile(path string) (Credentials, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Credentials{}, fmt.Errorf("%w: there is no file %s", ErrNoCredentials, path)
+	}
+	if err != nil {
+		return Credentials{}, fmt.Errorf("credentials file: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	text, err := io.ReadAll(io.LimitReader(f, maxCredentialsFile+1))
+	if err != nil {
+		return Credentials{}, fmt.Errorf("credentials file: %w", err)
+	}
+	c, err := parseCredentials(text)
+	if err != nil {
+		return Credentials{}, fmt.Errorf("credentials file %s: %w", path, err)
+	}
+	return c, nil
+}
+
+func parseCredentials(text []byte) (Credentials, error) {
+	if len(text) > maxCredentialsFile {
+		return Credentials{}, fmt.Errorf("larger than %d bytes", maxCredentialsFile)
+	}
+	file, err := ini.LoadSources(ini.LoadOptions{Loose: false, IgnoreInlineComment: true}, text)
+	if err != nil {
+		// The library's own error quotes the line, which may hold the key.
+		return Credentials{}, errors.New("not in INI form")
+	}
+	section, err := file.GetSection("default")
+	if err != nil {
+		return Credentials{}, errors.New("no section [default]")
+	}
+	c := Credentials{
+		SecretID:  section.Key("secret_id").String(),
+		SecretKey: Secret(section.Key("secret_key").String()),
+		Token:     Secret(section.Key("token").String()),
+	}
+	switch {
+	case c.SecretID == "":
+		return c, errors.New("no secret_id in section [default]")
+	case c.SecretKey == "":
+		return c, errors.New("no secret_key in section [default]")
+	}
+	return c, nil
 }

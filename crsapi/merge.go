@@ -2,17 +2,15 @@ package crsapi
 
 import (
 	"cmp"
-	"math"
 	"slices"
 )
 
 // union is what several readings of a moving list saw, by identity.
 //
 // While a list moves, a task can show on two pages of one reading, or on
-// none. So of each identity the union keeps the most that one page showed,
-// which is never too many, and the most that one reading showed on all its
-// pages, which is never too few where that reading saw them. Which of the two
-// is right, totalCount tells.
+// none. So of each identity the union counts in two ways: the most that one
+// page showed, which is never too many, and the most that all pages of one
+// reading showed, which is never too few. Which is right, totalCount tells.
 type union struct {
 	groups   map[identity]*group
 	readings int
@@ -20,104 +18,136 @@ type union struct {
 
 // group is the tasks of one identity: one, but for twins.
 type group struct {
-	onPage      []row // the most that one page showed, the latest of equals
-	inReading   []row // the most that one reading showed, the latest of equals
-	lastReading int   // that saw any of them
+	most   tally // of all readings
+	latest tally // of the last reading
+	in     int   // the reading that latest is of
 }
 
-// add takes in a reading: its pages, and the page that was asked for again
-// after them.
-func (u *union) add(pages [][]row, again []row) {
+// tally is the tasks of one identity in one reading.
+type tally struct {
+	onPage  []row // as many as one page showed
+	inTotal []row // as many as all pages showed
+}
+
+func (t *tally) take(other tally) {
+	if len(other.onPage) >= len(t.onPage) {
+		t.onPage = other.onPage
+	}
+	if len(other.inTotal) >= len(t.inTotal) {
+		t.inTotal = other.inTotal
+	}
+}
+
+// add takes in a reading.
+func (u *union) add(pages [][]row) {
+	u.readings++
+	reading := make(map[identity]tally)
+	for _, page := range pages {
+		for id, rows := range byIdentity(page) {
+			t := reading[id]
+			t.take(tally{onPage: rows})
+			t.inTotal = append(t.inTotal, rows...)
+			reading[id] = t
+		}
+	}
+	for id, t := range reading {
+		u.saw(id, t)
+	}
+}
+
+// addAgain takes in pages of the last reading that were asked for once more.
+func (u *union) addAgain(pages [][]row) {
+	for _, page := range pages {
+		for id, rows := range byIdentity(page) {
+			u.saw(id, tally{rows, rows})
+		}
+	}
+}
+
+func (u *union) saw(id identity, t tally) {
 	if u.groups == nil {
 		u.groups = make(map[identity]*group)
 	}
-	u.readings++
-	reading := make(map[identity][]row)
-	for _, page := range pages {
-		for id, rows := range u.addPage(page) {
-			reading[id] = append(reading[id], rows...)
-		}
+	g := u.groups[id]
+	if g == nil {
+		g = &group{}
+		u.groups[id] = g
 	}
-	for id, rows := range reading {
-		if g := u.groups[id]; len(rows) >= len(g.inReading) {
-			g.inReading = rows
-		}
+	if g.in != u.readings {
+		g.latest, g.in = tally{}, u.readings
 	}
-	u.addPage(again)
+	g.latest.take(t)
+	g.most.take(t)
 }
 
-func (u *union) addPage(page []row) map[identity][]row {
-	byIdentity := make(map[identity][]row, len(page))
+func byIdentity(page []row) map[identity][]row {
+	m := make(map[identity][]row, len(page))
 	for _, r := range page {
-		byIdentity[r.identity] = append(byIdentity[r.identity], r)
+		m[r.identity] = append(m[r.identity], r)
 	}
-	for id, rows := range byIdentity {
-		g := u.groups[id]
-		if g == nil {
-			g = &group{}
-			u.groups[id] = g
-		}
-		if len(rows) >= len(g.onPage) {
-			g.onPage = rows
-		}
-		g.lastReading = u.readings
-	}
-	return byIdentity
+	return m
 }
 
-// settle returns the list as it stood when the last reading ended with total
-// tasks, or nil where what was seen does not add up to that. Tail is the page
-// where old tasks drop off, asked for after that.
-func (u *union) settle(total int, tail []row) []row {
-	inTail := u.addPage(tail)
-	newestOfTail := int64(math.MinInt64)
-	for _, r := range tail {
-		if r.readable() {
-			newestOfTail = max(newestOfTail, r.start)
-		}
-	}
-	gone := func(id identity, g *group) bool {
-		_, listed := inTail[id]
-		return g.lastReading < u.readings ||
-			!listed && id.redisID != rejected && id.start < newestOfTail
-	}
-	onPage := func(g *group) []row { return g.onPage }
-	inReading := func(g *group) []row {
-		if len(g.inReading) > len(g.onPage) {
-			return g.inReading
-		}
-		return g.onPage
-	}
-	for _, rowsOf := range []func(*group) []row{onPage, inReading} {
-		if rows, ok := u.trimmed(total, rowsOf, gone); ok {
-			return rows
+// moment is what the ends of a moving list tell of how it stood at one moment.
+type moment struct {
+	total  int     // tasks listed at that moment
+	oldest [][]row // the end where it loses, a little later
+	lost   int     // at most so many dropped off in between
+}
+
+// settle returns the list as it stood at m, or nil where what was seen does
+// not add up to that.
+func (u *union) settle(m moment) []row {
+	for _, count := range []func(tally) []row{
+		func(t tally) []row { return t.onPage },
+		func(t tally) []row { return t.inTotal },
+	} {
+		listed, unsure, gone := u.sorted(m.oldest, count)
+		// A task that the last reading did not show hid between two of its
+		// pages, or was deleted out of the middle.
+		for _, rows := range [][]row{slices.Concat(listed, unsure), listed} {
+			back := m.total - len(rows)
+			if back >= 0 && back <= min(m.lost, len(gone)) {
+				slices.SortFunc(gone, newerFirst)
+				rows = append(rows, gone[:back]...)
+				slices.SortFunc(rows, newerFirst)
+				return rows
+			}
 		}
 	}
 	return nil
 }
 
-// trimmed returns the rows of all groups, less the oldest of those that have
-// gone, if that makes total of them.
-func (u *union) trimmed(total int, rowsOf func(*group) []row, gone func(identity, *group) bool) ([]row, bool) {
-	rows := make([]row, 0, total)
-	var leavers []row
-	for id, g := range u.groups {
-		if gone(id, g) {
-			leavers = append(leavers, rowsOf(g)...)
-		} else {
-			rows = append(rows, rowsOf(g)...)
+// sorted tells what is listed for certain, what only an earlier reading showed,
+// and what has dropped off: it ought to be among oldest, and is not.
+func (u *union) sorted(oldest [][]row, count func(tally) []row) (listed, unsure, gone []row) {
+	left := make(map[identity]int)
+	var newest row
+	for _, page := range oldest {
+		for _, r := range page {
+			left[r.identity]++
+			if r.readable() && (!newest.readable() || r.start > newest.start) {
+				newest = r
+			}
 		}
 	}
-	// Some of those that have gone by now had not when total was told.
-	stayed := total - len(rows)
-	if stayed < 0 || stayed > len(leavers) {
-		return nil, false
+	for id, g := range u.groups {
+		most := count(g.most)
+		if newest.readable() && id.redisID != rejected && id.start < newest.start {
+			n := min(left[id], len(most))
+			listed, gone = append(listed, most[:n]...), append(gone, most[n:]...)
+			continue
+		}
+		var latest []row
+		if g.in == u.readings {
+			latest = count(g.latest)
+		}
+		listed, unsure = append(listed, latest...), append(unsure, most[len(latest):]...)
 	}
-	slices.SortFunc(leavers, newerFirst)
-	rows = append(rows, leavers[:stayed]...)
-	slices.SortFunc(rows, newerFirst)
-	return rows, true
+	return listed, unsure, gone
 }
+
+func (u *union) has(r row) bool { return u.groups[r.identity] != nil }
 
 func newerFirst(a, b row) int {
 	return cmp.Or(cmp.Compare(b.start, a.start), cmp.Compare(a.redisID, b.redisID), cmp.Compare(a.taskName, b.taskName))

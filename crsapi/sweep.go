@@ -93,20 +93,20 @@ func (c *Client) sweep(ctx context.Context, q Query, s *Sweep) ([][]row, error) 
 		if r.settled {
 			return r.pages, nil
 		}
-		seen.add(r.pages, r.head)
+		seen.add(r.pages)
 		// One reading alone may have missed a task; two hardly miss the same.
 		if reread == 0 || reread < maxRereads && time.Since(begin) < rereadFor {
 			continue
 		}
-		tail, err := r.readTail(ctx)
+		m, err := r.readEnds(ctx, &seen)
 		if err != nil {
 			return nil, err
 		}
-		if rows := seen.settle(r.headTotal, tail); rows != nil {
+		if rows := seen.settle(m); rows != nil {
 			return [][]row{rows}, nil
 		}
 		if reread >= maxRereads {
-			return nil, decodeError("%d readings never added up to totalCount, at last %d", reread+1, r.headTotal)
+			return nil, decodeError("%d readings never added up to totalCount, at last %d", reread+1, m.total)
 		}
 	}
 }
@@ -122,10 +122,8 @@ type reading struct {
 	pages   [][]row // in the list's order
 	settled bool    // nothing moved: pages are the list
 
-	// head is the page where new tasks show up, asked for once more when all
-	// others had come, and headTotal the totalCount that it told.
-	head      []row
-	headTotal int
+	// first is the first page, asked for once more when all others had come.
+	first answer
 }
 
 func (r *reading) read(ctx context.Context) error {
@@ -156,31 +154,37 @@ func (r *reading) read(ctx context.Context) error {
 	if err := r.checkOffsets(ctx, inStep); err != nil {
 		return err
 	}
-	return r.checkHead(ctx, inStep)
+	return r.checkFirst(ctx, inStep)
 }
 
 // readRest reads all pages but the first, and tells whether each was as long
 // as it had to be and repeated totalCount.
 func (r *reading) readRest(ctx context.Context, count int) (inStep bool, err error) {
 	r.pages = slices.Grow(r.pages, count-1)[:count]
-	moved := make([]bool, count)
+	var moved, over atomic.Bool
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(r.client.cfg.Concurrency)
-	for i := 1; i < count && groupCtx.Err() == nil; i++ {
+	// An empty page is the end, however many totalCount promises after it.
+	for i := 1; i < count && !over.Load() && groupCtx.Err() == nil; i++ {
 		group.Go(func() error {
 			p, err := r.page(groupCtx, i*r.size, r.size)
 			if err != nil {
 				return err
 			}
-			due := min(r.size, r.total-i*r.size)
-			r.pages[i], moved[i] = p.rows, p.total != r.total || len(p.rows) != due
+			r.pages[i] = p.rows
+			if due := min(r.size, r.total-i*r.size); p.total != r.total || len(p.rows) != due {
+				moved.Store(true)
+			}
+			if len(p.rows) == 0 {
+				over.Store(true)
+			}
 			return nil
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return false, err
 	}
-	return !slices.Contains(moved, true), nil
+	return !moved.Load(), nil
 }
 
 // checkOffsets returns an error where the server gave a page twice because it
@@ -223,31 +227,105 @@ func anyRepeats(pages [][]row) bool {
 	return false
 }
 
-// checkHead asks once more for the page where new tasks show up. A task that
-// was added while an old one dropped off leaves every length and total as they
-// were, and the rows beneath one place further: only there does it show.
-func (r *reading) checkHead(ctx context.Context, inStep bool) error {
-	at := 0
-	if !r.newestFirst() {
-		at = (r.total - 1) / r.size
-	}
-	p, err := r.page(ctx, at*r.size, r.size)
-	if err != nil {
-		return err
-	}
-	r.head, r.headTotal = p.rows, p.total
-	r.settled = inStep && p.total == r.total && sameTasks(p.rows, r.pages[at])
-	return nil
+// checkFirst asks for the first page once more. A task that was added while an
+// old one dropped off leaves every length and total as they were, and moves all
+// rows in between by one place: whichever end is the new one, the first page's
+// too.
+func (r *reading) checkFirst(ctx context.Context, inStep bool) (err error) {
+	r.first, err = r.page(ctx, 0, r.size)
+	r.settled = err == nil && inStep && r.first.total == r.total && sameTasks(r.first.rows, r.pages[0])
+	return err
 }
 
-// readTail asks once more for the page where old tasks drop off.
-func (r *reading) readTail(ctx context.Context) ([]row, error) {
-	at := 0
-	if r.newestFirst() {
-		at = max(r.headTotal-1, 0) / r.size
+// readEnds reads the end where the list gains, back to what was seen before;
+// then the end where it loses; then the first again, to tell how far the list
+// moved meanwhile. All that they show goes into seen.
+func (r *reading) readEnds(ctx context.Context, seen *union) (m moment, err error) {
+	gaining, losing := r.readHead, r.readLast
+	if !r.newestFirst() {
+		gaining, losing = r.readTail, r.readFirst
 	}
-	p, err := r.page(ctx, at*r.size, r.size)
-	return p.rows, err
+	newest, total, err := gaining(ctx, r.first.total, seen)
+	if err != nil {
+		return m, err
+	}
+	seen.addAgain(newest)
+	oldest, _, err := losing(ctx, total, seen)
+	if err != nil {
+		return m, err
+	}
+	again, totalAgain, err := gaining(ctx, total, seen)
+	if err != nil {
+		return m, err
+	}
+	added := 0
+	for _, page := range again {
+		for _, row := range page {
+			if !seen.has(row) {
+				added++
+			}
+		}
+	}
+	seen.addAgain(oldest)
+	m = moment{total: total, oldest: oldest}
+	// Where the list loses at its front, each loss hides a task between two
+	// pages; so a number that needs a guess is no number there.
+	if r.newestFirst() {
+		m.lost = max(total+added-totalAgain, 0)
+	}
+	return m, nil
+}
+
+// readHead reads from the first page on until a page shows what was seen. The
+// total is of when the first was read: what is added after that is not there.
+func (r *reading) readHead(ctx context.Context, _ int, seen *union) (pages [][]row, total int, err error) {
+	for i := 0; i <= maxPages; i++ {
+		p, err := r.page(ctx, i*r.size, r.size)
+		if err != nil {
+			return nil, 0, err
+		}
+		if i == 0 {
+			total = p.total
+		}
+		pages = append(pages, p.rows)
+		if len(p.rows) < r.size || slices.ContainsFunc(p.rows, seen.has) {
+			break
+		}
+	}
+	return pages, total, nil
+}
+
+// readTail reads the last pages, and those before them down to one that shows
+// what was seen.
+func (r *reading) readTail(ctx context.Context, total int, seen *union) (pages [][]row, newTotal int, err error) {
+	pages, newTotal, err = r.readLast(ctx, total, seen)
+	for i := max(total-1, 0)/r.size - 1; err == nil && i >= 0 && !slices.ContainsFunc(pages[0], seen.has); i-- {
+		var p answer
+		p, err = r.page(ctx, i*r.size, r.size)
+		pages = slices.Insert(pages, 0, p.rows)
+	}
+	return pages, newTotal, err
+}
+
+func (r *reading) readFirst(ctx context.Context, _ int, _ *union) (pages [][]row, total int, err error) {
+	p, err := r.page(ctx, 0, r.size)
+	return [][]row{p.rows}, p.total, err
+}
+
+// readLast asks for the last page of a list of so many tasks, and for those
+// after it until one is not full: only then is it the list's end.
+func (r *reading) readLast(ctx context.Context, total int, _ *union) (pages [][]row, newTotal int, err error) {
+	for i := max(total-1, 0) / r.size; i <= maxPages; i++ {
+		p, err := r.page(ctx, i*r.size, r.size)
+		if err != nil {
+			return nil, 0, err
+		}
+		pages, newTotal = append(pages, p.rows), p.total
+		if len(p.rows) < r.size {
+			break
+		}
+	}
+	return pages, newTotal, nil
 }
 
 // newestFirst tells the list's order, newest first where it shows none: the

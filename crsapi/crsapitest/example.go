@@ -1,0 +1,106 @@
+package crsapitest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
+)
+
+// DocumentExample returns the nine tasks of the document's own example, newest
+// first. Served at UTC+8 they give the document's answer.
+func DocumentExample() []crsapi.Task {
+	zone := time.FixedZone("", int(DefaultUTCOffset/time.Second))
+	task := func(day, hour, minute, second int, name string) crsapi.Task {
+		return crsapi.Task{
+			RedisID:   "crs-izbob1wh",
+			RedisName: "for API test",
+			ProjectID: "0",
+			TaskName:  name,
+			StartTime: time.Date(2017, time.February, day, hour, minute, second, 0, zone).UTC(),
+			Status:    crsapi.StatusSucceeded,
+			Progress:  1,
+		}
+	}
+	return []crsapi.Task{
+		task(10, 16, 56, 18, crsapi.RestoreBackup),
+		task(10, 15, 2, 36, crsapi.BackupInstance),
+		task(10, 14, 59, 29, crsapi.BackupInstance),
+		task(9, 19, 0, 24, crsapi.BackupInstance),
+		task(8, 19, 9, 26, crsapi.BackupInstance),
+		task(8, 17, 21, 32, crsapi.RestoreBackup),
+		task(8, 16, 46, 34, crsapi.BackupInstance),
+		task(8, 15, 38, 16, crsapi.CleanInstance),
+		task(8, 15, 35, 25, crsapi.BackupInstance),
+	}
+}
+
+// Generate returns n plausible tasks of so many instances, newest first, the
+// same for the same seed. Most are backups that succeeded; the newest one in a
+// hundred may still be pending or under way. Times go back from the end of
+// 2024, a minute a task at most, so that a few tasks share a second.
+func Generate(n, instances int, seed uint64) []crsapi.Task {
+	if n < 0 || instances <= 0 {
+		panic("crsapitest: Generate: n is negative or there are no instances")
+	}
+	random := rand.New(rand.NewPCG(seed, 0))
+
+	type instance struct{ id, name, project string }
+	known := make([]instance, instances)
+	ids := make(map[string]bool, instances)
+	for i := range known {
+		id := instanceID(random)
+		for ids[id] {
+			id = instanceID(random)
+		}
+		ids[id] = true
+		known[i] = instance{id, fmt.Sprintf("redis %d", i), strconv.Itoa(1000 * random.IntN(4))}
+	}
+
+	names := []string{
+		crsapi.NewInstance, crsapi.ResizeInstance, crsapi.CleanInstance, crsapi.SetPassword,
+		crsapi.ImportRdb, crsapi.ExportBackup, crsapi.RestoreBackup, crsapi.RestoreStream,
+	}
+	tasks := make([]crsapi.Task, n)
+	at := time.Date(2024, time.December, 31, 23, 59, 59, 0, time.UTC)
+	for i := range tasks {
+		on := known[random.IntN(instances)]
+		t := crsapi.Task{
+			RedisID:   on.id,
+			RedisName: on.name,
+			ProjectID: on.project,
+			TaskName:  crsapi.BackupInstance,
+			StartTime: at,
+			Status:    crsapi.StatusSucceeded,
+			Progress:  1,
+		}
+		if random.IntN(10) >= 7 {
+			t.TaskName = names[random.IntN(len(names))]
+		}
+		switch roll := random.IntN(100); {
+		case i <= n/100 && roll < 20:
+			t.Status, t.Progress = crsapi.StatusPending, 0
+		case i <= n/100 && roll < 60:
+			t.Status, t.Progress = crsapi.StatusExecuting, 0
+		case roll < 3:
+			t.Status, t.Progress = crsapi.StatusFailed, 0
+		case roll < 4:
+			t.Status, t.Progress = crsapi.StatusError, 0
+		}
+		tasks[i] = t
+		at = at.Add(-time.Duration(random.IntN(60)) * time.Second)
+	}
+	return tasks
+}
+
+// instanceID returns an id in the form of crs-izbob1wh.
+func instanceID(random *rand.Rand) string {
+	const alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
+	id := []byte("crs-........")
+	for i := len("crs-"); i < len(id); i++ {
+		id[i] = alphabet[random.IntN(len(alphabet))]
+	}
+	return string(id)
+}

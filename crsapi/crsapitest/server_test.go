@@ -1,0 +1,200 @@
+package crsapitest_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+	"go.uber.org/goleak"
+)
+
+func newMemoryServer(t *testing.T) (*crsapitest.Server, *asker) {
+	t.Helper()
+	srv := crsapitest.NewMemoryServer()
+	t.Cleanup(srv.Close)
+	srv.SetTasks(region, nil)
+	return srv, newAsker(srv)
+}
+
+func TestServers(t *testing.T) {
+	for name, start := range map[string]func() *crsapitest.Server{
+		"TCP":    crsapitest.NewServer,
+		"TLS":    crsapitest.NewTLSServer,
+		"memory": crsapitest.NewMemoryServer,
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := start()
+			defer srv.Close()
+			srv.SetTasks(region, tasks("a"))
+			if !strings.HasSuffix(srv.URL, "/v2/index.php") {
+				t.Errorf("URL %s", srv.URL)
+			}
+			if secure := strings.HasPrefix(srv.URL, "https://"); secure != (srv.Certificate() != nil) || secure != (name == "TLS") {
+				t.Errorf("URL %s, certificate %v", srv.URL, srv.Certificate())
+			}
+			a := newAsker(srv)
+			for _, a.method = range []string{http.MethodGet, http.MethodPost} {
+				if got := a.list(t); got != "1: a" {
+					t.Error(got)
+				}
+			}
+		})
+	}
+
+	t.Run("TLS is verified", func(t *testing.T) {
+		srv := crsapitest.NewTLSServer()
+		defer srv.Close()
+		srv.Simulator.SetTasks(region, nil)
+		a := newAsker(srv)
+		a.client = &http.Client{Transport: &http.Transport{}}
+		if res := a.ask(t); res.err == nil {
+			t.Error("a client that does not know the certificate gets through")
+		}
+	})
+
+	t.Run("one simulator twice, on listeners of the caller's", func(t *testing.T) {
+		sim := crsapitest.New()
+		sim.SetTasks(region, tasks("a"))
+		for range 2 {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			srv := sim.Serve(l)
+			defer srv.Close()
+			a := newAsker(srv)
+			a.nonce.Store(int64(sim.Requests("")))
+			if got := a.list(t); got != "1: a" {
+				t.Error(got)
+			}
+		}
+		if n := sim.Requests(""); n != 2 {
+			t.Errorf("%d requests", n)
+		}
+	})
+
+	t.Run("no server at all", func(t *testing.T) {
+		sim := crsapitest.New()
+		sim.SetTasks(region, tasks("a"))
+		a := &asker{url: "http://" + crsapitest.Host + crsapitest.Path, method: http.MethodGet, id: crsapitest.SecretID, key: crsapitest.SecretKey, region: region}
+		a.client = &http.Client{Transport: direct{sim}}
+		if got := a.list(t); got != "1: a" {
+			t.Error(got)
+		}
+		sim.Inject(crsapitest.Fault{Do: crsapitest.SlowHeaders(time.Nanosecond)})
+		if got := a.list(t); got != "1: a" {
+			t.Error(got)
+		}
+	})
+}
+
+// direct calls a handler without a connection.
+type direct struct{ http.Handler }
+
+func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	d.ServeHTTP(w, r)
+	return w.Result(), nil
+}
+
+// Close must end what would never end, and leave no goroutine and no port.
+func TestClose(t *testing.T) {
+	effects := map[string]crsapitest.Effect{
+		"hang":         crsapitest.Hang(),
+		"latency":      crsapitest.Latency(time.Hour),
+		"slow headers": crsapitest.SlowHeaders(time.Hour),
+		"slow body":    crsapitest.SlowBody(1, time.Hour),
+		"endless":      crsapitest.EndlessBody(),
+	}
+	for name, effect := range effects {
+		for kind, start := range map[string]func() *crsapitest.Server{
+			"TCP":    crsapitest.NewServer,
+			"TLS":    crsapitest.NewTLSServer,
+			"memory": crsapitest.NewMemoryServer,
+		} {
+			t.Run(name+" "+kind, func(t *testing.T) {
+				defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+				srv := start()
+				srv.SetTasks(region, numbered(10))
+				arrived := make(chan struct{}, 3)
+				srv.OnRequest(func(crsapitest.Request) { arrived <- struct{}{} })
+				srv.Inject(crsapitest.Fault{Do: effect})
+				a := newAsker(srv)
+				var asked sync.WaitGroup
+				for range cap(arrived) {
+					r := a.request(t)
+					asked.Go(func() {
+						res, err := a.client.Do(r)
+						if err != nil {
+							return
+						}
+						defer res.Body.Close()
+						buf := make([]byte, 4096)
+						for err == nil {
+							_, err = res.Body.Read(buf)
+						}
+						if err.Error() == "EOF" {
+							t.Errorf("an answer came to a good end: %v", res)
+						}
+					})
+				}
+				for range cap(arrived) {
+					<-arrived
+				}
+				srv.Close()
+				srv.Close()
+				asked.Wait()
+				if n := srv.InFlight(""); n != 0 {
+					t.Errorf("%d requests in flight", n)
+				}
+				if res := a.ask(t); res.err == nil {
+					t.Error("the closed server answers")
+				}
+			})
+		}
+	}
+}
+
+// What hangs must hang for as long as the client will wait.
+func TestHangOutlastsAnyTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, a := newMemoryServer(t)
+		srv.Inject(crsapitest.Fault{Do: crsapitest.Hang()})
+		for _, a.method = range []string{http.MethodGet, http.MethodPost} {
+			ctx, cancel := context.WithTimeout(t.Context(), 48*time.Hour)
+			defer cancel()
+			start := time.Now()
+			res := a.do(a.request(t).WithContext(ctx))
+			var failed *url.Error
+			if !errors.As(res.err, &failed) || !errors.Is(failed, context.DeadlineExceeded) || time.Since(start) != 48*time.Hour {
+				t.Errorf("%s: error %v after %v", a.method, res.err, time.Since(start))
+			}
+		}
+	})
+}
+
+// A day of requests in a bubble: Timestamp, Nonce and Date all go by its clock.
+func TestBubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a := newMemoryServer(t)
+		for range 24 {
+			res := a.ask(t)
+			if code := res.documented(t).Code; code != 0 {
+				t.Fatalf("code %d at %v", code, time.Now())
+			}
+			if date := res.Header.Get("Date"); date != time.Now().UTC().Format(http.TimeFormat) {
+				t.Fatalf("Date %s at %v", date, time.Now())
+			}
+			time.Sleep(time.Hour)
+		}
+	})
+}

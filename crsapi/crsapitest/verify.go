@@ -1,0 +1,325 @@
+package crsapitest
+
+import (
+	"crypto/hmac"
+	"crypto/sha1" //nolint:gosec // HmacSHA1 is the API's default
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"hash"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
+)
+
+const (
+	action = "GetRedisTaskList"
+
+	// module is the code of the document's own error table. It comes inside
+	// message, under code 4000.
+	module = "(11201)"
+
+	lastTimestamp = 253402300799 // of the year 9999
+)
+
+// source returns the string that is signed: every parameter but Signature,
+// sorted by name as sent, values raw.
+func source(method, host, path string, p params) string {
+	var b strings.Builder
+	b.WriteString(method)
+	b.WriteString(host)
+	b.WriteString(path)
+	sep := byte('?')
+	for _, e := range p {
+		if e.name == "Signature" {
+			continue
+		}
+		// The vendor's SDKs take such a value for a file to upload.
+		if method == "POST" && strings.HasPrefix(e.value, "@") {
+			continue
+		}
+		b.WriteByte(sep)
+		sep = '&'
+		b.WriteString(strings.ReplaceAll(e.name, "_", "."))
+		b.WriteByte('=')
+		b.WriteString(e.value)
+	}
+	return b.String()
+}
+
+// sign returns the Signature of source under the given SignatureMethod.
+func sign(key, source, method string) string {
+	var h func() hash.Hash = sha1.New
+	if method == "HmacSHA256" {
+		h = sha256.New
+	}
+	mac := hmac.New(h, []byte(key))
+	mac.Write([]byte(source))
+	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// authenticate checks the common parameters. Nothing that an unsigned request
+// says is remembered.
+func (s *Simulator) authenticate(p params, source string, now time.Time) *refusal {
+	for _, name := range []string{"Action", "Region", "Timestamp", "Nonce", "SecretId", "Signature"} {
+		if _, ok := p.get(name); !ok {
+			return invalidCommon(name, "is missing")
+		}
+	}
+	if got, _ := p.get("Action"); got != action {
+		return refuse(6100, "Action is not one of this host")
+	}
+	nonceText, _ := p.get("Nonce")
+	nonceValue, ok := parseInt(nonceText, 1, math.MaxInt64)
+	if !ok {
+		return invalidCommon("Nonce", "must be a positive integer")
+	}
+	timestampText, _ := p.get("Timestamp")
+	timestamp, ok := parseInt(timestampText, 1, lastTimestamp)
+	if !ok {
+		return invalidCommon("Timestamp", "must be in UNIX seconds")
+	}
+
+	secretID, _ := p.get("SecretId")
+	s.mu.Lock()
+	account, ok := s.accounts[secretID]
+	window := s.window
+	s.mu.Unlock()
+	if !ok {
+		return refuse(4104, "")
+	}
+	method, _ := p.get("SignatureMethod")
+	signature, _ := p.get("Signature")
+	if !hmac.Equal([]byte(signature), []byte(sign(account.SecretKey, source, method))) {
+		return refuse(4100, "")
+	}
+	token, _ := p.get("Token")
+	if !hmac.Equal([]byte(token), []byte(account.Token)) {
+		return refuse(4105, "")
+	}
+
+	serverTime := fmt.Sprintf("server time is %d, %s", now.Unix(), now.UTC().Format(timeLayout))
+	switch age, most := now.Unix()-timestamp, int64(window/time.Second); {
+	case age > most:
+		return refuse(4200, "the request has expired: Timestamp is too old, "+serverTime)
+	case age < -most:
+		return refuse(4500, "Timestamp is ahead of the server, "+serverTime)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.nonces.use(nonce{secretID, nonceValue}, now, window) {
+		return refuse(4500, "Nonce was used before, "+serverTime)
+	}
+	return nil
+}
+
+// query holds the parameters of the action itself.
+type query struct {
+	limit, offset int
+	filter        filter
+}
+
+// filter is comparable, so that it can key a cache of what it matches.
+type filter struct {
+	redisID, redisName string // empty for any
+	begin, end         int64  // UNIX seconds, both included
+	statuses           uint8  // bits of documentedStatuses; 0 for any
+	types              uint8  // bits of crsapi.TaskTypes; 0 for any
+}
+
+func documentedStatuses() []crsapi.Status {
+	return []crsapi.Status{
+		crsapi.StatusError,
+		crsapi.StatusPending,
+		crsapi.StatusExecuting,
+		crsapi.StatusSucceeded,
+		crsapi.StatusFailed,
+	}
+}
+
+func anyTask() filter { return filter{begin: math.MinInt64, end: math.MaxInt64} }
+
+func parseQuery(p params, zone *time.Location) (query, *refusal) {
+	q := query{filter: anyTask()}
+	limit, offset := int64(-1), int64(-1)
+	for _, e := range p {
+		var ok bool
+		want := ""
+		name, index, array := strings.Cut(e.name, ".")
+		switch {
+		case array && name == "taskStatus":
+			want = "must be one of the documented statuses, taskStatus.n with n from 0 on"
+			ok = arrayIndex(p, name, index) && setBit(&q.filter.statuses, e.value, statusTexts())
+		case array && name == "taskType":
+			want = "must be one of the documented types, taskType.n with n from 0 on"
+			ok = arrayIndex(p, name, index) && setBit(&q.filter.types, e.value, crsapi.TaskTypes())
+		default:
+			switch e.name {
+			case "Action", "Region", "Timestamp", "Nonce", "SecretId", "Signature", "SignatureMethod", "Token":
+				ok = true
+			case "limit":
+				want = "must be a positive integer"
+				limit, ok = parseInt(e.value, 1, math.MaxInt32)
+			case "offset":
+				want = "must be an integer, 0 or greater"
+				offset, ok = parseInt(e.value, 0, math.MaxInt32)
+			case "redisId":
+				q.filter.redisID, ok = e.value, true
+			case "redisName":
+				q.filter.redisName, ok = e.value, true
+			case "beginTime":
+				want = "must be a time as in 2017-02-08 16:46:34"
+				q.filter.begin, ok = parseTime(e.value, zone)
+			case "endTime":
+				want = "must be a time as in 2017-02-08 16:46:34"
+				q.filter.end, ok = parseTime(e.value, zone)
+			default:
+				want = "is not a parameter of " + action
+			}
+		}
+		if !ok {
+			return query{}, invalid(e.name, want)
+		}
+	}
+	switch {
+	case limit < 0:
+		return query{}, invalid("limit", "is missing")
+	case offset < 0:
+		return query{}, invalid("offset", "is missing")
+	case q.filter.begin > q.filter.end:
+		return query{}, invalid("endTime", "is before beginTime")
+	}
+	q.limit, q.offset = int(limit), int(offset)
+	return q, nil
+}
+
+func statusTexts() []string {
+	var texts []string
+	for _, status := range documentedStatuses() {
+		texts = append(texts, strconv.Itoa(int(status)))
+	}
+	return texts
+}
+
+func setBit(bits *uint8, value string, values []string) bool {
+	i := slices.Index(values, value)
+	if i < 0 {
+		return false
+	}
+	*bits |= 1 << i
+	return true
+}
+
+// arrayIndex reports whether index is fit for an element of the array name. As
+// no name comes twice, indexes that are all less than their number run from 0
+// without a gap.
+func arrayIndex(p params, name, index string) bool {
+	n := int64(0)
+	for _, e := range p {
+		if strings.HasPrefix(e.name, name+".") {
+			n++
+		}
+	}
+	_, ok := parseInt(index, 0, n-1)
+	return ok
+}
+
+// parseInt takes the one way to write an integer that has no sign, no space
+// and no leading zero.
+func parseInt(s string, lowest, highest int64) (int64, bool) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || strconv.FormatInt(n, 10) != s || n < lowest || n > highest {
+		return 0, false
+	}
+	return n, true
+}
+
+// parseTime is stricter than time.Parse, which takes fractions of a second and
+// an hour of one digit.
+func parseTime(s string, zone *time.Location) (int64, bool) {
+	t, err := time.ParseInLocation(timeLayout, s, zone)
+	if err != nil || t.Format(timeLayout) != s {
+		return 0, false
+	}
+	return t.Unix(), true
+}
+
+// refusal is an error as the API answers it.
+type refusal struct {
+	code              int
+	codeDesc, message string
+}
+
+// refuse returns a refusal with what the documents say of code, and their
+// message where none is given.
+func refuse(code int, message string) *refusal {
+	codeDesc, documented := documentedError(code)
+	if message == "" {
+		message = documented
+	}
+	return &refusal{code, codeDesc, message}
+}
+
+// invalidCommon refuses a common parameter, or the form of the request.
+func invalidCommon(name, what string) *refusal {
+	return refuse(4000, clip(name)+" "+what)
+}
+
+// invalid refuses a parameter of the action.
+func invalid(name, what string) *refusal {
+	return refuse(4000, module+"InvalidParameter: "+clip(name)+" "+what)
+}
+
+// clip bounds a name that the caller chose.
+func clip(name string) string {
+	const most = 40
+	if len(name) > most {
+		return strings.ToValidUTF8(name[:most], "") + "..."
+	}
+	return name
+}
+
+// documentedError returns codeDesc and message of a code. The documents give
+// codeDesc for few; it is empty for the rest.
+func documentedError(code int) (codeDesc, message string) {
+	switch code {
+	case 4000:
+		return "InvalidParameter", "invalid or missing parameter"
+	case 4100:
+		return "AuthFailure", "authentication failed: wrong signature"
+	case 4101, 4102, 4103, 4110:
+		return "", "not authorised for the API or the resource"
+	case 4104:
+		return "", "SecretId does not exist"
+	case 4105:
+		return "", "token error"
+	case 4106:
+		return "", "MFA failed"
+	case 4200:
+		return "", "the request has expired"
+	case 4300:
+		return "", "access denied"
+	case 4400, 4420, 4480:
+		return "RequestLimitExceeded", "over the request quota"
+	case 4500:
+		return "", "replay: Nonce was used before, or the clocks are apart"
+	case 4600:
+		return "", "protocol not supported"
+	case 5000:
+		return "", "resource not found"
+	case 5100:
+		return "", "operation failed, try later"
+	case 6000:
+		return "", "internal error, try later"
+	case 6100:
+		return "", "version not supported, or wrong host for the action"
+	case 6200:
+		return "", "under maintenance, try later"
+	default:
+		return "", "failed"
+	}
+}
