@@ -1,0 +1,163 @@
+package collector
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
+)
+
+// account is a list as a large account has it: each instance has a backup a
+// day, and now and then one of the other tasks, newest first. It makes its
+// tasks while it is read, so that it takes no memory of its own.
+type account struct {
+	tasks, instances int
+	ids, names       []string
+	begin            int64
+}
+
+func newAccount(tasks int) *account {
+	a := &account{tasks: tasks, instances: max(1, tasks/100), begin: 1_700_000_000}
+	for i := range a.instances {
+		a.ids = append(a.ids, fmt.Sprintf("crs-%08d", i))
+		a.names = append(a.names, fmt.Sprintf("cache of service %d", i))
+	}
+	return a
+}
+
+func (a *account) All() iter.Seq[crsapi.Task] {
+	others := []string{crsapi.CleanInstance, crsapi.ResizeInstance, crsapi.SetPassword}
+	return func(yield func(crsapi.Task) bool) {
+		for n := range a.tasks {
+			i, day := n%a.instances, n/a.instances
+			t := crsapi.Task{
+				RedisID: a.ids[i], RedisName: a.names[i], ProjectID: "0",
+				TaskName:  crsapi.BackupInstance,
+				StartTime: time.Unix(a.begin-int64(day)*24*60*60+int64(i), 0),
+				Status:    crsapi.StatusSucceeded,
+			}
+			if day%10 == 9 {
+				t.TaskName = others[(i+day/10)%len(others)]
+			}
+			if !yield(t) {
+				return
+			}
+		}
+	}
+}
+
+func (a *account) Len() int      { return a.tasks }
+func (a *account) Rejected() int { return 0 }
+func (a *account) Pages() int    { return a.tasks / 100 }
+
+var sizes = []int{1_000, 10_000, 100_000}
+
+func BenchmarkSnapshot(b *testing.B) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprintf("tasks=%d", n), func(b *testing.B) {
+			lists := []asked{{list: newAccount(n)}}
+			b.ReportAllocs()
+			for b.Loop() {
+				takeSnapshot(lists)
+			}
+		})
+	}
+}
+
+// BenchmarkLedger is an update by a list in which nothing changed.
+func BenchmarkLedger(b *testing.B) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprintf("tasks=%d", n), func(b *testing.B) {
+			snap, runs := takeSnapshot([]asked{{list: newAccount(n)}})
+			l, now := newLedger(), time.Now()
+			l.update(snap, runs, now)
+			b.ReportAllocs()
+			for b.Loop() {
+				l.update(snap, runs, now)
+			}
+		})
+	}
+}
+
+// BenchmarkPoll is snapshot and ledger together, as a scrape has them.
+func BenchmarkPoll(b *testing.B) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprintf("tasks=%d", n), func(b *testing.B) {
+			e := newTestExporter(b, Config{}, map[string]Source{"ap-guangzhou": always(newAccount(n))})
+			e.Poll(b.Context())
+			b.ReportAllocs()
+			for b.Loop() {
+				e.Poll(b.Context())
+			}
+		})
+	}
+}
+
+// BenchmarkScrape is BenchmarkPoll and rendering it.
+func BenchmarkScrape(b *testing.B) {
+	formats := map[string]string{
+		"text":        "text/plain;version=0.0.4",
+		"openmetrics": "application/openmetrics-text;version=1.0.0",
+		"protobuf":    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+	}
+	for _, n := range sizes {
+		for name, accept := range formats {
+			b.Run(fmt.Sprintf("tasks=%d/%s", n, name), func(b *testing.B) {
+				e := newTestExporter(b, Config{}, map[string]Source{"ap-guangzhou": always(newAccount(n))})
+				h := e.Handler()
+				request := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+				request.Header.Set("Accept", accept)
+				bytes := 0
+				b.ReportAllocs()
+				for b.Loop() {
+					w := &discard{header: http.Header{}}
+					h.ServeHTTP(w, request)
+					bytes = w.bytes
+				}
+				b.ReportMetric(float64(bytes), "bytes/scrape")
+			})
+		}
+	}
+}
+
+// BenchmarkMillion reports what the ledger of a million tasks holds, and the
+// process's peak while it polls and serves them.
+func BenchmarkMillion(b *testing.B) {
+	e := newTestExporter(b, Config{}, map[string]Source{"ap-guangzhou": always(newAccount(1_000_000))})
+	h := e.Handler()
+	request := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	var stats runtime.MemStats
+	for b.Loop() {
+		h.ServeHTTP(&discard{header: http.Header{}}, request)
+	}
+	runtime.ReadMemStats(&stats)
+	b.ReportMetric(float64(stats.Sys)/1e6, "MB-peak")
+	runtime.GC()
+	runtime.ReadMemStats(&stats)
+	b.ReportMetric(float64(stats.HeapAlloc)/1e6, "MB-held")
+	runtime.KeepAlive(e)
+}
+
+func always(list List) Source {
+	return sourceFunc(func(context.Context, crsapi.Query) (List, error) { return list, nil })
+}
+
+// discard is a ResponseWriter that only counts.
+type discard struct {
+	header http.Header
+	bytes  int
+}
+
+func (w *discard) Header() http.Header { return w.header }
+func (w *discard) WriteHeader(int)     {}
+func (w *discard) Write(p []byte) (int, error) {
+	w.bytes += len(p)
+	return io.Discard.Write(p)
+}

@@ -1,0 +1,123 @@
+package collector
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Handler serves the metrics. Each request polls, or joins the poll under way,
+// and is answered with status 200 before the scrape's own timeout, whatever
+// the API does.
+func (e *Exporter) Handler() http.Handler {
+	return promhttp.InstrumentMetricHandler(e.registry, http.HandlerFunc(e.serveMetrics))
+}
+
+func (e *Exporter) serveMetrics(w http.ResponseWriter, r *http.Request) {
+	timeout := scrapeTimeout(r.Header.Get("X-Prometheus-Scrape-Timeout-Seconds"))
+	ctx, cancel := context.WithTimeout(r.Context(), budget(timeout, e.timeoutOffset))
+	defer cancel()
+	results := e.Poll(ctx)
+	if r.Context().Err() != nil {
+		return // nobody is there to read it
+	}
+
+	promhttp.HandlerForTransactional(
+		prometheus.NewMultiTRegistry(
+			prometheus.ToTransactionalGatherer(results),
+			prometheus.ToTransactionalGatherer(e.registry),
+		),
+		promhttp.HandlerOpts{
+			ErrorLog:                            errorLog{e.logger},
+			ErrorHandling:                       promhttp.ContinueOnError,
+			Registry:                            e.registry,
+			EnableOpenMetrics:                   true,
+			EnableOpenMetricsTextCreatedSamples: true,
+		},
+	).ServeHTTP(w, r)
+	if showsTransitions(r) && r.Context().Err() == nil {
+		results.markShown()
+	}
+}
+
+// showsTransitions tells whether the answer to r carries the counters.
+func showsTransitions(r *http.Request) bool {
+	names, filtered := r.URL.Query()["name[]"]
+	return r.Method == http.MethodGet && (!filtered || slices.Contains(names, transitionsMetric.Name))
+}
+
+// scrapeTimeout reads the header in which Prometheus tells how many seconds it
+// will wait. A header that makes no sense is taken as none.
+func scrapeTimeout(header string) time.Duration {
+	seconds, err := strconv.ParseFloat(header, 64)
+	if err != nil || math.IsNaN(seconds) || math.IsInf(seconds, 0) {
+		return DefaultScrapeTimeout
+	}
+	// Compared as seconds: a Duration would overflow.
+	if seconds > maxPoll.Seconds() {
+		return maxPoll
+	}
+	timeout := time.Duration(seconds * float64(time.Second))
+	if timeout <= 0 {
+		return DefaultScrapeTimeout
+	}
+	return timeout
+}
+
+// budget returns how much of a scrape's timeout the poll may take.
+func budget(timeout, offset time.Duration) time.Duration {
+	if timeout <= offset {
+		return timeout / 2
+	}
+	return timeout - offset
+}
+
+// errorLog passes on what promhttp counts as an error: for the most part that
+// a scraper left in mid-answer.
+type errorLog struct{ logger log.Logger }
+
+func (l errorLog) Println(v ...any) {
+	level.Debug(l.logger).Log("msg", strings.TrimSuffix(fmt.Sprintln(v...), "\n"))
+}
+
+// Healthy answers 200: that it answers is all there is to know.
+func (e *Exporter) Healthy() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		plain(w, http.StatusOK, "healthy")
+	})
+}
+
+// Ready answers 200 once every region's first poll has ended, in success or
+// failure, and 503 with the names of the others before.
+func (e *Exporter) Ready() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		var waiting []string
+		for _, r := range e.regions {
+			if !r.polled() {
+				waiting = append(waiting, r.name)
+			}
+		}
+		if len(waiting) > 0 {
+			plain(w, http.StatusServiceUnavailable, "waiting for the first poll of "+strings.Join(waiting, ", "))
+			return
+		}
+		plain(w, http.StatusOK, "ready")
+	})
+}
+
+func plain(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	fmt.Fprintln(w, text)
+}
