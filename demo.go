@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+)
+
+const (
+	demoTick = 3 * time.Second
+	// demoHistory is how far back the demo's lists reach when it begins, and
+	// demoListed how many tasks of a region it lists at most.
+	demoHistory = 72 * time.Hour
+	demoListed  = 250
+)
+
+func demoRegions() []string { return []string{"ap-guangzhou", "ap-shanghai"} }
+
+// demo is a simulated CRS whose tasks move by themselves.
+type demo struct {
+	server  *crsapitest.Server
+	random  *rand.Rand
+	address string
+	path    string
+	cancel  context.CancelFunc
+	done    sync.WaitGroup
+}
+
+// startDemo points cfg at a new simulation that runs until ctx ends or stop.
+func startDemo(ctx context.Context, cfg *config) (*demo, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	d := &demo{
+		server:  crsapitest.NewServer(),
+		random:  rand.New(rand.NewPCG(1, 2)), //nolint:gosec // the same show every time
+		address: (*cfg.web.WebListenAddresses)[0],
+		path:    cfg.telemetryPath,
+		cancel:  cancel,
+	}
+	d.server.SetUTCOffset(cfg.utcOffset)
+	for _, region := range cfg.regions {
+		d.server.SetTasks(region, d.history(region, time.Now()))
+	}
+	// Weather, so that failures and retries show; the sweeps survive it.
+	d.server.Inject(crsapitest.Fault{Rate: 0.05, Do: crsapitest.APIError(4400)})
+	d.server.Inject(crsapitest.Fault{Rate: 0.02, Do: crsapitest.APIError(6000)})
+	d.server.Inject(crsapitest.Fault{Do: crsapitest.Latency(30 * time.Millisecond)})
+	cfg.endpoint = d.server.URL
+	cfg.credentials = crsapi.StaticCredentials{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+
+	d.done.Go(func() {
+		tick := time.NewTicker(demoTick)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case now := <-tick.C:
+				for _, region := range cfg.regions {
+					d.server.Update(region, func(tasks []crsapi.Task) []crsapi.Task {
+						return d.moved(region, tasks, now)
+					})
+				}
+			}
+		}
+	})
+	return d, nil
+}
+
+func (d *demo) stop() {
+	d.cancel()
+	d.done.Wait()
+	d.server.Close()
+}
+
+func (d *demo) announce(logger log.Logger) {
+	host, port, err := net.SplitHostPort(d.address)
+	if err != nil || host == "" {
+		host = "localhost"
+	}
+	url := "http://" + net.JoinHostPort(host, port)
+	level.Info(logger).Log("msg", "this is a demo of a simulated CRS: open "+url+"/ or "+url+d.path)
+}
+
+// The demo's instances, by how their backups go.
+type demoInstance struct {
+	name   string
+	backup func(*rand.Rand) crsapi.Status // how a backup ends; StatusExecuting if never
+}
+
+func demoInstances() []demoInstance {
+	mostly := func(end crsapi.Status, oneIn int) func(*rand.Rand) crsapi.Status {
+		return func(r *rand.Rand) crsapi.Status {
+			if r.IntN(oneIn) == 0 {
+				return end
+			}
+			return crsapi.StatusSucceeded
+		}
+	}
+	return []demoInstance{
+		{"sessions", mostly(crsapi.StatusFailed, 40)},
+		{"carts", mostly(crsapi.StatusFailed, 4)},
+		{"ranking", mostly(crsapi.StatusError, 6)},
+		{"search", func(*rand.Rand) crsapi.Status { return crsapi.StatusFailed }},
+		{"mail queue", mostly(crsapi.StatusExecuting, 30)},
+	}
+}
+
+func demoID(region string, i int) string {
+	return fmt.Sprintf("crs-%s%04d", region[len(region)-4:], i+1)
+}
+
+func (d *demo) task(region string, i int, name string, start time.Time, status crsapi.Status) crsapi.Task {
+	t := crsapi.Task{
+		RedisID: demoID(region, i), RedisName: demoInstances()[i].name, ProjectID: "0",
+		TaskName: name, StartTime: start.Truncate(time.Second).UTC(), Status: status,
+	}
+	if status == crsapi.StatusSucceeded {
+		t.Progress = 1
+	}
+	return t
+}
+
+// history is a backup of each instance every three hours, newest first.
+func (d *demo) history(region string, now time.Time) []crsapi.Task {
+	var tasks []crsapi.Task
+	for age := 10 * time.Minute; age < demoHistory; age += 3 * time.Hour {
+		for i, instance := range demoInstances() {
+			end := instance.backup(d.random)
+			if end == crsapi.StatusExecuting {
+				end = crsapi.StatusSucceeded // only what begins now may hang
+			}
+			tasks = append(tasks, d.task(region, i, crsapi.BackupInstance, now.Add(-age), end))
+		}
+	}
+	return append(tasks, d.task(region, 0, crsapi.NewInstance, now.Add(-demoHistory), crsapi.StatusSucceeded))
+}
+
+// moved is the list a tick later: what is pending begins, what is executing
+// may end, and now and then a task is submitted.
+func (d *demo) moved(region string, tasks []crsapi.Task, now time.Time) []crsapi.Task {
+	instances := demoInstances()
+	busy := make(map[string]bool)
+	for n := range tasks {
+		t := &tasks[n]
+		switch t.Status {
+		case crsapi.StatusPending:
+			t.Status = crsapi.StatusExecuting
+		case crsapi.StatusExecuting:
+			if d.random.IntN(3) == 0 {
+				t.Status = crsapi.StatusSucceeded
+				for i, instance := range instances {
+					if t.RedisID == demoID(region, i) && t.TaskName == crsapi.BackupInstance {
+						t.Status = instance.backup(d.random)
+					}
+				}
+				if t.Status == crsapi.StatusSucceeded {
+					t.Progress = 1
+				}
+			} else {
+				t.Progress = min(t.Progress+0.2, 0.9)
+			}
+		}
+		if t.Status == crsapi.StatusExecuting || t.Status == crsapi.StatusPending {
+			busy[t.RedisID] = true
+		}
+	}
+	i := d.random.IntN(len(instances))
+	if name := d.nextTask(); !busy[demoID(region, i)] {
+		tasks = append([]crsapi.Task{d.task(region, i, name, now, crsapi.StatusPending)}, tasks...)
+	}
+	return tasks[:min(len(tasks), demoListed)]
+}
+
+func (d *demo) nextTask() string {
+	switch d.random.IntN(10) {
+	case 0:
+		return crsapi.RestoreBackup
+	case 1:
+		return crsapi.ResizeInstance
+	case 2:
+		return crsapi.CleanInstance
+	}
+	return crsapi.BackupInstance
+}

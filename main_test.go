@@ -1,0 +1,511 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/collector"
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// lockedBuffer is a bytes.Buffer that a running exporter logs to.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// running is an exporter under test, as a user starts it.
+type running struct {
+	t    *testing.T
+	url  string
+	log  *lockedBuffer
+	stop context.CancelFunc
+	done chan error
+}
+
+var loopback = regexp.MustCompile(`127\.0\.0\.1:[0-9]+`)
+
+// start runs the exporter on a free port until the test ends.
+func start(t *testing.T, args ...string) *running {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	r := &running{t: t, log: &lockedBuffer{}, stop: cancel, done: make(chan error, 1)}
+	logs, pipe := io.Pipe()
+	go func() {
+		err := run(ctx, append([]string{"--web.listen-address=127.0.0.1:0"}, args...), io.Discard, io.MultiWriter(r.log, pipe))
+		_ = pipe.CloseWithError(io.EOF)
+		r.done <- err
+	}()
+	t.Cleanup(func() { r.wait() })
+	lines := bufio.NewScanner(logs)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), "Listening on") {
+			r.url = "http://" + loopback.FindString(lines.Text())
+			go func() { _, _ = io.Copy(io.Discard, logs) }()
+			return r
+		}
+	}
+	t.Fatalf("it never listened: %v\n%s", <-r.done, r.log)
+	return nil
+}
+
+// wait ends the exporter and returns what run returned.
+func (r *running) wait() error {
+	r.stop()
+	err, ok := <-r.done
+	if ok {
+		close(r.done)
+	}
+	return err
+}
+
+func (r *running) get(path string, header ...string) (status int, body string) {
+	r.t.Helper()
+	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, r.url+path, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
+// scrape returns the samples of one scrape by series, as they are written.
+func (r *running) scrape() map[string]string {
+	r.t.Helper()
+	status, body := r.get("/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "3")
+	if status != http.StatusOK {
+		r.t.Fatalf("HTTP status %d", status)
+	}
+	samples := map[string]string{}
+	for line := range strings.Lines(body) {
+		if series, value, ok := strings.Cut(strings.TrimSpace(line), "} "); ok && !strings.HasPrefix(line, "#") {
+			samples[series+"}"] = value
+		}
+	}
+	return samples
+}
+
+func want(t *testing.T, samples map[string]string, series map[string]string) {
+	t.Helper()
+	for name, value := range series {
+		if got, ok := samples[name]; !ok || got != value {
+			t.Errorf("%s is %q, want %q", name, got, value)
+		}
+	}
+}
+
+const guangzhou, shanghai = "ap-guangzhou", "ap-shanghai"
+
+// simulate serves tasks, and returns what an exporter needs to ask there.
+func simulate(t *testing.T, tasks map[string][]crsapi.Task) (*crsapitest.Server, []string) {
+	t.Helper()
+	server := crsapitest.NewServer()
+	t.Cleanup(server.Close)
+	args := []string{"--crs.endpoint=" + server.URL, "--crs.rate-limit=0"}
+	for region, list := range tasks {
+		server.SetTasks(region, list)
+		args = append(args, "--crs.region="+region)
+	}
+	t.Setenv(crsapi.EnvSecretID, crsapitest.SecretID)
+	t.Setenv(crsapi.EnvSecretKey, crsapitest.SecretKey)
+	return server, args
+}
+
+func TestTheDocumentsExample(t *testing.T) {
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		t.Run(method, func(t *testing.T) {
+			_, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
+			samples := start(t, append(args, "--crs.method="+method)...).scrape()
+			series := func(metric, name, status string) string {
+				return fmt.Sprintf(`%s{redisId="crs-izbob1wh",region="ap-guangzhou",status=%q,taskName=%q}`, metric, status, name)
+			}
+			for name, n := range map[string]string{"backupInstance": "6", "restoreBackup": "2", "cleanInstance": "1"} {
+				for _, status := range []string{"pending", "executing", "failed", "error"} {
+					want(t, samples, map[string]string{
+						series("crs_tasks", name, status):                  "0",
+						series("crs_task_transitions_total", name, status): "0",
+					})
+				}
+				want(t, samples, map[string]string{
+					series("crs_tasks", name, "succeeded"):                  n,
+					series("crs_task_transitions_total", name, "succeeded"): "0",
+				})
+			}
+			last := func(s string) string {
+				at, err := time.ParseInLocation(time.DateTime, s, time.FixedZone("", 8*60*60))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return fmt.Sprintf("%.9e", float64(at.Unix()))
+			}
+			for name, at := range map[string]string{
+				"backupInstance": "2017-02-10 15:02:36", "restoreBackup": "2017-02-10 16:56:18", "cleanInstance": "2017-02-08 15:38:16",
+			} {
+				want(t, samples, map[string]string{series("crs_task_last_start_timestamp_seconds", name, "succeeded"): trimmed(last(at))})
+			}
+			want(t, samples, map[string]string{
+				`crs_instance_info{projectId="0",redisId="crs-izbob1wh",redisName="for API test",region="ap-guangzhou"}`: "1",
+				`crs_up{region="ap-guangzhou"}`: "1",
+			})
+			for name := range samples {
+				if strings.Contains(name, `status="unknown"`) || strings.HasPrefix(name, "crs_task_oldest") {
+					t.Errorf("%s though there is no such task", name)
+				}
+			}
+		})
+	}
+}
+
+// trimmed writes a float as the exposition does.
+func trimmed(s string) string {
+	mantissa, exponent, _ := strings.Cut(s, "e")
+	return strings.TrimRight(mantissa, "0") + "e" + exponent
+}
+
+func backup(id string, at time.Time, status crsapi.Status) crsapi.Task {
+	return crsapi.Task{
+		RedisID: id, RedisName: "n", ProjectID: "0", TaskName: crsapi.BackupInstance,
+		StartTime: at.UTC().Truncate(time.Second), Status: status,
+	}
+}
+
+func transitions(id, status string) string {
+	return fmt.Sprintf(`crs_task_transitions_total{redisId=%q,region="ap-guangzhou",status=%q,taskName="backupInstance"}`, id, status)
+}
+
+func TestTransitions(t *testing.T) {
+	day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+	old, running := backup("crs-1", day.Add(-time.Hour), crsapi.StatusFailed), backup("crs-1", day, crsapi.StatusExecuting)
+	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: {running, old}})
+	exporter := start(t, args...)
+	failed := transitions("crs-1", "failed")
+	want(t, exporter.scrape(), map[string]string{failed: "0"})
+
+	// The old failure drops off in the interval in which a new one happens:
+	// one is listed before and after.
+	running.Status = crsapi.StatusFailed
+	server.SetTasks(guangzhou, []crsapi.Task{running})
+	want(t, exporter.scrape(), map[string]string{failed: "1"})
+
+	server.SetTasks(guangzhou, nil)
+	exporter.scrape()
+	server.SetTasks(guangzhou, []crsapi.Task{running})
+	want(t, exporter.scrape(), map[string]string{failed: "1"})
+
+	// The first task ever of an instance is a failed one.
+	first := transitions("crs-2", "failed")
+	server.Add(guangzhou, backup("crs-2", day.Add(time.Hour), crsapi.StatusFailed))
+	want(t, exporter.scrape(), map[string]string{first: "0"})
+	want(t, exporter.scrape(), map[string]string{first: "1"})
+
+	restarted := start(t, args...)
+	want(t, restarted.scrape(), map[string]string{failed: "0", first: "0"})
+	want(t, restarted.scrape(), map[string]string{failed: "0", first: "0"})
+}
+
+func TestOneRegionDown(t *testing.T) {
+	for name, test := range map[string]struct {
+		do     crsapitest.Effect
+		reason string
+	}{
+		"failing":  {crsapitest.HTTPStatus(http.StatusBadGateway), "server"},
+		"hanging":  {crsapitest.Hang(), "timeout"},
+		"revoked":  {crsapitest.APIError(4104), "auth"},
+		"HTML":     {crsapitest.Body("<html>"), "decode"},
+		"totals":   {crsapitest.TotalDelta(7), "decode"},
+		"denied":   {crsapitest.APIError(4103), "denied"},
+		"quota":    {crsapitest.APIError(4400), "throttled"},
+		"no route": {crsapitest.HTTPStatus(http.StatusNotFound), "api"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, args := simulate(t, map[string][]crsapi.Task{
+				guangzhou: crsapitest.Generate(250, 5, 1), shanghai: crsapitest.Generate(250, 5, 2),
+			})
+			exporter := start(t, args...)
+			whole := exporter.scrape()
+			server.Inject(crsapitest.Fault{Region: guangzhou, Do: test.do})
+			samples := exporter.scrape()
+			want(t, samples, map[string]string{
+				`crs_up{region="ap-guangzhou"}`: "0", `crs_up{region="ap-shanghai"}`: "1",
+			})
+			if reason := fmt.Sprintf(`crs_api_failures_total{reason=%q,region="ap-guangzhou"}`, test.reason); samples[reason] == "0" {
+				t.Errorf("%s is 0", reason)
+			}
+			list := regexp.MustCompile(`^crs_(tasks|task_(last|oldest)_start_timestamp_seconds|instance_info|task_transitions_total)\{`)
+			for series, value := range whole {
+				switch got, ok := samples[series]; {
+				case !list.MatchString(series):
+				case strings.Contains(series, shanghai) && got != value:
+					t.Errorf("%s is %q, want %q", series, got, value)
+				case strings.Contains(series, guangzhou) && ok != strings.Contains(series, "_total{"):
+					t.Errorf("%s of the region that is down: present %v", series, ok)
+				}
+			}
+			server.Heal()
+			want(t, exporter.scrape(), map[string]string{`crs_up{region="ap-guangzhou"}`: "1"})
+		})
+	}
+}
+
+func TestPaths(t *testing.T) {
+	_, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
+	exporter := start(t, append(args, "--web.telemetry-path=/m")...)
+	exporter.get("/m")
+	for path, test := range map[string]struct {
+		status int
+		text   string
+	}{
+		"/":          {200, `href="/m"`},
+		"/m":         {200, "crs_up"},
+		"/-/healthy": {200, "healthy"},
+		"/-/ready":   {200, "ready"},
+		"/metrics":   {404, ""},
+		"/m/":        {404, ""},
+	} {
+		status, body := exporter.get(path)
+		if status != test.status || !strings.Contains(body, test.text) {
+			t.Errorf("%s: status %d, want %d with %q: %.300s", path, status, test.status, test.text, body)
+		}
+	}
+	if err := exporter.wait(); err != nil {
+		t.Errorf("a stopped exporter returns %v", err)
+	}
+}
+
+func TestNotReadyWhileRegionsHang(t *testing.T) {
+	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: nil})
+	server.Inject(crsapitest.Fault{Do: crsapitest.Hang()})
+	exporter := start(t, args...)
+	if status, body := exporter.get("/-/ready"); status != 503 || !strings.Contains(body, guangzhou) {
+		t.Errorf("status %d: %s", status, body)
+	}
+	if status, _ := exporter.get("/-/healthy"); status != 200 {
+		t.Errorf("status %d", status)
+	}
+}
+
+func TestDrain(t *testing.T) {
+	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
+	exporter := start(t, args...)
+	exporter.scrape()
+	asked := make(chan struct{})
+	var once sync.Once
+	server.OnRequest(func(crsapitest.Request) { once.Do(func() { close(asked) }) })
+	server.Inject(crsapitest.Fault{Do: crsapitest.Latency(300 * time.Millisecond)})
+	var samples map[string]string
+	var scrape sync.WaitGroup
+	scrape.Go(func() { samples = exporter.scrape() })
+	<-asked
+	err := exporter.wait()
+	scrape.Wait()
+	if err != nil || samples[`crs_up{region="ap-guangzhou"}`] != "1" {
+		t.Errorf("got %v, and of the scrape under way crs_up %q", err, samples[`crs_up{region="ap-guangzhou"}`])
+	}
+}
+
+func TestHealthcheck(t *testing.T) {
+	_, args := simulate(t, map[string][]crsapi.Task{guangzhou: nil})
+	exporter := start(t, args...)
+	address := strings.TrimPrefix(exporter.url, "http://")
+	if err := run(t.Context(), []string{"--healthcheck", "--web.listen-address=" + address}, io.Discard, io.Discard); err != nil {
+		t.Error(err)
+	}
+	_ = exporter.wait()
+	if err := run(t.Context(), []string{"--healthcheck", "--web.listen-address=" + address}, io.Discard, io.Discard); err == nil {
+		t.Error("an exporter that has ended is healthy")
+	}
+}
+
+func TestBadSettings(t *testing.T) {
+	dir := t.TempDir()
+	broken := filepath.Join(dir, "broken")
+	if err := os.WriteFile(broken, []byte("[default]\nsecret_id = canary\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HOME", dir)
+	for _, name := range []string{crsapi.EnvSecretID, crsapi.EnvSecretKey, crsapi.EnvToken, envRegion, envCredentialsFile} {
+		t.Setenv(name, "")
+	}
+	const gz = "--crs.region=gz"
+	for name, test := range map[string]struct {
+		args []string
+		env  map[string]string
+		want string
+	}{
+		"no region":           {nil, nil, "no region to watch: give --crs.region or set TENCENTCLOUD_REGION"},
+		"empty region":        {[]string{"--crs.region="}, nil, "--crs.region is empty"},
+		"region twice":        {[]string{gz, gz}, nil, "--crs.region is given twice"},
+		"no credentials":      {[]string{gz}, nil, "no credentials: set TENCENTCLOUD_SECRET_ID"},
+		"half a pair":         {[]string{gz}, map[string]string{crsapi.EnvSecretKey: "canary"}, "TENCENTCLOUD_SECRET_ID is not"},
+		"no such file":        {[]string{gz, "--crs.credentials-file=" + dir + "/none"}, nil, "there is no file"},
+		"broken file":         {[]string{gz, "--crs.credentials-file=" + broken}, nil, "no secret_key in section [default]"},
+		"unknown flag":        {[]string{"--crs.secret-key=canary"}, nil, "unknown long flag"},
+		"argument":            {[]string{gz, "canary"}, nil, "unexpected canary"},
+		"endpoint":            {[]string{gz, "--crs.endpoint=https://user:canary@host/"}, nil, "--crs.endpoint must be"},
+		"endpoint scheme":     {[]string{gz, "--crs.endpoint=ftp://host/"}, nil, "--crs.endpoint must be"},
+		"method":              {[]string{gz, "--crs.method=PUT"}, nil, `--crs.method must be one of GET, POST, not "PUT"`},
+		"page size":           {[]string{gz, "--crs.page-size=0"}, nil, "--crs.page-size must be a number from 1 to 1000"},
+		"concurrency":         {[]string{gz, "--crs.concurrency=many"}, nil, "--crs.concurrency must be a number from 1 to 256"},
+		"rate":                {[]string{gz, "--crs.rate-limit=NaN"}, nil, "--crs.rate-limit must be 0 or more"},
+		"request timeout":     {[]string{gz, "--crs.request-timeout=0s"}, nil, "--crs.request-timeout must be a duration"},
+		"redis id":            {[]string{gz, "--crs.redis-id="}, nil, "--crs.redis-id is empty"},
+		"task type":           {[]string{gz, "--crs.task-type=backupInstance"}, nil, "--crs.task-type must be one of task_importRdb"},
+		"lookback":            {[]string{gz, "--crs.lookback=-1h"}, nil, "--crs.lookback must be a duration"},
+		"offset out of range": {[]string{gz, "--crs.utc-offset=15h"}, nil, "--crs.utc-offset must be a duration"},
+		"offset of seconds":   {[]string{gz, "--crs.utc-offset=8h0m1s"}, nil, "--crs.utc-offset must be whole minutes"},
+		"telemetry path":      {[]string{gz, "--web.telemetry-path=/<b>"}, nil, "--web.telemetry-path must be like /metrics"},
+		"telemetry path /":    {[]string{gz, "--web.telemetry-path=/"}, nil, "--web.telemetry-path must be like /metrics"},
+		"telemetry = ready":   {[]string{gz, "--web.telemetry-path=/-/ready"}, nil, "--web.telemetry-path must be like /metrics"},
+		"listen address":      {[]string{gz, "--web.listen-address=10991"}, nil, "--web.listen-address"},
+		"web config":          {[]string{gz, "--web.config.file=" + dir + "/none"}, nil, "--web.config.file"},
+		"log level":           {[]string{gz, "--log.level=loud"}, nil, "--log.level must be one of debug"},
+		"log format":          {[]string{gz, "--log.format=xml"}, nil, "--log.format must be one of logfmt"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for name, value := range test.env {
+				t.Setenv(name, value)
+			}
+			var stdout, stderr bytes.Buffer
+			err := run(t.Context(), test.args, &stdout, &stderr)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Fatalf("got %v, want %q", err, test.want)
+			}
+			if text := err.Error(); strings.Contains(text, "\n") {
+				t.Errorf("more than a line: %q", text)
+			}
+			if stdout.Len()+stderr.Len() > 0 {
+				t.Errorf("it printed %q %q", stdout.String(), stderr.String())
+			}
+			if strings.Contains(err.Error(), "canary") && name != "argument" {
+				t.Errorf("the error tells a secret: %v", err)
+			}
+		})
+	}
+}
+
+func TestAddressInUse(t *testing.T) {
+	_, args := simulate(t, map[string][]crsapi.Task{guangzhou: nil})
+	exporter := start(t, args...)
+	address := strings.TrimPrefix(exporter.url, "http://")
+	err := run(t.Context(), append(args, "--web.listen-address="+address), io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	for flag, text := range map[string]string{"--help": "--crs.region", "--version": "crs_exporter, version"} {
+		var stdout, stderr bytes.Buffer
+		if err := run(t.Context(), []string{flag}, &stdout, &stderr); err != nil || !strings.Contains(stdout.String(), text) {
+			t.Errorf("%s: %v, %q %q", flag, err, stdout.String(), stderr.String())
+		}
+	}
+}
+
+// TestSecretsNeverShow has everything go wrong at a server that echoes all it
+// is sent, and looks for the key pair wherever something is written.
+func TestSecretsNeverShow(t *testing.T) {
+	const id, key, token = "AKIDcanaryid", "canarykey+/=", "canarytoken+/="
+	for name, do := range map[string]crsapitest.Effect{
+		"nothing":  nil,
+		"refused":  crsapitest.APIError(4100),
+		"throttle": crsapitest.APIError(4400),
+		"HTML":     crsapitest.HTTPStatus(500),
+		"redirect": crsapitest.Redirect("http://127.0.0.1:1/"),
+		"hang":     crsapitest.Hang(),
+		"envelope": crsapitest.Envelope("InternalError", "x"),
+		"totals":   crsapitest.TotalDelta(3),
+	} {
+		for _, format := range []string{"logfmt", "json"} {
+			t.Run(name+"/"+format, func(t *testing.T) {
+				server, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
+				server.SetAccount(crsapitest.Account{SecretID: id, SecretKey: key, Token: token})
+				server.EchoSecrets(true)
+				t.Setenv(crsapi.EnvSecretID, id)
+				t.Setenv(crsapi.EnvSecretKey, key)
+				t.Setenv(crsapi.EnvToken, token)
+				if do != nil {
+					server.Inject(crsapitest.Fault{Do: do})
+				}
+				exporter := start(t, append(args, "--log.level=debug", "--log.format="+format)...)
+				var pages strings.Builder
+				for _, path := range []string{"/metrics", "/", "/-/ready", "/-/healthy", "/nowhere"} {
+					_, body := exporter.get(path, "X-Prometheus-Scrape-Timeout-Seconds", "1")
+					pages.WriteString(body)
+				}
+				err := exporter.wait()
+				text := fmt.Sprint(pages.String(), exporter.log, err)
+				if want := map[bool]string{true: `crs_up{region="ap-guangzhou"} 1`, false: `crs_up{region="ap-guangzhou"} 0`}[do == nil]; !strings.Contains(text, want) {
+					t.Errorf("no %s: %s", want, text)
+				}
+				for _, secret := range []string{"canary", "Signature=", "%2B%2F%3D"} {
+					if i := strings.Index(text, secret); i >= 0 {
+						t.Errorf("%q in %q", secret, text[max(0, i-100):min(len(text), i+100)])
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestDemo waits, at most a minute, until every metric is alive.
+func TestDemo(t *testing.T) {
+	for _, name := range []string{crsapi.EnvSecretID, crsapi.EnvSecretKey, envRegion} {
+		t.Setenv(name, "")
+	}
+	exporter := start(t, "--demo")
+	if !strings.Contains(exporter.log.String(), "/metrics") {
+		t.Errorf("it does not say what to open: %s", exporter.log)
+	}
+	_, body := exporter.get("/metrics")
+	for _, metric := range collector.Metrics() {
+		if !strings.Contains(body, "\n"+metric.Name) && metric.Name != "crs_task_oldest_start_timestamp_seconds" {
+			t.Errorf("no %s at the first scrape", metric.Name)
+		}
+	}
+	for _, region := range demoRegions() {
+		if !strings.Contains(body, fmt.Sprintf(`crs_up{region=%q} 1`, region)) {
+			t.Errorf("%s is not up", region)
+		}
+	}
+}
+
