@@ -66,11 +66,34 @@ type config struct {
 // that was asked for.
 func parseFlags(args []string, stdout, stderr io.Writer) (*config, error) {
 	var cfg config
-	app := kingpin.New("crs_exporter", "Prometheus exporter for the tasks of Tencent Cloud's Redis (CRS): backups, restores and the rest.\n\n"+
-		"The key pair never comes by a flag: set "+crsapi.EnvSecretID+", "+crsapi.EnvSecretKey+" and, for temporary credentials, "+crsapi.EnvToken+", or write a credentials file.")
+	app := newApplication(&cfg)
 	answered := false
 	app.Terminate(func(int) { answered = true })
 	app.UsageWriter(stdout).ErrorWriter(stderr)
+	_, err := app.Parse(args)
+	switch {
+	case answered:
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("%w; see --help", err)
+	case cfg.healthcheck:
+		return &cfg, nil
+	}
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	if !cfg.demo {
+		if cfg.credentials, err = findCredentials(cfg.credentialsFile); err != nil {
+			return nil, err
+		}
+	}
+	return &cfg, nil
+}
+
+// newApplication returns the flags, which write to cfg.
+func newApplication(cfg *config) *kingpin.Application {
+	app := kingpin.New("crs_exporter", "Prometheus exporter for the tasks of Tencent Cloud's Redis (CRS): backups, restores and the rest.\n\n"+
+		"The key pair never comes by a flag: set "+crsapi.EnvSecretID+", "+crsapi.EnvSecretKey+" and, for temporary credentials, "+crsapi.EnvToken+", or write a credentials file.")
 	app.Version(version.Print("crs_exporter"))
 	app.HelpFlag.Short('h')
 
@@ -97,24 +120,7 @@ func parseFlags(args []string, stdout, stderr io.Writer) (*config, error) {
 	app.Flag("demo", "Watch a simulated CRS with tasks that move; no account is needed.").BoolVar(&cfg.demo)
 	app.Flag("healthcheck", "Ask the exporter that runs at --web.listen-address whether it is healthy, and exit with 0 or 1.").BoolVar(&cfg.healthcheck)
 
-	_, err := app.Parse(args)
-	switch {
-	case answered:
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("%w; see --help", err)
-	case cfg.healthcheck:
-		return &cfg, nil
-	}
-	if err := cfg.check(); err != nil {
-		return nil, err
-	}
-	if !cfg.demo {
-		if cfg.credentials, err = findCredentials(cfg.credentialsFile); err != nil {
-			return nil, err
-		}
-	}
-	return &cfg, nil
+	return app
 }
 
 // settings adds flags whose errors name them, which kingpin's own do not.

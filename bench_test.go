@@ -1,0 +1,249 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/collector"
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+)
+
+// The benchmark's latency, and how many instances its tasks belong to at most.
+const (
+	benchLatency   = 20 * time.Millisecond
+	benchInstances = 500
+)
+
+const (
+	envBenchURL  = "CRS_EXPORTER_BENCH_URL"
+	envBenchMode = "CRS_EXPORTER_BENCH_MODE"
+)
+
+// measurement is what a process of its own tells of one scrape.
+type measurement struct {
+	Wall, CPU time.Duration
+	Allocs    uint64
+	Bytes     uint64
+	PeakKiB   int64
+}
+
+// BenchmarkScrape measures a whole scrape, sweep and rendering, in a process of
+// its own, so that CPU and memory are the exporter's and not the simulator's.
+// Beside it stand the least wall time that pages, concurrency and latency
+// allow, and the CPU time of decoding the same pages with encoding/json.
+func BenchmarkScrape(b *testing.B) {
+	for _, tasks := range []int{1_000, 10_000, 100_000, 1_000_000} {
+		b.Run(strconv.Itoa(tasks), func(b *testing.B) {
+			server := crsapitest.NewServer()
+			defer server.Close()
+			server.SetTasks(guangzhou, crsapitest.Generate(tasks, min(tasks/10, benchInstances), 1))
+			server.Inject(crsapitest.Fault{Do: crsapitest.Latency(benchLatency)})
+			for b.Loop() {
+				scrape := measureApart(b, "scrape", server.URL)
+				requests := server.Requests(guangzhou) / benchScrapes
+				decode := measureApart(b, "decode", server.URL)
+				ideal := time.Duration(tasks/crsapi.DefaultPageSize) * benchLatency / crsapi.DefaultConcurrency
+				b.ReportMetric(0, "ns/op")
+				b.ReportMetric(float64(requests), "requests")
+				b.ReportMetric(scrape.Wall.Seconds(), "wall-s")
+				b.ReportMetric(ideal.Seconds(), "ideal-s")
+				b.ReportMetric(scrape.CPU.Seconds(), "cpu-s")
+				b.ReportMetric(decode.CPU.Seconds(), "stdlib-decode-cpu-s")
+				b.ReportMetric(float64(scrape.Allocs), "allocs")
+				b.ReportMetric(float64(scrape.PeakKiB)/1024, "peak-MiB")
+			}
+		})
+	}
+}
+
+// benchScrapes is how many scrapes the process makes; the last one counts, when
+// connections are open and the ledger is full.
+const benchScrapes = 2
+
+func measureApart(b *testing.B, mode, url string) measurement {
+	b.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestMeasured$")
+	cmd.Env = append(os.Environ(), envBenchURL+"="+url, envBenchMode+"="+mode)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		b.Fatal(err)
+	}
+	line, _, _ := bytes.Cut(out, []byte("\n"))
+	var m measurement
+	if err := json.Unmarshal(line, &m); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	return m
+}
+
+// TestMeasured is the process that the benchmark measures, and nothing without
+// it.
+func TestMeasured(t *testing.T) {
+	url := os.Getenv(envBenchURL)
+	if url == "" {
+		return
+	}
+	var m measurement
+	var err error
+	if os.Getenv(envBenchMode) == "scrape" {
+		m, err = measureScrape(url)
+	} else {
+		m, err = measureDecode(url)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(m); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func measure(work func() error) (m measurement, err error) {
+	var before, after runtime.MemStats
+	var used syscall.Rusage
+	runtime.ReadMemStats(&before)
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		return m, err
+	}
+	cpu := time.Duration(used.Utime.Nano() + used.Stime.Nano())
+	begin := time.Now()
+	if err := work(); err != nil {
+		return m, err
+	}
+	m.Wall = time.Since(begin)
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		return m, err
+	}
+	runtime.ReadMemStats(&after)
+	m.CPU = time.Duration(used.Utime.Nano()+used.Stime.Nano()) - cpu
+	m.Allocs, m.Bytes, m.PeakKiB = after.Mallocs-before.Mallocs, after.TotalAlloc-before.TotalAlloc, used.Maxrss
+	return m, nil
+}
+
+func benchClient(url string, transport http.RoundTripper, observe func(crsapi.Attempt)) (*crsapi.Client, error) {
+	return crsapi.NewClient(crsapi.Config{
+		Region:      guangzhou,
+		Endpoint:    url,
+		Credentials: crsapi.StaticCredentials{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey},
+		UTCOffset:   8 * time.Hour,
+		Observe:     observe,
+		Transport:   transport,
+	})
+}
+
+func measureScrape(url string) (m measurement, err error) {
+	exporter, err := collector.New(collector.Config{
+		Regions: []string{guangzhou},
+		Dial: func(_ string, observe func(crsapi.Attempt)) (collector.Source, error) {
+			client, err := benchClient(url, nil, observe)
+			return collector.FromAPI(client), err
+		},
+	})
+	if err != nil {
+		return m, err
+	}
+	defer exporter.Close()
+	handler := exporter.Handler()
+	for range benchScrapes {
+		m, err = measure(func() error {
+			req := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+			req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "250")
+			w := &discard{header: http.Header{}}
+			handler.ServeHTTP(w, req)
+			if !w.up {
+				return fmt.Errorf("the scrape failed")
+			}
+			return nil
+		})
+		if err != nil {
+			return m, err
+		}
+	}
+	return m, nil
+}
+
+// discard is a response that is looked at for crs_up alone.
+type discard struct {
+	header http.Header
+	up     bool
+}
+
+func (d *discard) Header() http.Header { return d.header }
+func (d *discard) WriteHeader(int)     {}
+func (d *discard) Write(p []byte) (int, error) {
+	d.up = d.up || bytes.Contains(p, []byte(`crs_up{region="ap-guangzhou"} 1`))
+	return len(p), nil
+}
+
+// measureDecode decodes every page's body once, as one would write it down for
+// encoding/json.
+func measureDecode(url string) (m measurement, err error) {
+	transport := &keepBodies{RoundTripper: http.DefaultTransport}
+	client, err := benchClient(url, transport, nil)
+	if err != nil {
+		return m, err
+	}
+	if _, err := client.Sweep(context.Background(), crsapi.Query{}); err != nil {
+		return m, err
+	}
+	return measure(func() error {
+		for _, body := range transport.bodies {
+			var page struct {
+				Code       int    `json:"code"`
+				Message    string `json:"message"`
+				CodeDesc   string `json:"codeDesc"`
+				TotalCount int    `json:"totalCount"`
+				Data       struct {
+					RedisTaskSet []struct {
+						StartTime string  `json:"startTime"`
+						TaskName  string  `json:"taskName"`
+						RedisName string  `json:"redisName"`
+						RedisID   string  `json:"redisId"`
+						ProjectID int64   `json:"projectId"`
+						Status    int     `json:"status"`
+						Progress  float64 `json:"progress"`
+					} `json:"redisTaskSet"`
+				} `json:"data"`
+			}
+			if err := json.Unmarshal(body, &page); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+type keepBodies struct {
+	http.RoundTripper
+	mu     sync.Mutex
+	bodies [][]byte
+}
+
+func (k *keepBodies) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := k.RoundTripper.RoundTrip(r)
+	if err != nil {
+		return resp, err
+	}
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	k.mu.Lock()
+	k.bodies = append(k.bodies, body)
+	k.mu.Unlock()
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, err
+}
