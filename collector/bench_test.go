@@ -63,9 +63,10 @@ func BenchmarkSnapshot(b *testing.B) {
 	for _, n := range sizes {
 		b.Run(fmt.Sprintf("tasks=%d", n), func(b *testing.B) {
 			lists := []asked{{list: newAccount(n)}}
+			snap, _ := takeSnapshot(lists, 0)
 			b.ReportAllocs()
 			for b.Loop() {
-				takeSnapshot(lists)
+				takeSnapshot(lists, len(snap.series))
 			}
 		})
 	}
@@ -75,7 +76,7 @@ func BenchmarkSnapshot(b *testing.B) {
 func BenchmarkLedger(b *testing.B) {
 	for _, n := range sizes {
 		b.Run(fmt.Sprintf("tasks=%d", n), func(b *testing.B) {
-			snap, runs := takeSnapshot([]asked{{list: newAccount(n)}})
+			snap, runs := takeSnapshot([]asked{{list: newAccount(n)}}, 0)
 			l, now := newLedger(), time.Now()
 			l.update(snap, runs, now)
 			b.ReportAllocs()

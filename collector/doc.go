@@ -4,6 +4,6 @@
 // A scrape walks through it in this order: [Exporter.Handler] takes the
 // deadline from the scrape's header; [Exporter.Poll] joins or begins one sweep
 // of each region, side by side; a sweep is summed up in a snapshot; the
-// region's ledger tells what turned since the sweep before; [Results] hands
-// both to the scrape as constant metrics.
+// region's ledger tells what turned since the sweep before; [Results] gives
+// both to the scrape.
 package collector

@@ -43,6 +43,8 @@ type Config struct {
 
 func (c *Config) check() error {
 	switch {
+	case c.Dial == nil:
+		return errors.New("no way to a region")
 	case len(c.Regions) == 0:
 		return errors.New("no region to watch")
 	case slices.Contains(c.Regions, ""):
@@ -108,6 +110,7 @@ func New(cfg Config) (*Exporter, error) {
 		metrics := api.of(name)
 		source, err := cfg.Dial(name, metrics.observe)
 		if err != nil {
+			e.Close()
 			return nil, fmt.Errorf("region %s: %w", name, err)
 		}
 		e.regions = append(e.regions, &region{
@@ -132,10 +135,10 @@ func (e *Exporter) Close() { e.lifetime.end() }
 // Regions that are being asked already are not asked again: all scrapes of
 // that time share the answer.
 //
-// It returns before ctx is done. Regions that have not answered by then count
-// as failed in these Results; they are asked on as long as anybody waits for
-// them. If ctx is cancelled rather than out of time, what was asked for it
-// alone is no failure of the region.
+// It returns when ctx is done at the latest. Regions that have not answered by
+// then count as failed in these Results; they are asked on as long as anybody
+// waits for them. If ctx is cancelled rather than out of time, what was asked
+// for it alone is no failure of the region.
 func (e *Exporter) Poll(ctx context.Context) *Results {
 	patience, cancel := beforeDeadline(ctx)
 	defer cancel()

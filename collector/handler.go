@@ -17,8 +17,9 @@ import (
 )
 
 // Handler serves the metrics. Each request polls, or joins the poll under way,
-// and is answered with status 200 before the scrape's own timeout, whatever
-// the API does.
+// and is answered with status 200 whatever the API does. The poll ends
+// Config.TimeoutOffset before the scrape's own timeout, which leaves that long
+// to write the answer.
 func (e *Exporter) Handler() http.Handler {
 	return promhttp.InstrumentMetricHandler(e.registry, http.HandlerFunc(e.serveMetrics))
 }

@@ -32,7 +32,7 @@ func newLedgerSteps(t *testing.T) *ledgerSteps {
 
 func (s *ledgerSteps) poll(tasks ...crsapi.Task) {
 	s.now = s.now.Add(time.Minute)
-	snap, runs := takeSnapshot([]asked{{list: list(tasks...)}})
+	snap, runs := takeSnapshot([]asked{{list: list(tasks...)}}, 0)
 	s.tally = s.ledger.update(snap, runs, s.now)
 }
 
@@ -441,7 +441,7 @@ func (w *world) list() []crsapi.Task {
 }
 
 func (w *world) poll(tasks []crsapi.Task) {
-	snap, runs := takeSnapshot([]asked{{list: list(tasks...)}})
+	snap, runs := takeSnapshot([]asked{{list: list(tasks...)}}, 0)
 	w.tally = w.ledger.update(snap, runs, w.now)
 	for _, m := range w.tasks {
 		if m.listed {

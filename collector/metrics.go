@@ -1,10 +1,6 @@
 package collector
 
-import (
-	"slices"
-
-	"github.com/prometheus/client_golang/prometheus"
-)
+import "slices"
 
 // Metric describes one metric family that an Exporter exposes.
 type Metric struct {
@@ -105,8 +101,4 @@ func Metrics() []Metric {
 		all[i].Labels = slices.Clone(all[i].Labels)
 	}
 	return all
-}
-
-func (m Metric) desc() *prometheus.Desc {
-	return prometheus.NewDesc(m.Name, m.Help, m.Labels, nil)
 }

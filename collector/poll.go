@@ -55,7 +55,8 @@ type region struct {
 
 	// turn is held by the poll that sweeps: one that was given up may take a
 	// while to end, and the next must not overtake it.
-	turn chan struct{}
+	turn   chan struct{}
+	expect int // series of the last list; held by the turn too
 
 	mu     sync.Mutex
 	flight *flight // the newest, under way or not; nil before the first
@@ -217,7 +218,8 @@ func (r *region) poll(ctx context.Context) (*outcome, error) {
 	if err != nil {
 		return o, err
 	}
-	snap, runs := takeSnapshot(lists)
+	snap, runs := takeSnapshot(lists, r.expect)
+	r.expect = len(snap.series)
 	o.list, o.tally = snap, r.ledger.update(snap, runs, time.Now())
 	return o, nil
 }

@@ -285,7 +285,7 @@ func TestPollMinInterval(t *testing.T) {
 				if second := e.Poll(t.Context()); source.count() != 1 || second.regions[0] != first.regions[0] {
 					t.Errorf("%d sweeps within the interval, want 1 and its answer", source.count())
 				}
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				if e.Poll(t.Context()).up(guangzhou) != (test.err == nil) || source.count() != 2 {
 					t.Errorf("%d sweeps after the interval, want 2", source.count())
 				}
@@ -359,6 +359,19 @@ func TestPollEndsWithTheExporter(t *testing.T) {
 		}
 		wantFailures(t, e, guangzhou, nil)
 	})
+}
+
+func TestPollAfterTheExporterHasEnded(t *testing.T) {
+	source := &fakeSource{list: list(someTask)}
+	e := newTestExporter(t, Config{}, map[string]Source{guangzhou: source})
+	e.Poll(t.Context())
+	e.Close()
+	rs := e.Poll(t.Context())
+	if rs.up(guangzhou) || source.count() != 1 || rs.regions[0].outcome.tally == nil {
+		t.Errorf("up: %t after %d sweeps, want down, none, and the counters", rs.up(guangzhou), source.count())
+	}
+	wantFailures(t, e, guangzhou, nil)
+	e.Close()
 }
 
 func TestPollCountsFailures(t *testing.T) {
@@ -542,6 +555,7 @@ func TestNewIsStrict(t *testing.T) {
 		cfg  Config
 		want string
 	}{
+		{"dial", Config{Regions: []string{"a"}}, "collector: no way to a region"},
 		{"no region", Config{}, "collector: no region to watch"},
 		{"empty region", Config{Regions: []string{""}}, "collector: the name of a region is empty"},
 		{"region twice", Config{Regions: []string{"a", "b", "a"}}, `collector: region "a" is given twice`},
@@ -556,7 +570,7 @@ func TestNewIsStrict(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if test.cfg.Dial == nil {
+			if test.cfg.Dial == nil && test.name != "dial" {
 				test.cfg.Dial = dial
 			}
 			if _, err := New(test.cfg); err == nil || err.Error() != test.want {

@@ -102,14 +102,18 @@ type asked struct {
 }
 
 // takeSnapshot sums up the lists of one poll. The runs it returns beside hold,
-// for each series of the snapshot, its rows in ascending order.
-func takeSnapshot(lists []asked) (*snapshot, [][]row) {
+// for each series of the snapshot, its rows in ascending order. Room is made for
+// as many series as are expected.
+func takeSnapshot(lists []asked, expect int) (*snapshot, [][]row) {
 	size := 0
 	for _, a := range lists {
 		size += a.list.Len()
 	}
 	var (
-		snap = snapshot{index: map[seriesKey]uint32{}}
+		snap = snapshot{
+			series: make([]listedSeries, 0, expect),
+			index:  make(map[seriesKey]uint32, expect),
+		}
 		rows = make([]row, 0, size)
 		of   = make([]uint32, 0, size) // series of each row
 	)

@@ -43,7 +43,7 @@ func TestSnapshotSumsUp(t *testing.T) {
 		task("crs-a", backup, "2017-02-10 01:00:00", crsapi.StatusPending),
 		task("crs-a", clean, "2017-02-10 02:00:00", crsapi.Status(42)),
 		task("crs-a", clean, "2017-02-10 02:00:00", crsapi.Status(43)),
-	)}})
+	)}}, 0)
 	unix := func(text string) int64 { return beijing(text).Unix() }
 	want := map[seriesKey]listedSeries{
 		{"crs-a", backup}: {
@@ -111,7 +111,7 @@ func TestSnapshotTakesInstanceFromNewestTask(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			snap, _ := takeSnapshot([]asked{{list: list(test.tasks...)}})
+			snap, _ := takeSnapshot([]asked{{list: list(test.tasks...)}}, 0)
 			if want := (map[string]listedInstance{"crs-a": test.want}); !maps.Equal(snap.instances, want) {
 				t.Errorf("got %v, want %v", snap.instances, want)
 			}
@@ -122,7 +122,7 @@ func TestSnapshotTakesInstanceFromNewestTask(t *testing.T) {
 		b := at(backup, "2017-02-10 02:00:00", "one", "2")
 		c := at(backup, "2017-02-10 02:00:00", "two", "0")
 		for _, order := range [][]crsapi.Task{{a, b, c}, {c, b, a}, {b, c, a}, {a, c, b}} {
-			snap, _ := takeSnapshot([]asked{{list: list(order...)}})
+			snap, _ := takeSnapshot([]asked{{list: list(order...)}}, 0)
 			if got := snap.instances["crs-a"]; got != (listedInstance{"two", "0"}) {
 				t.Errorf("got %v", got)
 			}
@@ -136,7 +136,7 @@ func TestSnapshotOfAServerThatIgnoresTheFilter(t *testing.T) {
 		task("crs-b", backup, "2017-02-10 01:00:00", crsapi.StatusSucceeded),
 		task("crs-c", backup, "2017-02-10 01:00:00", crsapi.StatusSucceeded),
 	)
-	snap, runs := takeSnapshot([]asked{{"crs-a", all}, {"crs-b", all}})
+	snap, runs := takeSnapshot([]asked{{"crs-a", all}, {"crs-b", all}}, 0)
 	if snap.tasks != 2 || len(snap.series) != 2 || len(snap.instances) != 2 || len(runs) != 2 {
 		t.Errorf("%d tasks, %d series, %d instances; want 2 of each", snap.tasks, len(snap.series), len(snap.instances))
 	}
@@ -148,7 +148,7 @@ func TestSnapshotOfAServerThatIgnoresTheFilter(t *testing.T) {
 }
 
 func TestSnapshotOfNothing(t *testing.T) {
-	snap, runs := takeSnapshot([]asked{{list: list()}})
+	snap, runs := takeSnapshot([]asked{{list: list()}}, 0)
 	if snap.tasks != 0 || len(snap.series) != 0 || len(snap.instances) != 0 || len(runs) != 0 {
 		t.Errorf("got %+v and %v", snap, runs)
 	}

@@ -582,8 +582,10 @@ func TestCounts(t *testing.T) {
 	a.key = "wrong"
 	a.ask(t)
 	srv.Inject(crsapitest.Fault{Do: crsapitest.HTTPStatus(500)})
-	srv.Inject(crsapitest.Fault{Region: region, Do: crsapitest.TruncatedJSON()})
 	a.key = crsapitest.SecretKey
+	a.ask(t)
+	srv.Heal()
+	srv.Inject(crsapitest.Fault{Do: crsapitest.TruncatedJSON()})
 	a.ask(t)
 	srv.Heal()
 
@@ -596,9 +598,9 @@ func TestCounts(t *testing.T) {
 		}
 	}
 	want := map[string]int{
-		" requests": 8, " at once": 1, " 0": 4, " 4000": 2, " 4100": 1,
+		" requests": 9, " at once": 1, " 0": 4, " 4000": 2, " 4100": 1,
 		region + " requests": 3, region + " at once": 1, region + " 0": 3, region + " 4000": 0, region + " 4100": 0,
-		"ap-other requests": 4, "ap-other at once": 1, "ap-other 0": 1, "ap-other 4000": 1, "ap-other 4100": 1,
+		"ap-other requests": 5, "ap-other at once": 1, "ap-other 0": 1, "ap-other 4000": 1, "ap-other 4100": 1,
 		"ap-nowhere requests": 0, "ap-nowhere at once": 0, "ap-nowhere 0": 0, "ap-nowhere 4000": 0, "ap-nowhere 4100": 0,
 	}
 	for name, n := range want {

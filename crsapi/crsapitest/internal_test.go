@@ -2,6 +2,7 @@ package crsapitest
 
 import (
 	"encoding/json"
+	"math"
 	"net/url"
 	"strings"
 	"testing"
@@ -176,6 +177,7 @@ func FuzzParseParams(f *testing.F) {
 func FuzzAppendTask(f *testing.F) {
 	f.Add("crs-izbob1wh", "for API test", "0", "backupInstance", int32(2), float32(1))
 	f.Add("\x00\xff\"\\", "你好\u2028</script>", "007", "", int32(-7), float32(0.5))
+	f.Add("\x00", "\xff", "", "\u007f", int32(0), float32(math.Inf(1)))
 	f.Fuzz(func(t *testing.T, id, name, project, taskName string, status int32, progress float32) {
 		task := crsapi.Task{
 			RedisID: id, RedisName: name, ProjectID: project, TaskName: taskName,

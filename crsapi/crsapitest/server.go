@@ -99,11 +99,12 @@ func serve(s *Simulator, l net.Listener, base string, transport *http.Transport)
 		ConnState:   srv.trackConn,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		Protocols:   &protocols,
-		// An idle connection outlives the 90 s of Go's clients, so that it is
-		// theirs to close. There is no ReadTimeout: it would end a hung request.
-		IdleTimeout:       3 * time.Minute,
-		ReadHeaderTimeout: 10 * time.Second,
-		MaxHeaderBytes:    2 * maxParams,
+		// Requests must come in quickly; answers may take for ever.
+		ReadTimeout:    10 * time.Second,
+		MaxHeaderBytes: 2 * maxParams,
+		// Longer than the 90 s of Go's clients, so that an idle connection is
+		// theirs to close.
+		IdleTimeout: 3 * time.Minute,
 	}
 	go func() {
 		defer close(srv.served)
@@ -129,7 +130,7 @@ func (s *Server) track(w http.ResponseWriter, r *http.Request) {
 }
 
 // Client returns a client that reaches the server and trusts its certificate.
-// Its Transport is the server's own: Close closes what it holds open.
+// Its Transport serves nothing else, and what it holds open ends with Close.
 func (s *Server) Client() *http.Client { return s.client }
 
 // Certificate returns the certificate of NewTLSServer, its own authority; nil
@@ -147,7 +148,6 @@ func (s *Server) Close() {
 	<-s.served
 	s.conns.Wait()
 	s.handlers.Wait()
-	s.client.CloseIdleConnections()
 }
 
 func newCertificate() (*ecdsa.PrivateKey, *x509.Certificate, error) {

@@ -3,6 +3,7 @@ package crsapitest_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -162,6 +163,74 @@ func TestClose(t *testing.T) {
 			})
 		}
 	}
+}
+
+// net/http lingers on a connection whose request it has not read to the end;
+// Close must wait for that too.
+func TestCloseWaitsForConnections(t *testing.T) {
+	ignore := goleak.IgnoreCurrent()
+	srv := crsapitest.NewServer()
+	conn, err := net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(srv.URL, "http://"), crsapitest.Path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	head := "POST /v2/index.php HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9999999\r\n\r\n"
+	if _, err := io.WriteString(conn, head+strings.Repeat("x", 400<<10)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 413 ") {
+		t.Fatalf("%.80q, error %v", answer, err)
+	}
+	srv.Close()
+	goleak.VerifyNone(t, ignore)
+}
+
+func TestCloseWaitsForHijackers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, a := newMemoryServer(t)
+		ended := false
+		srv.Inject(crsapitest.Fault{Do: crsapitest.Respond(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			<-r.Context().Done()
+			time.Sleep(time.Minute)
+			ended = true
+		}))})
+		r := a.request(t)
+		go a.do(r)
+		synctest.Wait()
+		srv.Close()
+		if !ended {
+			t.Error("Close did not wait")
+		}
+	})
+}
+
+// A request that comes in drop by drop must not hold a connection.
+func TestSlowRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, _ := newMemoryServer(t)
+		conn, err := srv.Client().Transport.(*http.Transport).DialContext(t.Context(), "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		start := time.Now()
+		head := "POST /v2/index.php HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\n"
+		if _, err := io.WriteString(conn, head); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(conn)
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") || time.Since(start) != 10*time.Second {
+			t.Errorf("%.80q, error %v after %v", answer, err, time.Since(start))
+		}
+	})
 }
 
 // What hangs must hang for as long as the client will wait.

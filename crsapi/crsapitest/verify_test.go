@@ -64,7 +64,7 @@ func TestVerification(t *testing.T) {
 		{"Token where none is due", []string{"Token", "t"}, 4105, "token"},
 		{"Version", []string{"Version", "2017-03-12"}, 4000, "(11201)InvalidParameter: Version"},
 		{"unknown parameter", []string{"redisID", "crs-1"}, 4000, "(11201)InvalidParameter: redisID"},
-		{"unknown long parameter", []string{strings.Repeat("x", 99), "1"}, 4000, "(11201)InvalidParameter: xxx"},
+		{"unknown long parameter", []string{strings.Repeat("x", 300), "1"}, 4000, "(11201)InvalidParameter: xxx"},
 		{"empty value", []string{"redisId", ""}, 4000, "redisId is empty"},
 		{"empty Token", []string{"Token", ""}, 4000, "Token is empty"},
 
