@@ -61,9 +61,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 	var simulation *demo
 	if cfg.demo {
-		if simulation, err = startDemo(ctx, cfg); err != nil {
-			return err
-		}
+		simulation = startDemo(ctx, cfg)
 		defer simulation.stop()
 	}
 	exporter, err := newExporter(cfg, logger)
