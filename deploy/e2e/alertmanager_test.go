@@ -1,0 +1,137 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestAmtool(t *testing.T) {
+	amtool := program(t, "amtool")
+	t.Run("check-config", func(t *testing.T) { run(t, amtool, "check-config", alertmanagerFile) })
+	receivers := map[string]string{"critical": "pager", "warning": "tickets"}
+	for name, r := range alerts(t) {
+		t.Run("route "+name, func(t *testing.T) {
+			got := run(t, amtool, "config", "routes", "test", "--config.file="+alertmanagerFile,
+				"alertname="+name, "severity="+r.Labels["severity"], "region=ap-guangzhou")
+			if want := receivers[r.Labels["severity"]]; strings.TrimSpace(got) != want {
+				t.Errorf("goes to %q, want %s", got, want)
+			}
+		})
+	}
+}
+
+// startAlertmanager starts it with the shipped configuration, as it is tested.
+func startAlertmanager(t *testing.T, dir, address string) {
+	t.Helper()
+	start(t, nil, program(t, "alertmanager"),
+		"--config.file="+dir+"/alertmanager/alertmanager.yml",
+		"--storage.path="+t.TempDir(),
+		"--web.listen-address="+address,
+		"--cluster.listen-address=")
+	eventually(t, "Alertmanager is ready", func() error { return get(t, "http://"+address+"/-/ready", nil) })
+}
+
+// get asks for url and decodes the JSON of the answer into v, unless that is nil.
+func get(t *testing.T, url string, v any) error {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client(t).Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	if v == nil {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(v)
+}
+
+// client keeps no connection, and so no goroutine.
+func client(t *testing.T) *http.Client {
+	t.Helper()
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+}
+
+func TestInhibition(t *testing.T) {
+	address := freeAddress(t)
+	dir := shippedForTest(t, addresses{exporter: "127.0.0.1:1", alertmanager: address, webhook: "http://127.0.0.1:1"})
+	startAlertmanager(t, dir, address)
+
+	type alert struct {
+		Labels map[string]string `json:"labels"`
+	}
+	var firing []alert
+	for name, regions := range map[string][]string{
+		"CRSCredentialsRejected": {"a", "d"},
+		"CRSRegionUnwatched":     {"a", "b"},
+		"CRSRegionPollFailing":   {"a", "b", "c", "d"},
+		"CRSBackupFailed":        {"a", "b", "c"},
+	} {
+		for _, region := range regions {
+			firing = append(firing, alert{map[string]string{
+				"alertname": name, "severity": alerts(t)[name].Labels["severity"], "job": "crs", "region": region,
+			}})
+		}
+	}
+	// The same region's name in another account's job.
+	firing = append(firing, alert{map[string]string{
+		"alertname": "CRSRegionPollFailing", "severity": "warning", "job": "other", "region": "a",
+	}})
+	body, err := json.Marshal(firing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/api/v2/alerts", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := client(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("post alerts: %s", resp.Status)
+	}
+	want := []string{"CRSRegionPollFailing crs a", "CRSRegionPollFailing crs b", "CRSRegionPollFailing crs d", "CRSRegionUnwatched crs a"}
+	eventually(t, "what is inhibited", func() error {
+		var known []struct {
+			alert
+			Status struct {
+				State string `json:"state"`
+			} `json:"status"`
+		}
+		if err := get(t, "http://"+address+"/api/v2/alerts", &known); err != nil {
+			return err
+		}
+		var inhibited []string
+		active := 0
+		for _, a := range known {
+			switch a.Status.State {
+			case "suppressed":
+				inhibited = append(inhibited, a.Labels["alertname"]+" "+a.Labels["job"]+" "+a.Labels["region"])
+			case "active":
+				active++
+			}
+		}
+		slices.Sort(inhibited)
+		if !slices.Equal(inhibited, want) || active+len(inhibited) != len(firing) {
+			return fmt.Errorf("%q, want %q; %d of %d alerts are active", inhibited, want, active, len(firing))
+		}
+		return nil
+	})
+}

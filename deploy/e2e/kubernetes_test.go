@@ -1,0 +1,452 @@
+package e2e
+
+import (
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	_ "github.com/prometheus-operator/prometheus-operator/pkg/versionutil" // keeps the module, whose CRDs are read, in go.mod
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/prometheus/model/rulefmt"
+	"github.com/prometheus/prometheus/promql/parser"
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
+	crdvalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/kubernetes/pkg/api/legacyscheme"
+	podutil "k8s.io/kubernetes/pkg/api/pod"
+	"k8s.io/kubernetes/pkg/apis/apps"
+	_ "k8s.io/kubernetes/pkg/apis/apps/install" // registers the types, their defaults and conversions
+	appsvalidation "k8s.io/kubernetes/pkg/apis/apps/validation"
+	"k8s.io/kubernetes/pkg/apis/core"
+	_ "k8s.io/kubernetes/pkg/apis/core/install"
+	corev1 "k8s.io/kubernetes/pkg/apis/core/v1"
+	corevalidation "k8s.io/kubernetes/pkg/apis/core/validation"
+	"k8s.io/kubernetes/pkg/apis/networking"
+	_ "k8s.io/kubernetes/pkg/apis/networking/install"
+	networkingvalidation "k8s.io/kubernetes/pkg/apis/networking/validation"
+	psaapi "k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+	sigsyaml "sigs.k8s.io/yaml"
+
+	externalcorev1 "k8s.io/api/core/v1"
+)
+
+const (
+	rulesFile          = "../prometheus/rules/crs.yml"
+	prometheusRuleFile = "../kubernetes/operator/prometheusrule.yaml"
+)
+
+var updatePrometheusRule = flag.Bool("update-prometheusrule", false, "write the PrometheusRule anew from the rules file")
+
+// shippedRules are the rules of deploy/prometheus, read by Prometheus' own reader.
+func shippedRules(t *testing.T) *rulefmt.RuleGroups {
+	t.Helper()
+	groups, errs := rulefmt.ParseFile(rulesFile, false, model.UTF8Validation, parser.NewParser(parser.Options{}), promslog.NewNopLogger())
+	for _, err := range errs {
+		t.Error(err)
+	}
+	if groups == nil || len(groups.Groups) == 0 {
+		t.Fatalf("%s has no rules", rulesFile)
+	}
+	return groups
+}
+
+// object is one Kubernetes object in YAML, as it would be sent to the API server.
+type object struct {
+	kind, name string
+	yaml       []byte
+}
+
+// build runs kustomize on a folder below deploy/kubernetes as `kubectl apply -k` does.
+func build(t *testing.T, dir string) []object {
+	t.Helper()
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join("../kubernetes", dir))
+	if err != nil {
+		t.Fatalf("kustomize build %s: %v", dir, err)
+	}
+	var out []object
+	for _, r := range resources.Resources() {
+		b, err := r.AsYAML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, object{r.GetKind(), r.GetName(), b})
+	}
+	return out
+}
+
+// admit does to a built-in object what the API server does before it stores one: it decodes strictly, fills in the
+// defaults, converts to the internal type and validates that. It returns the internal object.
+func admit(t *testing.T, o object) runtime.Object {
+	t.Helper()
+	codecs := serializer.NewCodecFactory(legacyscheme.Scheme, serializer.EnableStrict)
+	obj, gvk, err := codecs.UniversalDeserializer().Decode(o.yaml, nil, nil)
+	if err != nil {
+		t.Fatalf("%s %s: %v", o.kind, o.name, err)
+	}
+	legacyscheme.Scheme.Default(obj)
+	internal, err := legacyscheme.Scheme.ConvertToVersion(obj, runtime.InternalGroupVersioner)
+	if err != nil {
+		t.Fatalf("%s: %v", gvk, err)
+	}
+	var errs field.ErrorList
+	switch o := internal.(type) {
+	case *apps.Deployment:
+		errs = appsvalidation.ValidateDeployment(o, podutil.GetValidationOptionsFromPodTemplate(&o.Spec.Template, nil))
+	case *core.Namespace:
+		errs = corevalidation.ValidateNamespace(o)
+	case *core.Secret:
+		errs = corevalidation.ValidateSecret(o)
+	case *core.Service:
+		// As the API server does on a cluster of one IP family.
+		policy := core.IPFamilyPolicySingleStack
+		o.Spec.IPFamilyPolicy, o.Spec.IPFamilies = &policy, []core.IPFamily{core.IPv4Protocol}
+		errs = corevalidation.ValidateServiceCreate(o)
+	case *core.ServiceAccount:
+		errs = corevalidation.ValidateServiceAccount(o)
+	case *networking.NetworkPolicy:
+		errs = networkingvalidation.ValidateNetworkPolicy(o, networkingvalidation.NetworkPolicyValidationOptions{})
+	default:
+		t.Fatalf("%s %s: no validation for a %T", gvk, internal, o)
+	}
+	for _, err := range errs {
+		t.Errorf("%s %s: %v", o.kind, o.name, err)
+	}
+	return internal
+}
+
+// crd is the schema that the operator's release puts into the cluster for a kind.
+func crd(t *testing.T, plural string) *apiextensions.JSONSchemaProps {
+	t.Helper()
+	const operator = "github.com/prometheus-operator/prometheus-operator"
+	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", operator).Output()
+	if err != nil {
+		t.Fatalf("go list -m %s: %v", operator, err)
+	}
+	b, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "example/prometheus-operator-crd/monitoring.coreos.com_"+plural+".yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var def apiextensionsv1.CustomResourceDefinition
+	if err := sigsyaml.Unmarshal(b, &def); err != nil {
+		t.Fatal(err)
+	}
+	if len(def.Spec.Versions) != 1 || def.Spec.Versions[0].Name != "v1" {
+		t.Fatalf("%s has versions %v", plural, def.Spec.Versions)
+	}
+	var props apiextensions.JSONSchemaProps
+	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(def.Spec.Versions[0].Schema.OpenAPIV3Schema, &props, nil); err != nil {
+		t.Fatal(err)
+	}
+	return &props
+}
+
+// admitCustom does to an object of the operator what the API server does by the operator's CRD, and decodes it as the
+// operator will.
+func admitCustom(t *testing.T, o object, plural string, into any) {
+	t.Helper()
+	props := crd(t, plural)
+	var content map[string]any
+	if err := sigsyaml.UnmarshalStrict(o.yaml, &content); err != nil {
+		t.Fatalf("%s %s: %v", o.kind, o.name, err)
+	}
+	structural, err := schema.NewStructural(props)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range pruning.PruneWithOptions(runtime.DeepCopyJSON(content), structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true}) {
+		t.Errorf("%s %s: unknown field %s", o.kind, o.name, path)
+	}
+	validator, _, err := crdvalidation.NewSchemaValidator(props)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range crdvalidation.ValidateCustomResource(nil, content, validator) {
+		t.Errorf("%s %s: %v", o.kind, o.name, err)
+	}
+	if err := sigsyaml.UnmarshalStrict(o.yaml, into); err != nil {
+		t.Errorf("%s %s: %v", o.kind, o.name, err)
+	}
+}
+
+// cluster is what `kubectl apply -k deploy/kubernetes/operator` puts into a cluster.
+type cluster struct {
+	namespace  *core.Namespace
+	account    *core.ServiceAccount
+	deployment *apps.Deployment
+	service    *core.Service
+	policy     *networking.NetworkPolicy
+	monitor    monitoringv1.ServiceMonitor
+	rule       monitoringv1.PrometheusRule
+}
+
+func loadCluster(t *testing.T, dir string) cluster {
+	t.Helper()
+	var c cluster
+	for _, o := range build(t, dir) {
+		switch o.kind {
+		case "ServiceMonitor":
+			admitCustom(t, o, "servicemonitors", &c.monitor)
+			continue
+		case "PrometheusRule":
+			admitCustom(t, o, "prometheusrules", &c.rule)
+			continue
+		}
+		switch o := admit(t, o).(type) {
+		case *core.Namespace:
+			c.namespace = o
+		case *core.ServiceAccount:
+			c.account = o
+		case *apps.Deployment:
+			c.deployment = o
+		case *core.Service:
+			c.service = o
+		case *networking.NetworkPolicy:
+			c.policy = o
+		default:
+			t.Errorf("an unexpected %T", o)
+		}
+	}
+	if c.namespace == nil || c.account == nil || c.deployment == nil || c.service == nil || c.policy == nil {
+		t.Fatalf("kustomize build %s leaves something out: %+v", dir, c)
+	}
+	return c
+}
+
+func TestKubernetesBase(t *testing.T) {
+	c := loadCluster(t, "base")
+	if c.monitor.Name != "" || c.rule.Name != "" {
+		t.Error("base needs the Prometheus operator")
+	}
+	for kind, ns := range map[string]string{
+		"ServiceAccount": c.account.Namespace, "Deployment": c.deployment.Namespace,
+		"Service": c.service.Namespace, "NetworkPolicy": c.policy.Namespace,
+	} {
+		if ns != c.namespace.Name {
+			t.Errorf("%s is in namespace %q, want %q", kind, ns, c.namespace.Name)
+		}
+	}
+	pod := c.deployment.Spec.Template
+	if len(pod.Spec.Containers) != 1 {
+		t.Fatalf("%d containers", len(pod.Spec.Containers))
+	}
+	container := pod.Spec.Containers[0]
+	ports := map[string]int32{}
+	for _, p := range container.Ports {
+		ports[p.Name] = p.ContainerPort
+	}
+
+	t.Run("one process at a time", func(t *testing.T) {
+		if c.deployment.Spec.Replicas != 1 || c.deployment.Spec.Strategy.Type != apps.RecreateDeploymentStrategyType {
+			t.Errorf("replicas %d, strategy %s", c.deployment.Spec.Replicas, c.deployment.Spec.Strategy.Type)
+		}
+	})
+	t.Run("restricted", func(t *testing.T) {
+		if c.namespace.Labels["pod-security.kubernetes.io/enforce"] != "restricted" {
+			t.Errorf("namespace labels %v", c.namespace.Labels)
+		}
+		evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var spec externalcorev1.PodSpec
+		if err := corev1.Convert_core_PodSpec_To_v1_PodSpec(&pod.Spec, &spec, nil); err != nil {
+			t.Fatal(err)
+		}
+		level := psaapi.LevelVersion{Level: psaapi.LevelRestricted, Version: psaapi.LatestVersion()}
+		for _, r := range evaluator.EvaluatePod(level, &pod.ObjectMeta, &spec) {
+			if !r.Allowed {
+				t.Errorf("%s: %s", r.ForbiddenReason, r.ForbiddenDetail)
+			}
+		}
+		s := container.SecurityContext
+		if s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem {
+			t.Error("the root file system can be written")
+		}
+		if u := pod.Spec.SecurityContext.RunAsUser; u == nil || *u != imageUID {
+			t.Errorf("does not run as %d, the image's user", imageUID)
+		}
+		if a := pod.Spec.AutomountServiceAccountToken; a == nil || *a {
+			t.Error("a token for the API server is mounted")
+		}
+	})
+	t.Run("resources", func(t *testing.T) {
+		for _, name := range []core.ResourceName{core.ResourceCPU, core.ResourceMemory} {
+			if container.Resources.Requests.Name(name, "").IsZero() || container.Resources.Limits.Name(name, "").IsZero() {
+				t.Errorf("%s has no request or no limit", name)
+			}
+		}
+	})
+	t.Run("probes", func(t *testing.T) {
+		for path, probe := range map[string]*core.Probe{"/-/healthy": container.LivenessProbe, "/-/ready": container.ReadinessProbe} {
+			if probe == nil || probe.HTTPGet == nil || probe.HTTPGet.Path != path || ports[probe.HTTPGet.Port.StrVal] != exporterPort {
+				t.Errorf("no probe asks %s at port %d: %+v", path, exporterPort, probe)
+			}
+		}
+	})
+	t.Run("flags", func(t *testing.T) { checkFlags(t, container.Args) })
+	t.Run("image", func(t *testing.T) { checkPinned(t, container.Image) })
+	t.Run("service", func(t *testing.T) {
+		if !contains(pod.Labels, c.service.Spec.Selector) {
+			t.Errorf("service selects %v, the pod has %v", c.service.Spec.Selector, pod.Labels)
+		}
+		if !c.service.Spec.PublishNotReadyAddresses {
+			t.Error("readiness waits for a scrape, and the scrape for readiness")
+		}
+		if p := c.service.Spec.Ports; len(p) != 1 || ports[p[0].TargetPort.StrVal] != exporterPort || p[0].Port != exporterPort {
+			t.Errorf("service ports %+v", p)
+		}
+	})
+	t.Run("network policy", func(t *testing.T) {
+		if !contains(pod.Labels, c.policy.Spec.PodSelector.MatchLabels) || len(c.policy.Spec.PolicyTypes) != 2 {
+			t.Errorf("policy %v for %v", c.policy.Spec.PolicyTypes, c.policy.Spec.PodSelector.MatchLabels)
+		}
+		for _, rule := range c.policy.Spec.Ingress {
+			for _, p := range rule.Ports {
+				if p.Port == nil || ports[p.Port.StrVal] != exporterPort {
+					t.Errorf("lets in to port %v", p.Port)
+				}
+			}
+			if len(rule.From) == 0 || len(rule.Ports) == 0 {
+				t.Errorf("lets in from everywhere or to every port: %+v", rule)
+			}
+		}
+	})
+	t.Run("credentials", func(t *testing.T) {
+		b, err := os.ReadFile("../kubernetes/secret.example.yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		secret, ok := admit(t, object{"Secret", "example", b}).(*core.Secret)
+		if !ok || secret.Namespace != c.namespace.Name {
+			t.Fatalf("the example is no Secret of namespace %s", c.namespace.Name)
+		}
+		var file string
+		for _, v := range pod.Spec.Volumes {
+			if v.Secret == nil || v.Secret.SecretName != secret.Name {
+				t.Fatalf("volume %s is not of Secret %s", v.Name, secret.Name)
+			}
+			for _, m := range container.VolumeMounts {
+				for _, i := range v.Secret.Items {
+					if len(secret.Data[i.Key]) == 0 {
+						t.Errorf("the example has no key %q", i.Key)
+					}
+					file = m.MountPath + "/" + i.Path
+				}
+				if m.SubPath != "" || !m.ReadOnly {
+					t.Errorf("mount %+v: a subPath never sees a changed Secret", m)
+				}
+			}
+		}
+		if !slices.Contains(container.Args, "--crs.credentials-file="+file) {
+			t.Errorf("the key is at %q, the flags are %v", file, container.Args)
+		}
+	})
+}
+
+func TestKubernetesOperator(t *testing.T) {
+	rules, err := os.ReadFile(rulesFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *updatePrometheusRule {
+		writePrometheusRule(t, rules)
+	}
+	c := loadCluster(t, "operator")
+	t.Run("monitor", func(t *testing.T) {
+		if c.monitor.Namespace != c.namespace.Name || !contains(c.service.Labels, c.monitor.Spec.Selector.MatchLabels) {
+			t.Errorf("monitor selects %v, the service has %v", c.monitor.Spec.Selector.MatchLabels, c.service.Labels)
+		}
+		if len(c.monitor.Spec.Endpoints) != 1 || c.monitor.Spec.Endpoints[0].Port != c.service.Spec.Ports[0].Name {
+			t.Fatalf("endpoints %+v", c.monitor.Spec.Endpoints)
+		}
+		e := c.monitor.Spec.Endpoints[0]
+		interval, timeout := shippedScrapeInterval(t), shippedScrapeTimeout(t)
+		if parseDuration(t, string(e.Interval)) != time.Duration(interval) || parseDuration(t, string(e.ScrapeTimeout)) != time.Duration(timeout) {
+			t.Errorf("scrapes every %s within %s, prometheus.yml every %s within %s", e.Interval, e.ScrapeTimeout, interval, timeout)
+		}
+		if r := e.RelabelConfigs; len(r) != 1 || r[0].TargetLabel != "job" || r[0].Replacement == nil || *r[0].Replacement != shippedJob(t) {
+			t.Errorf("relabelings %+v, the job in prometheus.yml is %s", r, shippedJob(t))
+		}
+	})
+	t.Run("rules", func(t *testing.T) {
+		if c.rule.Namespace != c.namespace.Name {
+			t.Errorf("namespace %q", c.rule.Namespace)
+		}
+		b, err := os.ReadFile(prometheusRuleFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want map[string]any
+		var got struct {
+			Spec map[string]any `json:"spec"`
+		}
+		if err := sigsyaml.UnmarshalStrict(rules, &want); err != nil {
+			t.Fatal(err)
+		}
+		if err := sigsyaml.Unmarshal(b, &got); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got.Spec, want) {
+			t.Errorf("%s has other rules than %s: run this test with -update-prometheusrule", prometheusRuleFile, rulesFile)
+		}
+		spec, err := sigsyaml.Marshal(c.rule.Spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, errs := rulefmt.Parse(spec, false, model.UTF8Validation, parser.NewParser(parser.Options{}), promslog.NewNopLogger()); len(errs) > 0 {
+			t.Errorf("what the operator makes of the rules, Prometheus refuses: %v", errs)
+		}
+	})
+}
+
+// writePrometheusRule puts the rules file, comments and all, under the head of a PrometheusRule.
+func writePrometheusRule(t *testing.T, rules []byte) {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString("# Made from deploy/prometheus/rules/crs.yml by TestKubernetesOperator -update-prometheusrule; edit that file.\n")
+	b.WriteString("apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: crs-exporter\nspec:\n")
+	for line := range strings.Lines(string(rules)) {
+		if strings.TrimSpace(line) != "" {
+			b.WriteString("  ")
+		}
+		b.WriteString(line)
+	}
+	if err := os.WriteFile(prometheusRuleFile, []byte(b.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// contains says whether labels has every label of selector, and that selector is not empty, which would select all.
+func contains(labels, selector map[string]string) bool {
+	for k, v := range selector {
+		if labels[k] != v {
+			return false
+		}
+	}
+	return len(selector) > 0
+}
+
+func parseDuration(t *testing.T, s string) time.Duration {
+	t.Helper()
+	d, err := model.ParseDuration(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(d)
+}

@@ -1,0 +1,231 @@
+package e2e
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/rulefmt"
+	"github.com/prometheus/prometheus/promql/parser"
+)
+
+const (
+	prometheusDir    = "../prometheus"
+	alertmanagerFile = "../alertmanager/alertmanager.yml"
+)
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func writeFile(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// uncomment takes the comment sign off the lines of content from the one that
+// holds first to the one that holds last, so that examples in comments are tried.
+func uncomment(t *testing.T, content, first, last string) string {
+	t.Helper()
+	sign := regexp.MustCompile(`^(\s*)# ?`)
+	var b strings.Builder
+	inside, done := false, false
+	for line := range strings.Lines(content) {
+		inside = inside || !done && strings.Contains(line, first)
+		if inside {
+			line = sign.ReplaceAllString(line, "$1")
+			done = strings.Contains(line, last)
+			inside = !done
+		}
+		b.WriteString(line)
+	}
+	if !done {
+		t.Fatalf("no comment from %q to %q", first, last)
+	}
+	return b.String()
+}
+
+func TestPromtool(t *testing.T) {
+	promtool := program(t, "promtool")
+	t.Run("check config", func(t *testing.T) {
+		run(t, promtool, "check", "config", "--lint=all", "--lint-fatal", prometheusFile)
+	})
+	t.Run("check rules", func(t *testing.T) {
+		run(t, promtool, "check", "rules", "--lint=all", "--lint-fatal", rulesFile)
+	})
+	files, err := filepath.Glob(filepath.Join(prometheusDir, "tests", "*_test.yml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no tests of the rules: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) { run(t, promtool, "test", "rules", file) })
+	}
+}
+
+// The advice that the files give in comments has to work, too.
+func TestAdvice(t *testing.T) {
+	promtool := program(t, "promtool")
+	t.Run("a pair of Prometheus", func(t *testing.T) {
+		dir := t.TempDir()
+		config := uncomment(t, readFile(t, prometheusFile), "# external_labels:", "replica: a")
+		config = uncomment(t, config, "# alert_relabel_configs:", "regex: replica")
+		writeFile(t, filepath.Join(dir, "prometheus.yml"), config)
+		writeFile(t, filepath.Join(dir, "rules/crs.yml"), readFile(t, rulesFile))
+		run(t, promtool, "check", "config", "--lint=all", "--lint-fatal", filepath.Join(dir, "prometheus.yml"))
+	})
+	t.Run("thresholds of single instances", func(t *testing.T) {
+		dir := t.TempDir()
+		rules := readFile(t, rulesFile)
+		for _, record := range []string{"crs:backup_max_age_seconds", "crs:task_max_age_seconds"} {
+			rules = moveExceptions(t, rules, record)
+		}
+		writeFile(t, filepath.Join(dir, "crs.yml"), rules)
+		writeFile(t, filepath.Join(dir, "exceptions_test.yml"), readFile(t, "testdata/exceptions_test.yml"))
+		run(t, promtool, "test", "rules", filepath.Join(dir, "exceptions_test.yml"))
+	})
+}
+
+var exception = regexp.MustCompile(`(?m)^ *# +(\S.* or)$`)
+
+// moveExceptions puts the exceptions in the comment above a threshold where the comment says.
+func moveExceptions(t *testing.T, rules, record string) string {
+	t.Helper()
+	head, rule, found := strings.Cut(rules, "- record: "+record+"\n        expr: |\n")
+	if !found {
+		t.Fatalf("no rule %s", record)
+	}
+	comment := head[strings.LastIndex(head, "\n\n")+1:]
+	examples := exception.FindAllStringSubmatch(comment, -1)
+	if len(examples) == 0 {
+		t.Fatalf("the comment of %s shows no exception", record)
+	}
+	var b strings.Builder
+	for _, e := range examples {
+		b.WriteString("          " + e[1] + "\n")
+	}
+	return head + "- record: " + record + "\n        expr: |\n" + b.String() + rule
+}
+
+// alerts returns the shipped alerting rules by name.
+func alerts(t *testing.T) map[string]rulefmt.Rule {
+	t.Helper()
+	found := map[string]rulefmt.Rule{}
+	for _, g := range shippedRules(t).Groups {
+		for _, r := range g.Rules {
+			if r.Alert == "" {
+				continue
+			}
+			if _, twice := found[r.Alert]; twice {
+				t.Errorf("two alerts are named %s", r.Alert)
+			}
+			found[r.Alert] = r
+		}
+	}
+	return found
+}
+
+func TestAlertsAreDocumented(t *testing.T) {
+	book := readFile(t, runbooksFile)
+	sections := map[string]string{}
+	for _, s := range strings.Split(book, "\n## ")[1:] {
+		title, text, _ := strings.Cut(s, "\n")
+		sections[title] = text
+	}
+	for name, r := range alerts(t) {
+		t.Run(name, func(t *testing.T) {
+			severity := r.Labels["severity"]
+			if severity != "critical" && severity != "warning" {
+				t.Errorf("severity %q", severity)
+			}
+			for _, a := range []string{"summary", "description"} {
+				if r.Annotations[a] == "" {
+					t.Errorf("no %s", a)
+				}
+			}
+			anchor := strings.ToLower(name)
+			if want := runbooksURL + "#" + anchor; r.Annotations["runbook_url"] != want {
+				t.Errorf("runbook_url %s, want %s", r.Annotations["runbook_url"], want)
+			}
+			if row := "| [" + name + "](#" + anchor + ") | " + severity + " | "; !strings.Contains(book, row) {
+				t.Errorf("the runbooks' table has no row %q", row)
+			}
+			for _, part := range []string{"**What it means.**", "**How to look.**", "**What to do"} {
+				if !strings.Contains(sections[name], part) {
+					t.Errorf("the runbook does not say: %s", part)
+				}
+			}
+		})
+	}
+	if got, want := slices.Sorted(maps.Keys(sections)), slices.Sorted(maps.Keys(alerts(t))); !slices.Equal(got, want) {
+		t.Errorf("runbooks of %v, alerts %v", got, want)
+	}
+}
+
+var (
+	templateLabel = regexp.MustCompile(`\$labels\.(\w+)`)
+	runbookQuery  = regexp.MustCompile(`(?m)^    (\S.*)$`)
+)
+
+// TestRulesNames holds every metric and label that rules and runbooks name against
+// what the exporter exposes and the rules record.
+func TestRulesNames(t *testing.T) {
+	// What a rule makes is given any label of what it reads; checkNames then finds
+	// names that are nowhere.
+	recorded := map[string][]string{"up": {"job", "instance"}}
+	for _, g := range shippedRules(t).Groups {
+		for _, r := range g.Rules {
+			t.Run(r.Record+r.Alert, func(t *testing.T) {
+				expr, err := parser.NewParser(parser.Options{}).ParseExpr(r.Expr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var names []string
+				for range 2 { // a rule that carries its own value reads itself
+					for _, s := range parser.ExtractSelectors(expr) {
+						for _, m := range s {
+							if m.Name == labels.MetricName {
+								names = append(names, exposed[m.Value]...)
+								names = append(names, recorded[m.Value]...)
+							}
+						}
+					}
+					if r.Record != "" {
+						recorded[r.Record] = names
+					}
+				}
+				checkNames(t, recorded, expr)
+				for _, text := range r.Annotations {
+					for _, m := range templateLabel.FindAllStringSubmatch(text, -1) {
+						if m[1] != "instance" && !slices.Contains(names, m[1]) {
+							t.Errorf("its annotations use a label %q that it does not have", m[1])
+						}
+					}
+				}
+			})
+		}
+	}
+	for _, m := range runbookQuery.FindAllStringSubmatch(readFile(t, runbooksFile), -1) {
+		t.Run("runbook: "+m[1], func(t *testing.T) {
+			expr, err := parser.NewParser(parser.Options{}).ParseExpr(m[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkNames(t, recorded, expr)
+		})
+	}
+}
