@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,8 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -53,6 +52,7 @@ type config struct {
 	lookback        time.Duration
 	utcOffset       time.Duration
 	credentialsFile string
+	roleARN         string
 	credentials     crsapi.CredentialsProvider
 
 	timeoutOffset time.Duration
@@ -60,11 +60,12 @@ type config struct {
 
 	logLevel, logFormat string
 	demo, healthcheck   bool
+	checkOnly           bool
 }
 
 // parseFlags returns nil without an error where --help or --version was all
 // that was asked for.
-func parseFlags(args []string, stdout, stderr io.Writer) (*config, error) {
+func parseFlags(ctx context.Context, args []string, stdout, stderr io.Writer) (*config, error) {
 	var cfg config
 	app := newApplication(&cfg)
 	answered := false
@@ -83,7 +84,7 @@ func parseFlags(args []string, stdout, stderr io.Writer) (*config, error) {
 		return nil, err
 	}
 	if !cfg.demo {
-		if cfg.credentials, err = findCredentials(cfg.credentialsFile); err != nil {
+		if cfg.credentials, err = findCredentials(ctx, crsapi.CredentialsConfig{File: cfg.credentialsFile, RoleARN: cfg.roleARN}); err != nil {
 			return nil, err
 		}
 	}
@@ -113,11 +114,13 @@ func newApplication(cfg *config) *kingpin.Application {
 	set.add("crs.utc-offset", "Zone of the API's times, east of Greenwich.", "8h", duration(&cfg.utcOffset, -12*time.Hour, 14*time.Hour))
 	app.Flag("crs.credentials-file", "INI file with secret_id and secret_key in [default], read where the environment has no key. Default: ~/.tencentcloud/credentials.").
 		Envar(envCredentialsFile).PlaceHolder("FILE").StringVar(&cfg.credentialsFile)
+	app.Flag("crs.role-arn", "Role to take on, maybe of another account, by the credentials that are found (qcs::cam::uin/...:roleName/...).").PlaceHolder("ARN").StringVar(&cfg.roleARN)
 	set.add("scrape.timeout-offset", "Taken off the scrape's timeout, for the way there and back.", "500ms", duration(&cfg.timeoutOffset, 0, time.Hour))
 	set.add("scrape.min-interval", "A poll younger than this answers the next scrape, too, for pairs of Prometheus; 0 to poll at every scrape.", "0s", duration(&cfg.minInterval, 0, time.Hour))
 	set.add("log.level", "Least level that is logged: debug, info, warn or error.", "info", oneOf(&cfg.logLevel, "debug", "info", "warn", "error"))
 	set.add("log.format", "Form of the log: logfmt or json.", "logfmt", oneOf(&cfg.logFormat, "logfmt", "json"))
 	app.Flag("demo", "Watch a simulated CRS with tasks that move; no account is needed.").BoolVar(&cfg.demo)
+	app.Flag("check", "Ask each region once, print a table of what came of it and what to do about it, and exit with 0 or 1.").BoolVar(&cfg.checkOnly)
 	app.Flag("healthcheck", "Ask the exporter that runs at --web.listen-address whether it is healthy, and exit with 0 or 1.").BoolVar(&cfg.healthcheck)
 
 	return app
@@ -239,23 +242,15 @@ func (c *config) check() error {
 }
 
 // findCredentials takes the first source that has any.
-func findCredentials(file string) (crsapi.CredentialsProvider, error) {
-	credentials, err := crsapi.EnvironmentCredentials(os.Getenv)
-	if !errors.Is(err, crsapi.ErrNoCredentials) {
-		return crsapi.StaticCredentials(credentials), err
+func findCredentials(ctx context.Context, from crsapi.CredentialsConfig) (crsapi.CredentialsProvider, error) {
+	credentials, err := crsapi.FindCredentials(ctx, from)
+	switch {
+	case err == nil:
+		return credentials, nil
+	case errors.Is(err, crsapi.ErrNoCredentials) && from.File == "":
+		return nil, fmt.Errorf("no credentials: set %s and %s, or give --crs.credentials-file, or run with a role, or try --demo (%s)",
+			crsapi.EnvSecretID, crsapi.EnvSecretKey, strings.TrimPrefix(err.Error(), crsapi.ErrNoCredentials.Error()+": "))
+	default:
+		return nil, err
 	}
-	named := file != ""
-	if !named {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			home = string(filepath.Separator)
-		}
-		file = filepath.Join(home, ".tencentcloud", "credentials")
-	}
-	credentials, err = crsapi.ReadCredentialsFile(file)
-	if errors.Is(err, crsapi.ErrNoCredentials) && !named {
-		return nil, fmt.Errorf("no credentials: set %s and %s, or give --crs.credentials-file, or try --demo",
-			crsapi.EnvSecretID, crsapi.EnvSecretKey)
-	}
-	return crsapi.StaticCredentials(credentials), err
 }

@@ -26,14 +26,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-const (
-	// drainTimeout is how long scrapes under way have once the exporter is
-	// told to end; what Kubernetes grants is twice that.
-	drainTimeout = 15 * time.Second
-
-	readTimeout = 10 * time.Second
-	idleTimeout = 2 * time.Minute
-)
+// drainTimeout is how long scrapes under way have once the exporter is told to
+// end; what Kubernetes grants is twice that.
+const drainTimeout = 15 * time.Second
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -47,7 +42,7 @@ func main() {
 
 // run is the whole program. It ends when ctx does, and then returns nil.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	cfg, err := parseFlags(args, stdout, stderr)
+	cfg, err := parseFlags(ctx, args, stdout, stderr)
 	if err != nil || cfg == nil {
 		return err
 	}
@@ -64,6 +59,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		simulation = startDemo(ctx, cfg)
 		defer simulation.stop()
 	}
+	if cfg.checkOnly {
+		return checkRegions(ctx, cfg, stdout)
+	}
 	exporter, err := newExporter(cfg, logger)
 	if err != nil {
 		return err
@@ -72,17 +70,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if !cfg.demo && strings.HasPrefix(cfg.endpoint, "http://") {
 		level.Warn(logger).Log("msg", "the endpoint is plain http: tasks and key id can be read on the way")
 	}
+	if renewing, ok := cfg.credentials.(interface{ Status() crsapi.CredentialsStatus }); ok {
+		if err := exporter.Register(newCredentialsCollector(renewing.Status)); err != nil {
+			return err
+		}
+	}
 	handler, err := newMux(cfg, exporter)
 	if err != nil {
 		return err
 	}
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: readTimeout,
-		ReadTimeout:       readTimeout,
-		IdleTimeout:       idleTimeout,
-		ErrorLog:          stdlog.New(log.NewStdlibAdapter(level.Debug(logger)), "", 0),
-	}
+	server := newServer(handler, stdlog.New(log.NewStdlibAdapter(level.Debug(logger)), "", 0))
 	level.Info(logger).Log("msg", "starting crs_exporter", "version", version.Info(), "build", version.BuildContext())
 	if simulation != nil {
 		simulation.announce(logger)
@@ -128,19 +125,7 @@ func newExporter(cfg *config, logger log.Logger) (*collector.Exporter, error) {
 		MinInterval:   cfg.minInterval,
 		Logger:        logger,
 		Dial: func(region string, observe func(crsapi.Attempt)) (collector.Source, error) {
-			client, err := crsapi.NewClient(crsapi.Config{
-				Region:         region,
-				Credentials:    cfg.credentials,
-				Endpoint:       cfg.endpoint,
-				Method:         cfg.method,
-				PageSize:       cfg.pageSize,
-				Concurrency:    cfg.concurrency,
-				RateLimit:      cfg.rateLimit,
-				RequestTimeout: cfg.requestTimeout,
-				UTCOffset:      cfg.utcOffset,
-				UserAgent:      "crs_exporter/" + version.Version,
-				Observe:        observe,
-			})
+			client, err := newClient(cfg, region, observe)
 			if err != nil {
 				return nil, err
 			}
@@ -149,28 +134,20 @@ func newExporter(cfg *config, logger log.Logger) (*collector.Exporter, error) {
 	})
 }
 
-// newMux returns what is served. The paths are matched exactly.
-func newMux(cfg *config, exporter *collector.Exporter) (http.Handler, error) {
-	landing, err := web.NewLandingPage(web.LandingConfig{
-		Name:        "CRS Exporter",
-		Description: "Tasks of Tencent Cloud's Redis (CRS) for Prometheus",
-		Version:     version.Info(),
-		Profiling:   "false",
-		Links: []web.LandingLinks{
-			{Address: cfg.telemetryPath, Text: "Metrics", Description: "what Prometheus scrapes"},
-			{Address: healthyPath, Text: "Healthy", Description: "200 while the process serves"},
-			{Address: readyPath, Text: "Ready", Description: "200 once every region was polled"},
-		},
+func newClient(cfg *config, region string, observe func(crsapi.Attempt)) (*crsapi.Client, error) {
+	return crsapi.NewClient(crsapi.Config{
+		Region:         region,
+		Credentials:    cfg.credentials,
+		Endpoint:       cfg.endpoint,
+		Method:         cfg.method,
+		PageSize:       cfg.pageSize,
+		Concurrency:    cfg.concurrency,
+		RateLimit:      cfg.rateLimit,
+		RequestTimeout: cfg.requestTimeout,
+		UTCOffset:      cfg.utcOffset,
+		UserAgent:      "crs_exporter/" + version.Version,
+		Observe:        observe,
 	})
-	if err != nil {
-		return nil, fmt.Errorf("landing page: %w", err)
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET "+cfg.telemetryPath, exporter.Handler())
-	mux.Handle("GET "+healthyPath, exporter.Healthy())
-	mux.Handle("GET "+readyPath, exporter.Ready())
-	mux.Handle("GET /{$}", landing)
-	return mux, nil
 }
 
 func newLogger(w io.Writer, cfg *config) log.Logger {

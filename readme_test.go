@@ -42,7 +42,7 @@ func TestREADMETables(t *testing.T) {
 func metricsTable() string {
 	var b strings.Builder
 	b.WriteString("| metric | type | labels | meaning |\n|---|---|---|---|\n")
-	for _, m := range collector.Metrics() {
+	for _, m := range append(collector.Metrics(), credentialsMetrics()...) {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", m.Name, m.Type, strings.Join(m.Labels, ", "), m.Help)
 	}
 	return b.String()

@@ -16,6 +16,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
+// Register adds what every scrape is to show beside the exporter's own metrics.
+func (e *Exporter) Register(c prometheus.Collector) error {
+	if err := e.registry.Register(c); err != nil {
+		return fmt.Errorf("register a collector: %w", err)
+	}
+	return nil
+}
+
+// writeGrace is how long a scraper may still read after its timeout.
+const writeGrace = 5 * time.Second
+
 // Handler serves the metrics. Each request polls, or joins the poll under way,
 // and is answered with status 200 whatever the API does. The poll ends
 // Config.TimeoutOffset before the scrape's own timeout, which leaves that long
@@ -26,6 +37,9 @@ func (e *Exporter) Handler() http.Handler {
 
 func (e *Exporter) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	timeout := scrapeTimeout(r.Header.Get("X-Prometheus-Scrape-Timeout-Seconds"))
+	// A scraper that reads slowly holds the whole answer in memory; after its
+	// own timeout nobody waits for the rest. Not every writer has deadlines.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout + writeGrace))
 	ctx, cancel := context.WithTimeout(r.Context(), budget(timeout, e.timeoutOffset))
 	defer cancel()
 	results := e.Poll(ctx)

@@ -299,13 +299,13 @@ func (c *Client) attempt(ctx context.Context, q Query, names *symbols) (answer, 
 	attemptCtx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
 	defer cancel()
 	req, signature := c.request(attemptCtx, q, credentials)
-	redact := newRedactor(credentials, signature)
 
 	var seen Attempt
 	begin := time.Now()
 	a, failed := c.exchange(req, names, &seen, begin)
 	seen.Duration = time.Since(begin)
 	if failed != nil {
+		redact := newRedactor(credentials, signature)
 		failed.host, failed.Requested = c.endpoint.Host, true
 		if failed.Err != nil {
 			failed.Err = redact.err(failed.Err)
@@ -314,6 +314,12 @@ func (c *Client) attempt(ctx context.Context, q Query, names *symbols) (answer, 
 		failed.Message = oneLine(redact.text(failed.Message))
 		if !isCanceled(ctx) {
 			seen.Reason = failed.Reason
+		}
+		// What may be tried again blames the clock or the Nonce, not the key.
+		if failed.Reason == ReasonAuth && failed.retry == retryNever {
+			if observer, ok := c.cfg.Credentials.(RefusedObserver); ok {
+				observer.Refused(credentials)
+			}
 		}
 	}
 	if c.cfg.Observe != nil {

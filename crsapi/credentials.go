@@ -124,23 +124,40 @@ const maxCredentialsFile = 64 << 10
 // ReadCredentialsFile reads secret_id, secret_key and token out of the section
 // [default] of an INI file, as the vendor's SDKs write it.
 func ReadCredentialsFile(path string) (Credentials, error) {
+	c, _, err := readCredentialsFile(path)
+	return c, err
+}
+
+// readCredentialsFile also tells which file it was, and at what state.
+func readCredentialsFile(path string) (Credentials, fs.FileInfo, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Credentials{}, fmt.Errorf("%w: there is no file %s", ErrNoCredentials, path)
+		return Credentials{}, nil, fmt.Errorf("%w: there is no file %s", ErrNoCredentials, path)
 	}
 	if err != nil {
-		return Credentials{}, fmt.Errorf("credentials file: %w", err)
+		return Credentials{}, nil, fmt.Errorf("credentials file: %w", err)
 	}
 	defer func() { _ = f.Close() }()
+	before, err := f.Stat()
+	if err != nil {
+		return Credentials{}, nil, fmt.Errorf("credentials file: %w", err)
+	}
 	text, err := io.ReadAll(io.LimitReader(f, maxCredentialsFile+1))
 	if err != nil {
-		return Credentials{}, fmt.Errorf("credentials file: %w", err)
+		return Credentials{}, nil, fmt.Errorf("credentials file: %w", err)
+	}
+	after, err := f.Stat()
+	if err != nil {
+		return Credentials{}, nil, fmt.Errorf("credentials file: %w", err)
+	}
+	if before.Mode().IsRegular() && !sameFile(before, after) {
+		return Credentials{}, nil, fmt.Errorf("credentials file %s was written to while it was read", path)
 	}
 	c, err := parseCredentials(text)
 	if err != nil {
-		return Credentials{}, fmt.Errorf("credentials file %s: %w", path, err)
+		return Credentials{}, nil, fmt.Errorf("credentials file %s: %w", path, err)
 	}
-	return c, nil
+	return c, before, nil
 }
 
 func parseCredentials(text []byte) (Credentials, error) {

@@ -76,7 +76,7 @@ func (s *Simulator) Serve(l net.Listener) *Server {
 }
 
 func listen() net.Listener {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		panic("crsapitest: no loopback port to listen on: " + err.Error())
 	}
@@ -138,8 +138,8 @@ func (s *Server) Client() *http.Client { return s.client }
 func (s *Server) Certificate() *x509.Certificate { return s.cert }
 
 // Close stops serving, cuts all connections, hung ones too, and waits until
-// every goroutine of the server's has ended. It may be called more than once. A hook that blocks
-// must be let go before.
+// every goroutine of the server's has ended. It may be called more than once.
+// A hook that blocks must be let go before.
 func (s *Server) Close() {
 	s.cancel()
 	_ = s.server.Close()

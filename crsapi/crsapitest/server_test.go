@@ -54,7 +54,7 @@ func TestServers(t *testing.T) {
 	t.Run("TLS is verified", func(t *testing.T) {
 		srv := crsapitest.NewTLSServer()
 		defer srv.Close()
-		srv.Simulator.SetTasks(region, nil)
+		srv.SetTasks(region, nil)
 		a := newAsker(srv)
 		a.client = &http.Client{Transport: &http.Transport{}}
 		if res := a.ask(t); res.err == nil {

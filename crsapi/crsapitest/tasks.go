@@ -182,7 +182,7 @@ func (r *region) matches(f filter) []int32 {
 		types := crsapi.TaskTypes()
 		for i := range tasks {
 			if f.match(&tasks[i], types) {
-				found = append(found, int32(i)) //nolint:gosec // a list of 2^31 tasks fits no memory
+				found = append(found, int32(i))
 			}
 		}
 		c.matches[f] = found

@@ -2,11 +2,10 @@ package crsapitest
 
 import (
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // HmacSHA1 is the API's default
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"hash"
 	"math"
 	"slices"
 	"strconv"
@@ -53,7 +52,7 @@ func source(method, host, path string, p params) string {
 
 // sign returns the Signature of source under the given SignatureMethod.
 func sign(key, source, method string) string {
-	var h func() hash.Hash = sha1.New
+	h := sha1.New
 	if method == "HmacSHA256" {
 		h = sha256.New
 	}

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+)
+
+var spaces = regexp.MustCompile(` {2,}`)
+
+// row returns the columns of a region.
+func row(t *testing.T, report, region string) []string {
+	t.Helper()
+	for line := range strings.Lines(report) {
+		if columns := spaces.Split(strings.TrimSpace(line), -1); columns[0] == region {
+			return columns
+		}
+	}
+	t.Fatalf("no row of %s in:\n%s", region, report)
+	return nil
+}
+
+func TestCheck(t *testing.T) {
+	t.Setenv(crsapi.EnvSecretID, "")
+	t.Setenv(crsapi.EnvSecretKey, "")
+	example := map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample(), shanghai: crsapitest.DocumentExample()}
+	for name, test := range map[string]struct {
+		do     crsapitest.Effect // to Shanghai
+		args   []string
+		result string
+		want   string // of what is told below the table
+	}{
+		"whole":              {nil, nil, "ok", ""},
+		"SecretId":           {crsapitest.APIError(4104), nil, "auth 4104", "The SecretId does not exist"},
+		"signature":          {crsapitest.APIError(4100), nil, "auth 4100", "The SecretKey does not belong to the SecretId"},
+		"token":              {crsapitest.APIError(4105), nil, "auth 4105", "The token is not good"},
+		"MFA":                {crsapitest.APIError(4106), nil, "auth 4106", "MFA"},
+		"expired":            {crsapitest.APIError(4200), nil, "auth 4200", "set this machine's clock"},
+		"replay":             {crsapitest.APIError(4500), nil, "auth 4500", "set this machine's clock"},
+		"envelope":           {crsapitest.Envelope("AuthFailure.SecretIdNotFound", "x"), nil, "auth", "The credentials were refused"},
+		"denied":             {crsapitest.APIError(4103), nil, "denied 4103", "Attach a CAM policy that allows redis:GetRedisTaskList"},
+		"blocked":            {crsapitest.APIError(4300), nil, "denied 4300", "in arrears"},
+		"denied by envelope": {crsapitest.Envelope("UnauthorizedOperation", "x"), nil, "denied", "Attach a CAM policy"},
+		"denied on the way":  {crsapitest.HTTPStatus(http.StatusForbidden), nil, "denied", "whether a proxy or firewall is in the way to 127.0.0.1"},
+		"quota":              {crsapitest.APIError(4400), nil, "throttled 4400", "lower --crs.rate-limit (now 0 requests a second"},
+		"parameter":          {crsapitest.APIError(4000), nil, "api 4000", "A parameter was refused"},
+		"protocol":           {crsapitest.APIError(4600), nil, "api 4600", "The API wants https"},
+		"not found":          {crsapitest.APIError(5000), nil, "api 5000", "see --crs.redis-id"},
+		"version":            {crsapitest.APIError(6100), nil, "api 6100", "The host does not serve GetRedisTaskList"},
+		"at fault":           {crsapitest.APIError(6000), nil, "server 6000", "try again in some minutes"},
+		"gateway":            {crsapitest.HTTPStatus(http.StatusBadGateway), nil, "server", "try again in some minutes"},
+		"elsewhere":          {crsapitest.HTTPStatus(http.StatusNotFound), nil, "api", "see the error above, --crs.endpoint"},
+		"HTML":               {crsapitest.Body("<html>"), nil, "decode", "The answer is not the API's"},
+		"reset":              {crsapitest.ResetBeforeHeaders(), nil, "network", "There is no connection to 127.0.0.1"},
+		"hang":               {crsapitest.Hang(), []string{"--crs.request-timeout=50ms"}, "timeout", "127.0.0.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := crsapitest.NewServer()
+			defer server.Close()
+			for region, tasks := range example {
+				server.SetTasks(region, tasks)
+			}
+			if test.do != nil {
+				server.Inject(crsapitest.Fault{Region: shanghai, Do: test.do})
+			}
+			file := filepath.Join(t.TempDir(), "credentials")
+			if err := os.WriteFile(file, credentialsFile(crsapitest.SecretID, crsapitest.SecretKey), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var stdout, stderr bytes.Buffer
+			err := run(t.Context(), append(test.args, "--check", "--crs.rate-limit=0", "--crs.credentials-file="+file,
+				"--crs.endpoint="+server.URL, "--crs.region="+guangzhou, "--crs.region="+shanghai), &stdout, &stderr)
+			report := stdout.String()
+			if want := map[bool]string{true: "check: 1 of 2 regions failed"}[test.do != nil]; fmt.Sprint(err) != want && (err != nil || want != "") {
+				t.Errorf("got %v, want %q", err, want)
+			}
+			if stderr.Len() > 0 {
+				t.Errorf("on stderr: %s", &stderr)
+			}
+			whole := row(t, report, guangzhou)
+			if want := []string{guangzhou, "file", "9", "1", "2017-02-10T16:56:18+08:00", "0s"}; strings.Join(whole[:6], " ") != strings.Join(want, " ") || whole[7] != "ok" {
+				t.Errorf("%q, want %q", whole, want)
+			}
+			columns := row(t, report, shanghai)
+			if columns[7] != test.result || (test.do != nil) != (columns[2] == "-") {
+				t.Errorf("%q, want %s", columns, test.result)
+			}
+			_, told, _ := strings.Cut(report, "\n\n")
+			if !strings.Contains(told, test.want) || strings.HasPrefix(told, shanghai+": list tasks of region ap-shanghai: ") != (test.do != nil) || strings.Contains(told, guangzhou) {
+				t.Errorf("told %q, want %q", told, test.want)
+			}
+		})
+	}
+}
+
+func credentialsFile(id, key string) []byte {
+	return []byte("[default]\nsecret_id = " + id + "\nsecret_key = " + key + "\n")
+}
+
+// TestCheckReport compares a whole report.
+func TestCheckReport(t *testing.T) {
+	cfg := &config{utcOffset: 8 * time.Hour, endpoint: crsapi.DefaultEndpoint, credentials: crsapi.StaticCredentials{}}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	few := map[string]struct{}{"crs-1": {}, "crs-2": {}}
+	got := report(cfg, []*finding{
+		{region: "gz", tasks: 1234, instances: few, newest: at, requests: []time.Duration{9e6, 90e6, 11e6}, hasSkew: true},
+		{region: "ap-shanghai", requests: []time.Duration{2e6}, rejected: 3, hasSkew: true, skew: 90 * time.Second},
+		{region: "bj", requests: []time.Duration{5e9}, hasSkew: true, skew: -time.Hour, err: &crsapi.Error{Reason: crsapi.ReasonAuth, Code: 4500, CodeDesc: "Replay"}},
+		{region: "hk", err: &crsapi.Error{Reason: crsapi.ReasonAuth, Err: errors.New("credentials: cvm-role: HTTP status 500")}},
+		{region: "ca", err: &crsapi.Error{Reason: crsapi.ReasonTimeout, Err: context.DeadlineExceeded}},
+		{region: "sg", err: errors.New("no *crsapi.Error")},
+	})
+	const want = `REGION       CREDENTIALS  TASKS  INSTANCES  NEWEST TASK                CLOCK SKEW  LATENCY  RESULT
+gz           demo         1234   2          2026-01-02T11:04:05+08:00  0s          11ms     ok
+ap-shanghai  demo         0      0          -                          1m30s       2ms      ok
+bj           demo         -      -          -                          -1h0m0s     5s       auth 4500
+hk           demo         -      -          -                          -           -        auth
+ca           demo         -      -          -                          -           -        timeout
+sg           demo         -      -          -                          -           -        failed
+
+ap-shanghai: this machine's clock is 1m30s behind the API's
+  Set the clock, by NTP: the API refuses requests signed too long before or after its own time.
+
+ap-shanghai: 3 rows of the list could not be read
+  They are in no metric but crs_poll_rejected_rows. If they stay, the API answers something new: report it.
+
+bj: API error 4500 (Replay)
+  The API takes the request for an old one: set this machine's clock, by NTP.
+
+bj: this machine's clock is 1h0m0s ahead of the API's
+  Set the clock, by NTP: the API refuses requests signed too long before or after its own time.
+
+hk: credentials: cvm-role: HTTP status 500
+  The credentials could not be read from their source: mend what the error names.
+
+ca: context deadline exceeded
+  The list cannot be read in 10s: narrow it by --crs.lookback or --crs.redis-id, or raise --crs.rate-limit if the quota allows.
+
+sg: no *crsapi.Error
+  See the error above.
+`
+	if got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// TestCheckAsksOnce counts what a check costs, and what it asks for.
+func TestCheckAsksOnce(t *testing.T) {
+	day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: {
+		backup("crs-1", day, crsapi.StatusFailed), backup("crs-2", day.Add(-time.Hour), crsapi.StatusFailed), backup("crs-3", day.Add(time.Hour), crsapi.StatusFailed),
+	}})
+	var asked []string
+	server.OnRequest(func(r crsapitest.Request) { asked = append(asked, r.Region) })
+	for _, test := range []struct {
+		args            []string
+		tasks, requests int
+	}{
+		{nil, 3, 1},
+		{[]string{"--crs.redis-id=crs-1", "--crs.redis-id=crs-2", "--crs.redis-id=crs-1"}, 2, 2},
+		{[]string{"--crs.lookback=1h"}, 0, 1},
+		{[]string{"--crs.task-type=task_restoreBackup"}, 0, 1},
+	} {
+		asked = nil
+		var stdout bytes.Buffer
+		if err := run(t.Context(), append(append(args, "--check"), test.args...), &stdout, io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		if columns := row(t, stdout.String(), guangzhou); columns[2] != fmt.Sprint(test.tasks) || len(asked) != test.requests || columns[1] != "environment" {
+			t.Errorf("%q: %q after %d requests, want %d tasks and %d requests", test.args, columns, len(asked), test.tasks, test.requests)
+		}
+	}
+}
+
+func TestCheckIsInterrupted(t *testing.T) {
+	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: nil})
+	ctx, cancel := context.WithCancel(t.Context())
+	server.OnRequest(func(crsapitest.Request) { cancel() })
+	server.Inject(crsapitest.Fault{Do: crsapitest.Hang()})
+	var stdout bytes.Buffer
+	if err := run(ctx, append(args, "--check"), &stdout, io.Discard); !errors.Is(err, context.Canceled) || stdout.Len() > 0 {
+		t.Errorf("got %v, printed %q", err, &stdout)
+	}
+}
+
+// TestCheckTellsNoSecret has a server echo all it is sent.
+func TestCheckTellsNoSecret(t *testing.T) {
+	const id, key, token = "AKIDcanaryid", "canarykey+/=", "canarytoken+/="
+	for name, do := range map[string]crsapitest.Effect{
+		"refused":  crsapitest.APIError(4100),
+		"HTML":     crsapitest.HTTPStatus(500),
+		"redirect": crsapitest.Redirect("http://127.0.0.1:1/"),
+		"envelope": crsapitest.Envelope("InternalError", "x"),
+		"reset":    crsapitest.ResetBeforeHeaders(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, args := simulate(t, map[string][]crsapi.Task{guangzhou: nil})
+			server.SetAccount(crsapitest.Account{SecretID: id, SecretKey: key, Token: token})
+			server.EchoSecrets(true)
+			server.Inject(crsapitest.Fault{Do: do})
+			t.Setenv(crsapi.EnvSecretID, id)
+			t.Setenv(crsapi.EnvSecretKey, key)
+			t.Setenv(crsapi.EnvToken, token)
+			var output bytes.Buffer
+			err := run(t.Context(), append(args, "--check", "--log.level=debug"), &output, &output)
+			if err == nil {
+				t.Fatal("it did not fail")
+			}
+			text := fmt.Sprint(output.String(), err)
+			for _, secret := range []string{"canary", "Signature=", "%2B%2F%3D"} {
+				if strings.Contains(text, secret) {
+					t.Errorf("%q in %s", secret, text)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	stdlog "log"
+	"net/http"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/collector"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+)
+
+const (
+	// A client has this long to send a request, and to read any answer but
+	// that of a scrape, whose deadline its handler sets.
+	readTimeout  = 10 * time.Second
+	writeTimeout = 10 * time.Second
+	idleTimeout  = 2 * time.Minute
+
+	maxRequestHeader = 32 << 10
+	// maxScrapes bounds the scrapes in flight, each of which holds its answer.
+	maxScrapes = 40
+)
+
+func newServer(handler http.Handler, errorLog *stdlog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxRequestHeader,
+		ErrorLog:          errorLog,
+	}
+}
+
+// newMux returns what is served. The paths are matched exactly.
+func newMux(cfg *config, exporter *collector.Exporter) (http.Handler, error) {
+	landing, err := web.NewLandingPage(web.LandingConfig{
+		Name:        "CRS Exporter",
+		Description: "Tasks of Tencent Cloud's Redis (CRS) for Prometheus",
+		Version:     version.Info(),
+		Profiling:   "false",
+		Links: []web.LandingLinks{
+			{Address: cfg.telemetryPath, Text: "Metrics", Description: "what Prometheus scrapes"},
+			{Address: healthyPath, Text: "Healthy", Description: "200 while the process serves"},
+			{Address: readyPath, Text: "Ready", Description: "200 once every region was polled"},
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("landing page: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET "+cfg.telemetryPath, limitInFlight(maxScrapes, exporter.Handler()))
+	mux.Handle("GET "+healthyPath, exporter.Healthy())
+	mux.Handle("GET "+readyPath, exporter.Ready())
+	mux.Handle("GET /{$}", landing)
+	return mux, nil
+}
+
+// limitInFlight answers 503 to what comes while n requests are under way.
+func limitInFlight(n int, next http.Handler) http.Handler {
+	slots := make(chan struct{}, n)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+			next.ServeHTTP(w, r)
+		default:
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, fmt.Sprintf("%d scrapes are under way already", n), http.StatusServiceUnavailable)
+		}
+	})
+}

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+	"golang.org/x/crypto/bcrypt"
+)
+
+// authority signs certificates for 127.0.0.1, servers' and clients'.
+type authority struct {
+	t    *testing.T
+	dir  string
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	a := &authority{t: t, dir: t.TempDir()}
+	a.key, a.cert = a.issue(nil, "authority")
+	return a
+}
+
+// issue makes a key and a certificate and writes both to files of that name.
+func (a *authority) issue(by *authority, name string) (*ecdsa.PrivateKey, *x509.Certificate) {
+	a.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, BasicConstraintsValid: true, IsCA: by == nil,
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	parent, signer := template, key
+	if by != nil {
+		parent, signer = by.cert, by.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.write(name+".crt", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	a.write(name+".key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})))
+	return key, cert
+}
+
+func (a *authority) write(name, text string) string {
+	a.t.Helper()
+	path := filepath.Join(a.dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		a.t.Fatal(err)
+	}
+	return path
+}
+
+func (a *authority) client(name string) *http.Client {
+	a.t.Helper()
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	cfg := &tls.Config{RootCAs: pool}
+	if name != "" {
+		cert, err := tls.LoadX509KeyPair(filepath.Join(a.dir, name+".crt"), filepath.Join(a.dir, name+".key"))
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		cfg.Certificates = []tls.Certificate{cert}
+	}
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}}
+}
+
+func TestWebConfig(t *testing.T) {
+	ca := newAuthority(t)
+	ca.issue(ca, "server")
+	ca.issue(ca, "prometheus")
+	hash, err := bcrypt.GenerateFromPassword([]byte("sesame"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const server = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
+	mutual := ca.write("mutual.yml", server+"  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: authority.crt\n")
+	basic := ca.write("basic.yml", server+"basic_auth_users:\n  prometheus: "+string(hash)+"\n")
+	_, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
+
+	ask := func(t *testing.T, client *http.Client, url, password string) (int, error) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if password != "" {
+			req.SetBasicAuth("prometheus", password)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return 0, err
+		}
+		return resp.StatusCode, resp.Body.Close()
+	}
+	t.Run("client certificates", func(t *testing.T) {
+		exporter := start(t, append(args, "--web.config.file="+mutual)...)
+		url := strings.Replace(exporter.url, "http:", "https:", 1) + "/metrics"
+		if status, err := ask(t, ca.client("prometheus"), url, ""); err != nil || status != http.StatusOK {
+			t.Errorf("with a certificate: %d, %v", status, err)
+		}
+		if status, err := ask(t, ca.client(""), url, ""); err == nil {
+			t.Errorf("without a certificate: %d", status)
+		}
+		if status, err := ask(t, ca.client("prometheus"), exporter.url+"/metrics", ""); err == nil && status != http.StatusBadRequest {
+			t.Errorf("in plain HTTP: %d", status)
+		}
+		address := strings.TrimPrefix(exporter.url, "http://")
+		if err := checkHealth(t.Context(), address); err != nil {
+			t.Errorf("healthcheck: %v", err)
+		}
+	})
+	t.Run("basic auth", func(t *testing.T) {
+		exporter := start(t, append(args, "--web.config.file="+basic)...)
+		url := strings.Replace(exporter.url, "http:", "https:", 1)
+		for _, path := range []string{"/metrics", "/", readyPath} {
+			for password, want := range map[string]int{"sesame": 200, "": 401, "wrong": 401} {
+				if status, err := ask(t, ca.client(""), url+path, password); err != nil || status != want {
+					t.Errorf("%s with password %q: %d, %v, want %d", path, password, status, err, want)
+				}
+			}
+		}
+		if text := exporter.log.String(); strings.Contains(text, "sesame") {
+			t.Errorf("the log tells the password: %s", text)
+		}
+	})
+}
+
+func TestNothingUnasked(t *testing.T) {
+	_, args := simulate(t, map[string][]crsapi.Task{guangzhou: nil})
+	exporter := start(t, args...)
+	for _, path := range []string{"/debug/pprof/", "/debug/vars", "/-/reload", "/-/quit"} {
+		if status, _ := exporter.get(path); status != http.StatusNotFound {
+			t.Errorf("%s answers %d", path, status)
+		}
+	}
+	if _, body := exporter.get("/"); strings.Contains(body, "debug/pprof") {
+		t.Error("the landing page offers pprof")
+	}
+}
+
+func TestLimitInFlight(t *testing.T) {
+	block := make(chan struct{})
+	entered := make(chan struct{})
+	limited := limitInFlight(1, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		entered <- struct{}{}
+		<-block
+	}))
+	ask := func() int {
+		w := httptest.NewRecorder()
+		limited.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		return w.Code
+	}
+	first := make(chan int)
+	go func() { first <- ask() }()
+	<-entered
+	if code := ask(); code != http.StatusServiceUnavailable {
+		t.Errorf("the second is answered %d", code)
+	}
+	close(block)
+	if code := <-first; code != http.StatusOK {
+		t.Errorf("the first is answered %d", code)
+	}
+	go func() { <-entered }()
+	if code := ask(); code != http.StatusOK {
+		t.Errorf("the slot did not come free: %d", code)
+	}
+}
+
+// TestHostileScrapers has clients that send or read nothing hold what they can,
+// while another scrapes.
+func TestHostileScrapers(t *testing.T) {
+	_, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.Generate(1000, 100, 1)})
+	exporter := start(t, args...)
+	address := strings.TrimPrefix(exporter.url, "http://")
+	var conns []net.Conn
+	defer func() {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	}()
+	dial := func(text string) net.Conn {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, conn)
+		if _, err := fmt.Fprint(conn, text); err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	for range 30 {
+		dial("GET /metrics HTT")
+		dial("GET /metrics HTTP/1.1\r\nHost: x\r\nX-Prometheus-Scrape-Timeout-Seconds: 1e9\r\n\r\n")
+	}
+	want(t, exporter.scrape(), map[string]string{`crs_up{region="ap-guangzhou"}`: "1"})
+
+	huge := dial("GET /metrics HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 2*maxRequestHeader))
+	_ = huge.SetReadDeadline(time.Now().Add(5 * time.Second))
+	line, err := bufio.NewReader(huge).ReadString('\n')
+	if !strings.Contains(line, "431") && err == nil {
+		t.Errorf("a header without end is answered %q", line)
+	}
+}
+
+// TestSlowReaderIsCutOff holds the scrape's write deadline against a reader
+// that never reads.
+func TestSlowReaderIsCutOff(t *testing.T) {
+	_, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
+	cfg, err := parseFlags(t.Context(), args, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exporter, err := newExporter(cfg, newLogger(&lockedBuffer{}, cfg))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer exporter.Close()
+	w := &deadlineWriter{ResponseRecorder: httptest.NewRecorder()}
+	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	r.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "3")
+	exporter.Handler().ServeHTTP(w, r)
+	if left := time.Until(w.deadline); left <= 0 || left > 10*time.Second {
+		t.Errorf("the answer may be written for %v", left)
+	}
+}
+
+type deadlineWriter struct {
+	*httptest.ResponseRecorder
+	deadline time.Time
+}
+
+func (w *deadlineWriter) SetWriteDeadline(at time.Time) error {
+	w.deadline = at
+	return nil
+}
