@@ -32,7 +32,7 @@ var exporterFlags = []string{
 	"crs.region", "crs.endpoint", "crs.method", "crs.page-size", "crs.concurrency", "crs.rate-limit",
 	"crs.request-timeout", "crs.redis-id", "crs.task-type", "crs.lookback", "crs.utc-offset",
 	"crs.credentials-file", "scrape.timeout-offset", "scrape.min-interval", "log.level", "log.format",
-	"demo", "healthcheck",
+	"crs.role-arn", "demo", "check", "healthcheck",
 }
 
 // TestExporterFlags holds the list above to the program.
