@@ -38,6 +38,21 @@ type Config struct {
 	// poll for every scrape.
 	MinInterval time.Duration
 
+	// StateFile is where the counters of transitions are kept across restarts;
+	// empty to keep them nowhere. A region's first poll then is no baseline if
+	// the file has its counters: what turned meanwhile counts. Beside the file,
+	// names that begin with its name and ".lock", ".tmp" or ".bad-" are used.
+	//
+	// If RedisIDs, TaskTypes or Lookback have changed since, the first poll
+	// is the baseline of the series that the file does not have, and tasks
+	// submitted before the file was last written count only if it has them.
+	StateFile string
+	// StateScope names whatever else decides which tasks are listed and with
+	// what times, such as the endpoint, the account and the UTC offset. If it
+	// has changed, tasks that StateFile does not have count nothing at the
+	// first poll. Only a checksum of it is kept.
+	StateScope string
+
 	Logger log.Logger // none if nil
 }
 
@@ -75,12 +90,15 @@ func (c *Config) check() error {
 type Exporter struct {
 	regions       []*region
 	lifetime      *lifetime
+	state         *state // nil if none is kept
 	registry      *prometheus.Registry
 	timeoutOffset time.Duration
 	logger        log.Logger
 }
 
-// New returns an Exporter that has asked nothing yet. Close ends it.
+// New returns an Exporter that has asked nothing yet. Close ends it. It is an
+// error if Config.StateFile is in use by another process, or in a place where
+// it cannot be; if it is damaged, it is set aside.
 func New(cfg Config) (*Exporter, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("collector: %w", err)
@@ -106,6 +124,14 @@ func New(cfg Config) (*Exporter, error) {
 		taskTypes: slices.Clone(cfg.TaskTypes),
 		lookback:  cfg.Lookback,
 	}
+	if cfg.StateFile != "" {
+		state, err := openState(cfg.StateFile, cfg.Logger, time.Now())
+		if err != nil {
+			return nil, fmt.Errorf("collector: %w", err)
+		}
+		e.state = state
+		e.registry.MustRegister(state)
+	}
 	for _, name := range cfg.Regions {
 		metrics := api.of(name)
 		source, err := cfg.Dial(name, metrics.observe)
@@ -113,12 +139,19 @@ func New(cfg Config) (*Exporter, error) {
 			e.Close()
 			return nil, fmt.Errorf("region %s: %w", name, err)
 		}
+		ledger := newLedger()
+		if e.state != nil {
+			ledger = e.state.ledger(name, asks.fingerprint(), fingerprint(cfg.StateScope))
+		}
 		e.regions = append(e.regions, &region{
 			name:        name,
 			source:      source,
 			queries:     asks,
 			api:         metrics,
-			ledger:      newLedger(),
+			ledger:      ledger,
+			state:       e.state,
+			durable:     ledger.current,
+			restored:    ledger.current,
 			log:         &stateLog{logger: log.With(cfg.Logger, "region", name)},
 			minInterval: cfg.MinInterval,
 			lifetime:    e.lifetime,
@@ -128,8 +161,14 @@ func New(cfg Config) (*Exporter, error) {
 	return e, nil
 }
 
-// Close ends the polls under way and waits for them. Later polls fail at once.
-func (e *Exporter) Close() { e.lifetime.end() }
+// Close ends the polls under way, waits for them, and gives up the state file.
+// Later polls fail at once.
+func (e *Exporter) Close() {
+	e.lifetime.end()
+	if e.state != nil {
+		e.state.close(time.Now())
+	}
+}
 
 // Poll asks all regions side by side and returns what a scrape is to expose.
 // Regions that are being asked already are not asked again: all scrapes of

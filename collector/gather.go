@@ -140,6 +140,9 @@ func (b *builder) region(name string, o *outcome) {
 }
 
 func (b *builder) counters(labels *[statuses][]*dto.LabelPair, c *counters) {
+	if c.hidden {
+		return
+	}
 	created, zero := timestamppb.New(c.created), 0.0
 	none := &dto.Counter{Value: &zero, CreatedTimestamp: created}
 	for st, n := range c.entered {

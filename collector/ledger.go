@@ -40,6 +40,9 @@ type ledger struct {
 
 	current *tally // as the last update left it; nil before the first
 	shown   uint64 // greatest tally.seq that a scrape has shown
+
+	polled  int64    // last update, UNIX seconds
+	journal *journal // nil if the ledger is not kept
 }
 
 // instance is one redisId and the series that live and die with it.
@@ -83,6 +86,7 @@ type counters struct {
 	entered        [statuses]uint64
 	created        time.Time
 	unknownCreated time.Time // zero as long as there is no counter of unknown
+	hidden         bool      // none of them may be exposed yet
 }
 
 func newLedger() *ledger {
@@ -99,32 +103,42 @@ func (l *ledger) update(snap *snapshot, runs [][]row, now time.Time) *tally {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
-	var (
-		seq     = uint64(1)
-		horizon = int64(math.MaxInt64)
-	)
+	seq := uint64(1)
 	if l.current != nil {
-		seq, horizon = l.current.seq+1, l.horizon
+		seq = l.current.seq + 1
 	}
+	horizon, horizonOfNew := l.horizons()
 	changed := l.current == nil
+	l.polled = now.Unix()
+	l.journal.polled()
 	l.holding = slices.DeleteFunc(l.holding, func(w *watched) bool {
 		released, rest := w.release(l.shown)
-		changed = changed || released
+		if released {
+			changed = true
+			l.journal.note(w, nil)
+		}
 		return !rest
 	})
 	for i := range snap.series {
 		s := &snap.series[i]
+		horizon := horizon
 		w, ok := l.series[s.seriesKey]
 		if !ok {
 			w = l.watch(s.seriesKey, seq, now)
+			l.journal.noteWhole(w)
 			changed = true
+			horizon = horizonOfNew
 		}
 		l.instances[w.redisID].listed = now.Unix()
 		if s.count[unknown] > 0 && w.unknownCreated.IsZero() {
 			w.unknownCreated, w.unknownBornSeq = now, seq
+			l.journal.note(w, nil)
 			changed = true
 		}
-		entered := w.merge(runs[i], horizon, now.Unix())
+		entered, starts := w.merge(runs[i], horizon, now.Unix())
+		if len(starts) > 0 {
+			l.journal.note(w, starts)
+		}
 		if entered == ([statuses]uint64{}) {
 			continue
 		}
@@ -145,6 +159,19 @@ func (l *ledger) update(snap *snapshot, runs [][]row, now time.Time) *tally {
 		l.current = l.tally(seq)
 	}
 	return l.current
+}
+
+// horizons returns up to which submission time a task that is not remembered
+// counts nothing, if it belongs to a series that is watched or to a new one.
+func (l *ledger) horizons() (watched, fresh int64) {
+	switch {
+	case l.current == nil || l.journal.isNewScope():
+		return math.MaxInt64, math.MaxInt64
+	case l.journal.areNewFilters():
+		return max(l.horizon, l.polled), math.MaxInt64
+	default:
+		return l.horizon, l.horizon
+	}
 }
 
 // markShown tells the ledger that a scrape has shown t.
@@ -171,10 +198,29 @@ func (l *ledger) watch(key seriesKey, seq uint64, now time.Time) *watched {
 func (l *ledger) tally(seq uint64) *tally {
 	t := &tally{seq: seq, counters: make([]counters, 0, len(l.series))}
 	for _, w := range l.series {
-		t.counters = append(t.counters, counters{w.seriesKey, w.counted, w.created, w.unknownCreated})
+		t.counters = append(t.counters, counters{w.seriesKey, w.counted, w.created, w.unknownCreated, false})
 	}
 	slices.SortFunc(t.counters, func(a, b counters) int { return a.compare(b.seriesKey) })
 	return t
+}
+
+// behind returns a tally that has the series of t beside those of durable, but
+// no counters other than those of durable, which may be nil.
+func (t *tally) behind(durable *tally) *tally {
+	if durable == nil {
+		durable = &tally{}
+	}
+	mixed := &tally{seq: durable.seq, counters: slices.Clone(durable.counters)}
+	for _, c := range t.counters {
+		_, ok := slices.BinarySearchFunc(durable.counters, c.seriesKey, func(c counters, key seriesKey) int {
+			return c.compare(key)
+		})
+		if !ok {
+			mixed.counters = append(mixed.counters, counters{seriesKey: c.seriesKey, hidden: true})
+		}
+	}
+	slices.SortFunc(mixed.counters, func(a, b counters) int { return a.compare(b.seriesKey) })
+	return mixed
 }
 
 // forget drops what was last listed before limit, in UNIX seconds, and tells
@@ -186,9 +232,11 @@ func (l *ledger) forget(limit int64) bool {
 		for _, w := range in.series {
 			if w.stale < limit {
 				l.horizon = max(l.horizon, w.forget(limit))
+				l.journal.noteWhole(w)
 			}
 			if lost {
 				delete(l.series, w.seriesKey)
+				l.journal.noteWhole(w)
 				gone = true
 			}
 		}
@@ -227,9 +275,10 @@ func (w *watched) release(shown uint64) (released, rest bool) {
 func (w *watched) isHolding() bool { return w.held != [statuses]uint64{} }
 
 // merge takes the listed rows of the series into its groups and returns how
-// many tasks entered each status. Rows of a group that is not remembered count
-// only if submitted after horizon.
-func (w *watched) merge(run []row, horizon, now int64) (entered [statuses]uint64) {
+// many tasks entered each status, and which groups, by their start, are new or
+// have changed. Rows of a group that is not remembered count only if submitted
+// after horizon.
+func (w *watched) merge(run []row, horizon, now int64) (entered [statuses]uint64, changed []int64) {
 	var fresh []group
 	i := 0
 	w.stale = now
@@ -251,11 +300,16 @@ func (w *watched) merge(run []row, horizon, now int64) (entered [statuses]uint64
 		if i < len(w.groups) && w.groups[i].start == g.start {
 			known := &w.groups[i]
 			known.seen = g.seen
+			more := false
 			for st, n := range g.entered {
 				if n > known.entered[st] {
 					entered[st] += uint64(n - known.entered[st])
 					known.entered[st] = n
+					more = true
 				}
+			}
+			if more {
+				changed = append(changed, g.start)
 			}
 			i++
 			continue
@@ -271,7 +325,10 @@ func (w *watched) merge(run []row, horizon, now int64) (entered [statuses]uint64
 		w.stale = min(w.stale, int64(w.groups[i].seen))
 	}
 	w.insert(fresh)
-	return entered
+	for _, g := range fresh {
+		changed = append(changed, g.start)
+	}
+	return entered, changed
 }
 
 // insert adds groups, ascending by start, none of which is there yet.

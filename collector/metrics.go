@@ -81,6 +81,19 @@ var (
 		"The API's clock less the exporter's by the Date header of the last answer. Positive if the API's clock is ahead.",
 	}
 
+	stateErrorsMetric = Metric{
+		"crs_state_errors_total", typeCounter, nil,
+		"Failed attempts to write the state file. Until one succeeds, the counters of transitions stay where they were last saved.",
+	}
+	stateSizeMetric = Metric{
+		"crs_state_size_bytes", typeGauge, nil,
+		"Size of the state file, 0 if there is none yet.",
+	}
+	stateLastResetMetric = Metric{
+		"crs_state_last_reset_timestamp_seconds", typeGauge, nil,
+		"When a state file that could not be used was last set aside and the counters began anew, in seconds since the epoch. 0 if no such file is there.",
+	}
+
 	buildInfoMetric = Metric{
 		"crs_exporter_build_info", typeGauge,
 		[]string{"version", "revision", "branch", "goversion", "goos", "goarch", "tags"},
@@ -88,7 +101,13 @@ var (
 	}
 )
 
-// Metrics returns every family with the prefix crs_ that an Exporter exposes,
+// StateMetrics returns the families that an Exporter with a Config.StateFile
+// exposes beside those of [Metrics].
+func StateMetrics() []Metric {
+	return []Metric{stateErrorsMetric, stateSizeMetric, stateLastResetMetric}
+}
+
+// Metrics returns every family with the prefix crs_ that any Exporter exposes,
 // in the order of the documents. Beside them are go_*, process_* and promhttp_*.
 func Metrics() []Metric {
 	all := []Metric{

@@ -2,7 +2,11 @@ package collector
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,6 +53,7 @@ type region struct {
 	queries     queries
 	api         *regionMetrics
 	ledger      *ledger
+	state       *state // nil if the ledger is not kept
 	log         *stateLog
 	minInterval time.Duration // age at which a finished poll answers no more
 	lifetime    *lifetime
@@ -57,6 +62,11 @@ type region struct {
 	// while to end, and the next must not overtake it.
 	turn   chan struct{}
 	expect int // series of the last list; held by the turn too
+	// durable is what a restart would begin with, if the ledger is kept; held
+	// by the turn too.
+	durable *tally
+
+	restored *tally // durable from before the first poll; nil if none was
 
 	mu     sync.Mutex
 	flight *flight // the newest, under way or not; nil before the first
@@ -196,8 +206,12 @@ func (r *region) finish(ctx context.Context, f *flight, begin time.Time, o *outc
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err != nil && r.last != nil {
+	switch {
+	case err == nil:
+	case r.last != nil:
 		o.lastSuccess, o.tally = r.last.lastSuccess, r.last.tally
+	default:
+		o.tally = r.restored
 	}
 	stays := *o
 	stays.list = nil
@@ -220,8 +234,22 @@ func (r *region) poll(ctx context.Context) (*outcome, error) {
 	}
 	snap, runs := takeSnapshot(lists, r.expect)
 	r.expect = len(snap.series)
-	o.list, o.tally = snap, r.ledger.update(snap, runs, time.Now())
+	now := time.Now()
+	o.list, o.tally = snap, r.keep(r.ledger.update(snap, runs, now), now)
 	return o, nil
+}
+
+// keep makes a tally durable, if the ledger is kept at all, and returns what may
+// be exposed of it: nothing that a restart would take back.
+func (r *region) keep(t *tally, now time.Time) *tally {
+	if r.state == nil {
+		return t
+	}
+	if !r.state.commit(r.name, now) {
+		return t.behind(r.durable)
+	}
+	r.durable = t
+	return t
 }
 
 // sweep asks every query, side by side: the client bounds the requests.
@@ -274,6 +302,17 @@ func (qs queries) at(now time.Time) []crsapi.Query {
 		all = append(all, q)
 	}
 	return all
+}
+
+// fingerprint tells queries that list other tasks apart.
+func (qs queries) fingerprint() uint64 {
+	return fingerprint(fmt.Sprintf("%q %q %d",
+		qs.redisIDs, slices.Compact(slices.Sorted(slices.Values(qs.taskTypes))), qs.lookback))
+}
+
+func fingerprint(text string) uint64 {
+	sum := sha256.Sum256([]byte(text))
+	return binary.BigEndian.Uint64(sum[:])
 }
 
 // lifetime is the span in which polls may run.
