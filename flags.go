@@ -57,6 +57,7 @@ type config struct {
 
 	timeoutOffset time.Duration
 	minInterval   time.Duration
+	stateFile     string
 
 	logLevel, logFormat string
 	demo, healthcheck   bool
@@ -117,6 +118,7 @@ func newApplication(cfg *config) *kingpin.Application {
 	app.Flag("crs.role-arn", "Role to take on, maybe of another account, by the credentials that are found (qcs::cam::uin/...:roleName/...).").PlaceHolder("ARN").StringVar(&cfg.roleARN)
 	set.add("scrape.timeout-offset", "Taken off the scrape's timeout, for the way there and back.", "500ms", duration(&cfg.timeoutOffset, 0, time.Hour))
 	set.add("scrape.min-interval", "A poll younger than this answers the next scrape, too, for pairs of Prometheus; 0 to poll at every scrape.", "0s", duration(&cfg.minInterval, 0, time.Hour))
+	app.Flag("state.file", "File that keeps the counters of transitions across restarts; off by default. One process to a file.").PlaceHolder("FILE").StringVar(&cfg.stateFile)
 	set.add("log.level", "Least level that is logged: debug, info, warn or error.", "info", oneOf(&cfg.logLevel, "debug", "info", "warn", "error"))
 	set.add("log.format", "Form of the log: logfmt or json.", "logfmt", oneOf(&cfg.logFormat, "logfmt", "json"))
 	app.Flag("demo", "Watch a simulated CRS with tasks that move; no account is needed.").BoolVar(&cfg.demo)

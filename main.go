@@ -70,7 +70,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if !cfg.demo && strings.HasPrefix(cfg.endpoint, "http://") {
 		level.Warn(logger).Log("msg", "the endpoint is plain http: tasks and key id can be read on the way")
 	}
-	if renewing, ok := cfg.credentials.(interface{ Status() crsapi.CredentialsStatus }); ok {
+	if renewing, ok := cfg.credentials.(interface {
+		Status() crsapi.CredentialsStatus
+	}); ok {
 		if err := exporter.Register(newCredentialsCollector(renewing.Status)); err != nil {
 			return err
 		}
@@ -123,6 +125,8 @@ func newExporter(cfg *config, logger log.Logger) (*collector.Exporter, error) {
 		Lookback:      cfg.lookback,
 		TimeoutOffset: cfg.timeoutOffset,
 		MinInterval:   cfg.minInterval,
+		StateFile:     cfg.stateFile,
+		StateScope:    fmt.Sprint(cfg.endpoint, cfg.utcOffset),
 		Logger:        logger,
 		Dial: func(region string, observe func(crsapi.Attempt)) (collector.Source, error) {
 			client, err := newClient(cfg, region, observe)

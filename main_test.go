@@ -471,14 +471,21 @@ func TestSecretsNeverShow(t *testing.T) {
 				if do != nil {
 					server.Inject(crsapitest.Fault{Do: do})
 				}
-				exporter := start(t, append(args, "--log.level=debug", "--log.format="+format)...)
+				state := filepath.Join(t.TempDir(), "state")
+				exporter := start(t, append(args, "--log.level=debug", "--log.format="+format, "--state.file="+state)...)
 				var pages strings.Builder
 				for _, path := range []string{"/metrics", "/", "/-/ready", "/-/healthy", "/nowhere"} {
 					_, body := exporter.get(path, "X-Prometheus-Scrape-Timeout-Seconds", "1")
 					pages.WriteString(body)
 				}
 				err := exporter.wait()
-				text := fmt.Sprint(pages.String(), exporter.log, err)
+				kept, readErr := os.ReadFile(state)
+				if do == nil && readErr != nil {
+					t.Error(readErr)
+				}
+				var check bytes.Buffer
+				checkErr := run(t.Context(), append(args, "--check", "--crs.request-timeout=200ms"), &check, exporter.log)
+				text := fmt.Sprint(pages.String(), exporter.log, err, string(kept), check.String(), checkErr)
 				if want := map[bool]string{true: `crs_up{region="ap-guangzhou"} 1`, false: `crs_up{region="ap-guangzhou"} 0`}[do == nil]; !strings.Contains(text, want) {
 					t.Errorf("no %s: %s", want, text)
 				}
@@ -512,4 +519,27 @@ func TestDemo(t *testing.T) {
 			t.Errorf("%s is not up", region)
 		}
 	}
+}
+
+func TestStateFileSurvivesARestart(t *testing.T) {
+	day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: {backup("crs-1", day, crsapi.StatusSucceeded)}})
+	args = append(args, "--state.file="+filepath.Join(t.TempDir(), "state"))
+	failed := transitions("crs-1", "failed")
+
+	exporter := start(t, args...)
+	want(t, exporter.scrape(), map[string]string{failed: "0"})
+	server.Add(guangzhou, backup("crs-1", day.Add(time.Hour), crsapi.StatusFailed))
+	want(t, exporter.scrape(), map[string]string{failed: "1"})
+	if err := run(t.Context(), append(args, "--web.listen-address=127.0.0.1:0"), io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "in use by another process") {
+		t.Errorf("a second process on the same file: %v", err)
+	}
+	if err := exporter.wait(); err != nil {
+		t.Fatal(err)
+	}
+
+	server.Add(guangzhou, backup("crs-1", day.Add(2*time.Hour), crsapi.StatusFailed))
+	restarted := start(t, args...)
+	want(t, restarted.scrape(), map[string]string{failed: "2"})
+	want(t, restarted.scrape(), map[string]string{failed: "2"})
 }

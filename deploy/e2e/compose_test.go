@@ -31,7 +31,7 @@ var exporterFlags = []string{
 	"web.listen-address", "web.config.file", "web.systemd-socket", "web.telemetry-path",
 	"crs.region", "crs.endpoint", "crs.method", "crs.page-size", "crs.concurrency", "crs.rate-limit",
 	"crs.request-timeout", "crs.redis-id", "crs.task-type", "crs.lookback", "crs.utc-offset",
-	"crs.credentials-file", "scrape.timeout-offset", "scrape.min-interval", "log.level", "log.format",
+	"crs.credentials-file", "scrape.timeout-offset", "scrape.min-interval", "state.file", "log.level", "log.format",
 	"crs.role-arn", "demo", "check", "healthcheck",
 }
 
