@@ -60,6 +60,7 @@ var unitDirectives = map[string]map[string][]string{
 		"Type": {"exec"}, "EnvironmentFile": {"/etc/crs_exporter/crs_exporter.env"},
 		"LoadCredential": {"credentials:/etc/crs_exporter/credentials"}, "ExecStart": nil,
 		"Restart": {"on-failure"}, "RestartSec": {"5s"}, "TimeoutStopSec": {"20s"}, "MemoryMax": {"512M"}, "TasksMax": {"128"},
+		"StateDirectory": {"crs_exporter"}, "StateDirectoryMode": {"0700"},
 		"DynamicUser": {"yes"}, "UMask": {"0077"}, "NoNewPrivileges": {"yes"}, "CapabilityBoundingSet": {""}, "AmbientCapabilities": {""},
 		"ProtectSystem": {"strict"}, "ProtectHome": {"yes"}, "PrivateTmp": {"yes"}, "PrivateDevices": {"yes"}, "DevicePolicy": {"closed"},
 		"PrivateUsers": {"yes"}, "PrivateMounts": {"yes"}, "ProtectProc": {"invisible"}, "ProtectClock": {"yes"}, "ProtectHostname": {"yes"},
