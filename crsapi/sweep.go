@@ -85,14 +85,18 @@ func (c *Client) sweep(ctx context.Context, q Query, s *Sweep) ([][]row, error) 
 	}
 	begin := time.Now()
 	var seen union
+	var before [][]row
 	for reread := 0; ; reread++ {
 		r := &reading{client: c, query: q, sweep: s}
 		if err := r.read(ctx); err != nil {
 			return r.pages, err
 		}
-		if r.settled {
+		// A page that came twice may be a page that never came: it must do so
+		// again.
+		if r.settled && (!r.repeats || slices.EqualFunc(before, r.pages, slices.Equal[[]row])) {
 			return r.pages, nil
 		}
+		before = r.pages
 		seen.add(r.pages)
 		// One reading alone may have missed a task; two hardly miss the same.
 		if reread == 0 || reread < maxRereads && time.Since(begin) < rereadFor {
@@ -121,6 +125,7 @@ type reading struct {
 	size    int     // rows to a page, as the server grants them
 	pages   [][]row // in the list's order
 	settled bool    // nothing moved: pages are the list
+	repeats bool    // a page came twice though the offset is heeded
 
 	// first is the first page, asked for once more when all others had come.
 	first answer
@@ -208,6 +213,7 @@ func (r *reading) checkOffsets(ctx context.Context, inStep bool) error {
 	if len(p.rows) > 0 && p.total <= beyond {
 		return decodeError("page at offset %d of %d tasks has rows: the server ignores the offset", beyond, p.total)
 	}
+	r.repeats = true
 	return nil
 }
 

@@ -408,3 +408,16 @@ func TestSweepRecoversFromFaults(t *testing.T) {
 		}
 	})
 }
+
+// TestOnePageTwice has a stale cache answer one request with the page before:
+// all lengths and totals fit, and a page of tasks is missing.
+func TestOnePageTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tasks := crsapitest.Generate(1050, 30, 1)
+		c, server := serve(t, tasks, func(cfg *crsapi.Config) { cfg.Concurrency = 1 })
+		server.Inject(crsapitest.Fault{Skip: 1, Count: 1, Do: crsapitest.IgnoreOffset()})
+		if s := mustSweep(t, c); !maps.Equal(swept(s), bagOf(tasks)) {
+			t.Errorf("%d tasks, but not those that are listed", s.Len())
+		}
+	})
+}

@@ -1,0 +1,468 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+	"go.uber.org/goleak"
+)
+
+var listGauge = regexp.MustCompile(`^crs_(tasks|task_last_start_timestamp_seconds|task_oldest_start_timestamp_seconds|instance_info)\{`)
+
+// truth returns what the gauges of a region's list have to say, worked out
+// from the tasks alone.
+func truth(region string, tasks []crsapi.Task) map[string]string {
+	samples := map[string]string{}
+	counts := map[string]int{}
+	newest := map[string]crsapi.Task{}
+	number := func(v int64) string { return strconv.FormatFloat(float64(v), 'g', -1, 64) }
+	series := func(metric string, t crsapi.Task, status crsapi.Status) string {
+		return fmt.Sprintf(`%s{redisId=%q,region=%q,status=%q,taskName=%q}`, metric, t.RedisID, region, status, t.TaskName)
+	}
+	extreme := func(name string, at int64, first bool) {
+		if known, ok := samples[name]; ok {
+			v, _ := strconv.ParseFloat(known, 64)
+			if first == (int64(v) < at) {
+				return
+			}
+		}
+		samples[name] = number(at)
+	}
+	for _, t := range tasks {
+		for status := crsapi.StatusError; status <= crsapi.StatusFailed; status++ {
+			counts[series("crs_tasks", t, status)] += 0
+		}
+		counts[series("crs_tasks", t, t.Status)]++
+		extreme(series("crs_task_last_start_timestamp_seconds", t, t.Status), t.StartTime.Unix(), false)
+		if t.Status == crsapi.StatusPending || t.Status == crsapi.StatusExecuting {
+			extreme(series("crs_task_oldest_start_timestamp_seconds", t, t.Status), t.StartTime.Unix(), true)
+		}
+		if known, ok := newest[t.RedisID]; !ok || t.StartTime.After(known.StartTime) {
+			newest[t.RedisID] = t
+		}
+	}
+	for name, n := range counts {
+		samples[name] = number(int64(n))
+	}
+	for id, t := range newest {
+		samples[fmt.Sprintf(`crs_instance_info{projectId=%q,redisId=%q,redisName=%q,region=%q}`, t.ProjectID, id, t.RedisName, region)] = "1"
+	}
+	return samples
+}
+
+// listed returns the gauges of a region's list in a scrape.
+func listed(region string, samples map[string]string) map[string]string {
+	list := map[string]string{}
+	for name, value := range samples {
+		if listGauge.MatchString(name) && strings.Contains(name, fmt.Sprintf("region=%q", region)) {
+			list[name] = value
+		}
+	}
+	return list
+}
+
+// difference tells a few of the series in which two sets of samples differ.
+func difference(got, want map[string]string) string {
+	var b strings.Builder
+	names := maps.Clone(want)
+	maps.Copy(names, got)
+	told := 0
+	for name := range names {
+		if g, w := got[name], want[name]; g != w && told < 5 {
+			told++
+			fmt.Fprintf(&b, "\n%s is %q, want %q", name, g, w)
+		}
+	}
+	return b.String()
+}
+
+func up(samples map[string]string, region string) bool {
+	return samples[fmt.Sprintf("crs_up{region=%q}", region)] == "1"
+}
+
+func failures(samples map[string]string, region string, reason crsapi.Reason) int {
+	n, err := strconv.Atoi(samples[fmt.Sprintf("crs_api_failures_total{reason=%q,region=%q}", reason, region)])
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// wantWhole checks that a region is up and its numbers are those of tasks.
+func wantWhole(t *testing.T, samples map[string]string, region string, tasks []crsapi.Task) {
+	t.Helper()
+	if !up(samples, region) {
+		t.Errorf("%s is not up", region)
+	}
+	if d := difference(listed(region, samples), truth(region, tasks)); d != "" {
+		t.Errorf("%s is up with wrong numbers:%s", region, d)
+	}
+}
+
+// wantDown checks that a region is down, shows nothing of a list, and has
+// failed since before for this reason and no other.
+func wantDown(t *testing.T, samples, before map[string]string, region string, reason crsapi.Reason) {
+	t.Helper()
+	if value := samples[fmt.Sprintf("crs_up{region=%q}", region)]; value != "0" {
+		t.Errorf("crs_up of %s is %q, want 0", region, value)
+	}
+	if list := listed(region, samples); len(list) != 0 {
+		t.Errorf("%s is down and shows %d series of a list:%s", region, len(list), difference(list, nil))
+	}
+	wantReason(t, samples, before, region, reason)
+}
+
+func wantReason(t *testing.T, samples, before map[string]string, region string, reason crsapi.Reason) {
+	t.Helper()
+	for _, r := range crsapi.Reasons() {
+		more := failures(samples, region, r) - max(failures(before, region, r), 0)
+		if (more > 0) != (r == reason) || more < 0 {
+			t.Errorf("%s: %d failures more for reason %s, want some for %q alone", region, more, r, reason)
+		}
+	}
+}
+
+// wantCounters checks that a scrape has the transitions of an earlier one.
+func wantCounters(t *testing.T, samples, before map[string]string) {
+	t.Helper()
+	for name, value := range before {
+		if strings.HasPrefix(name, "crs_task_transitions_total{") && samples[name] != value {
+			t.Errorf("%s is %q, want %q as before", name, samples[name], value)
+		}
+	}
+}
+
+// wantIdle waits until the simulator has nothing under way: it learns only a
+// moment later that a client has gone.
+func wantIdle(t *testing.T, simulator *crsapitest.Simulator) {
+	t.Helper()
+	limit := time.After(10 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for simulator.InFlight("") != 0 {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Errorf("%d requests are left under way", simulator.InFlight(""))
+			return
+		}
+	}
+}
+
+// faultCase is something that befalls a region's requests.
+type faultCase struct {
+	do crsapitest.Effect
+	// reason is why the region must then be down; empty where the fault
+	// must not matter.
+	reason crsapi.Reason
+	rate   float64 // of the requests harmed; 0 for all
+	skip   int     // requests let through at first
+	count  int     // requests harmed; 0 for no end
+}
+
+// faultCases returns the matrix. An answer that claims an empty list, whole and
+// consistent, is not in it: nothing in it tells that it is wrong.
+func faultCases(elsewhere string) map[string]faultCase {
+	const (
+		auth, denied      = crsapi.ReasonAuth, crsapi.ReasonDenied
+		throttled, server = crsapi.ReasonThrottled, crsapi.ReasonServer
+		network, timeout  = crsapi.ReasonNetwork, crsapi.ReasonTimeout
+		decode, api       = crsapi.ReasonDecode, crsapi.ReasonAPI
+	)
+	cases := map[string]faultCase{
+		"envelope of API 3.0": {do: crsapitest.Envelope("AuthFailure.SignatureFailure", "no"), reason: auth},
+
+		"redirect to another host": {do: crsapitest.Redirect(elsewhere), reason: api},
+
+		"hang":                 {do: crsapitest.Hang(), reason: timeout},
+		"slow headers":         {do: crsapitest.SlowHeaders(50 * time.Millisecond), reason: timeout},
+		"slow body":            {do: crsapitest.SlowBody(1, 50*time.Millisecond), reason: timeout},
+		"reset before headers": {do: crsapitest.ResetBeforeHeaders(), reason: network},
+		"reset after headers":  {do: crsapitest.ResetAfterHeaders(), reason: network},
+		"reset in mid-body":    {do: crsapitest.ResetMidBody(), reason: network},
+		"closed in mid-body":   {do: crsapitest.ShortBody(), reason: network},
+		"huge header":          {do: crsapitest.Header("X-Huge", strings.Repeat("x", 1<<20)), reason: network},
+		"endless body":         {do: crsapitest.EndlessBody(), reason: decode},
+		"gzip bomb":            {do: crsapitest.GzipBomb(1 << 30), reason: decode},
+
+		"truncated":              {do: crsapitest.TruncatedJSON(), reason: decode},
+		"HTML":                   {do: crsapitest.HTTPStatus(http.StatusOK), reason: decode},
+		"empty body":             {do: crsapitest.Body(""), reason: decode},
+		"empty object":           {do: crsapitest.Body("{}"), reason: decode},
+		"array":                  {do: crsapitest.Body("[]"), reason: decode},
+		"null":                   {do: crsapitest.Body("null"), reason: decode},
+		"code an object":         {do: crsapitest.Body(`{"code":{}}`), reason: decode},
+		"totalCount a word":      {do: crsapitest.Body(`{"code":0,"totalCount":"many","data":{"redisTaskSet":[]}}`), reason: decode},
+		"totalCount null":        {do: crsapitest.Body(`{"code":0,"totalCount":null,"data":{"redisTaskSet":[]}}`), reason: decode},
+		"totalCount not there":   {do: crsapitest.Body(`{"code":0,"data":{"redisTaskSet":[]}}`), reason: decode},
+		"totalCount a fraction":  {do: crsapitest.Body(`{"code":0,"totalCount":0.5,"data":{"redisTaskSet":[]}}`), reason: decode},
+		"data a word":            {do: crsapitest.Data(`"x"`), reason: decode},
+		"data null though tasks": {do: crsapitest.Data("null"), reason: decode},
+		"task set a number":      {do: crsapitest.TaskSet("7"), reason: decode},
+		"task set an object":     {do: crsapitest.TaskSet(`{"redisId":"crs-1"}`), reason: decode},
+		"tasks null":             {do: crsapitest.TaskSet("null"), reason: decode},
+		"total negative":         {do: crsapitest.Total(-1), reason: decode},
+		"total very negative":    {do: crsapitest.Total(-1 << 62), reason: decode},
+		"total huge":             {do: crsapitest.Total(1 << 62), reason: decode},
+		"total zero":             {do: crsapitest.Total(0), reason: decode},
+		"total too small":        {do: crsapitest.TotalDelta(-7), reason: decode},
+		"total too great":        {do: crsapitest.TotalDelta(7), reason: decode},
+		"total less by a page":   {do: crsapitest.TotalDelta(-20), reason: decode},
+		"total more by a page":   {do: crsapitest.TotalDelta(20), reason: decode},
+		"offset ignored":         {do: crsapitest.IgnoreOffset(), reason: decode},
+
+		"latency":         {do: crsapitest.Latency(20 * time.Millisecond)},
+		"page cap":        {do: crsapitest.PageCap(7)},
+		"offsets rounded": {do: crsapitest.RoundOffsets()},
+		"string code":     {do: crsapitest.StringCode()},
+		"string total":    {do: crsapitest.StringTotal()},
+		"float progress":  {do: crsapitest.FloatProgress()},
+		"no Date":         {do: crsapitest.NoDate()},
+
+		"first page again for another": {do: crsapitest.IgnoreOffset(), skip: 1, count: 1},
+
+		"half: 502":           {do: crsapitest.HTTPStatus(http.StatusBadGateway), reason: server, rate: 0.5},
+		"half: quota":         {do: crsapitest.APIError(4400), reason: throttled, rate: 0.5},
+		"half: reset":         {do: crsapitest.ResetMidBody(), reason: network, rate: 0.5},
+		"half: truncated":     {do: crsapitest.TruncatedJSON(), reason: decode, rate: 0.5},
+		"half: revoked":       {do: crsapitest.APIError(4104), reason: auth, rate: 0.5},
+		"half: one total off": {do: crsapitest.TotalDelta(1), reason: decode, rate: 0.5},
+		"half: a page short":  {do: crsapitest.PageCap(10), reason: decode, rate: 0.5},
+		"half: same page":     {do: crsapitest.IgnoreOffset(), reason: decode, rate: 0.5},
+	}
+	for code, reason := range map[int]crsapi.Reason{
+		4000: api, 4100: auth, 4101: denied, 4102: denied, 4103: denied, 4104: auth, 4105: auth, 4106: auth,
+		4110: denied, 4200: auth, 4300: denied, 4400: throttled, 4420: throttled, 4480: throttled, 4500: auth,
+		4600: api, 5000: api, 5100: server, 6000: server, 6100: api, 6200: server, 11201: api, -1: api,
+	} {
+		cases[fmt.Sprintf("code %d", code)] = faultCase{do: crsapitest.APIErrorText(code, "Some", "text"), reason: reason}
+	}
+	for status, reason := range map[int]crsapi.Reason{
+		204: api, 302: api, 400: api, 401: denied, 403: denied, 404: api, 405: api, 408: api, 413: api, 429: throttled,
+		500: server, 501: server, 502: server, 503: server, 504: server, 599: server,
+	} {
+		cases[fmt.Sprintf("HTTP %d", status)] = faultCase{do: crsapitest.HTTPStatus(status), reason: reason}
+	}
+	return cases
+}
+
+// twoRegions returns the regions of the matrix and what each lists: three pages
+// of 20, so that little time goes into anything but the faults.
+func twoRegions() map[string][]crsapi.Task {
+	return map[string][]crsapi.Task{
+		guangzhou: crsapitest.Generate(50, 2, 1), shanghai: crsapitest.Generate(46, 2, 2),
+	}
+}
+
+func TestFaults(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	t.Setenv(crsapi.EnvSecretID, crsapitest.SecretID)
+	t.Setenv(crsapi.EnvSecretKey, crsapitest.SecretKey)
+	var strayed atomic.Int64
+	stray := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { strayed.Add(1) }))
+	defer stray.Close()
+
+	// Most of a case is waiting. t.Parallel does not go with t.Setenv.
+	slots := make(chan struct{}, 8)
+	var wg sync.WaitGroup
+	for name, test := range faultCases("http://localhost" + strings.TrimPrefix(stray.URL, "http://127.0.0.1") + crsapitest.Path) {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			t.Run(name, func(t *testing.T) { testFault(t, test) })
+		})
+	}
+	wg.Wait()
+	if n := strayed.Load(); n != 0 {
+		t.Errorf("%d requests followed a redirect", n)
+	}
+}
+
+// testFault lets one fault befall one of two regions.
+func testFault(t *testing.T, test faultCase) {
+	server := crsapitest.NewServer()
+	defer server.Close()
+	tasks := twoRegions()
+	for region, list := range tasks {
+		server.SetTasks(region, list)
+	}
+	// A busy machine must not make a timeout of another failure.
+	timeout := "2s"
+	if test.reason == crsapi.ReasonTimeout {
+		timeout = "500ms"
+	}
+	concurrency := "8"
+	if test.skip > 0 {
+		concurrency = "1" // or another page would be the next
+	}
+	exporter := start(t, "--crs.endpoint="+server.URL, "--crs.rate-limit=0", "--crs.page-size=20", "--crs.concurrency="+concurrency, "--crs.region="+guangzhou,
+		"--crs.region="+shanghai, "--crs.request-timeout="+timeout, "--scrape.timeout-offset=100ms")
+	before := exporter.scrape()
+	for region, list := range tasks {
+		wantWhole(t, before, region, list)
+	}
+
+	server.Inject(crsapitest.Fault{Region: guangzhou, Skip: test.skip, Count: test.count, Rate: test.rate, Do: test.do})
+	scrapes := 1
+	if test.rate > 0 {
+		scrapes = 4
+	}
+	var samples map[string]string
+	for range scrapes {
+		samples = exporter.scrape()
+		wantWhole(t, samples, shanghai, tasks[shanghai])
+		wantReason(t, samples, before, shanghai, "")
+		wantCounters(t, samples, before)
+		switch {
+		case test.reason == "" || test.rate > 0 && up(samples, guangzhou):
+			wantWhole(t, samples, guangzhou, tasks[guangzhou])
+		case test.rate > 0:
+			if list := listed(guangzhou, samples); len(list) != 0 {
+				t.Errorf("down, with %d series of a list", len(list))
+			}
+		}
+	}
+	switch {
+	case test.reason == "":
+		wantReason(t, samples, before, guangzhou, "")
+	case test.rate == 0:
+		wantDown(t, samples, before, guangzhou, test.reason)
+	}
+
+	server.Heal()
+	healed := exporter.scrape()
+	for region, list := range tasks {
+		wantWhole(t, healed, region, list)
+		wantReason(t, healed, samples, region, "")
+	}
+	wantCounters(t, healed, before)
+	wantIdle(t, server.Simulator)
+	if err := exporter.wait(); err != nil {
+		t.Errorf("the exporter ends with %v", err)
+	}
+	if t.Failed() {
+		t.Logf("it logs:\n%s", exporter.log)
+	}
+}
+
+// TestFaultsOfTheWay is about what hits both regions, because they share the
+// endpoint.
+func TestFaultsOfTheWay(t *testing.T) {
+	secure := crsapitest.NewTLSServer()
+	t.Cleanup(secure.Close)
+	plain, args := simulate(t, twoRegions())
+	args = append(args[1:], "--crs.page-size=20", "--crs.request-timeout=1s")
+	for name, endpoint := range map[string]string{
+		// No label of a name has 64 letters: the resolver says that there
+		// is no such host without asking anybody.
+		"no such host":          "http://" + strings.Repeat("x", 64) + ".invalid" + crsapitest.Path,
+		"refused":               "http://" + closedPort(t) + crsapitest.Path,
+		"TLS to a plain port":   strings.Replace(plain.URL, "http:", "https:", 1),
+		"untrusted certificate": secure.URL,
+	} {
+		t.Run(name, func(t *testing.T) {
+			samples := start(t, append(args, "--crs.endpoint="+endpoint)...).scrape()
+			for region := range twoRegions() {
+				wantDown(t, samples, nil, region, crsapi.ReasonNetwork)
+			}
+		})
+	}
+	if n := plain.Requests("") + secure.Requests(""); n != 0 {
+		t.Errorf("%d requests got through", n)
+	}
+}
+
+func closedPort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// TestOutage has the whole API go and come back at its address.
+func TestOutage(t *testing.T) {
+	tasks := twoRegions()
+	server, args := simulate(t, tasks)
+	exporter := start(t, append(args, "--crs.request-timeout=1s")...)
+	before := exporter.scrape()
+
+	server.Close()
+	gone := exporter.scrape()
+	for region := range tasks {
+		wantDown(t, gone, before, region, crsapi.ReasonNetwork)
+	}
+	wantCounters(t, gone, before)
+
+	again := server.Serve(listenAt(t, server.URL))
+	defer again.Close()
+	back := exporter.scrape()
+	for region, list := range tasks {
+		wantWhole(t, back, region, list)
+		wantReason(t, back, gone, region, "")
+	}
+	wantIdle(t, server.Simulator)
+}
+
+// listenAt listens at the address of a server that was closed.
+func listenAt(t *testing.T, url string) net.Listener {
+	t.Helper()
+	listener, err := net.Listen("tcp", loopback.FindString(url))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return listener
+}
+
+func TestClockAnHourOff(t *testing.T) {
+	for name, test := range map[string]struct {
+		skew time.Duration
+		code int
+	}{
+		"behind": {time.Hour, 4200},
+		"ahead":  {-time.Hour, 4500},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tasks := twoRegions()
+			server, args := simulate(t, tasks)
+			exporter := start(t, args...)
+			before := exporter.scrape()
+
+			server.SetClockSkew(test.skew)
+			samples := exporter.scrape()
+			for region := range tasks {
+				wantDown(t, samples, before, region, crsapi.ReasonAuth)
+				series := fmt.Sprintf("crs_api_clock_skew_seconds{region=%q}", region)
+				seconds, err := strconv.ParseFloat(samples[series], 64)
+				if off := seconds - test.skew.Seconds(); err != nil || off < -2 || off > 2 {
+					t.Errorf("%s is %q, want about %v", series, samples[series], test.skew.Seconds())
+				}
+				if server.Answers(region, test.code) == 0 {
+					t.Errorf("no answer was %d", test.code)
+				}
+			}
+			wantCounters(t, samples, before)
+
+			server.SetClockSkew(0)
+			healed := exporter.scrape()
+			for region, list := range tasks {
+				wantWhole(t, healed, region, list)
+				want(t, healed, map[string]string{fmt.Sprintf("crs_api_clock_skew_seconds{region=%q}", region): "0"})
+			}
+		})
+	}
+}

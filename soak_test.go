@@ -1,0 +1,367 @@
+//go:build soak
+
+package main
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+)
+
+const (
+	soakScrapes  = 240 // an hour at one in 15 s
+	soakSeed     = 4
+	soakHeadroom = 4 << 20 // bytes that the heap may grow after a quarter
+)
+
+var soakStatuses = []crsapi.Status{
+	crsapi.StatusError, crsapi.StatusPending, crsapi.StatusExecuting, crsapi.StatusSucceeded, crsapi.StatusFailed,
+}
+
+// soakTask tells tasks apart: the test gives no two of a name the same second.
+type soakTask struct {
+	redisID, taskName string
+	start             int64
+}
+
+func soakTaskOf(t crsapi.Task) soakTask { return soakTask{t.RedisID, t.TaskName, t.StartTime.Unix()} }
+
+// soakRegion is a region's list as it really is, and what must be counted.
+type soakRegion struct {
+	name   string
+	server *crsapitest.Server
+
+	mu       sync.Mutex
+	random   *rand.Rand
+	clock    time.Time
+	base     int             // tasks of the baseline still listed, at the tail
+	tasks    []crsapi.Task   // newest first
+	versions [][]crsapi.Task // the lists since the last scrape began
+
+	ended   map[string]int                      // series: tasks that came to their end since the baseline
+	seen    map[soakTask]map[crsapi.Status]bool // what scrapes have shown
+	entered map[string]int                      // series: what scrapes have shown to enter it
+}
+
+func newSoakRegion(name string, server *crsapitest.Server, seed uint64) *soakRegion {
+	r := &soakRegion{
+		name: name, server: server, random: rand.New(rand.NewPCG(soakSeed, seed)),
+		clock: time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC),
+		tasks: crsapitest.Generate(300, 6, seed),
+		ended: map[string]int{}, entered: map[string]int{}, seen: map[soakTask]map[crsapi.Status]bool{},
+	}
+	r.base = len(r.tasks)
+	r.publish()
+	return r
+}
+
+func (r *soakRegion) series(t crsapi.Task) string {
+	return fmt.Sprintf(`crs_task_transitions_total{redisId=%q,region=%q,status=%q,taskName=%q}`, t.RedisID, r.name, t.Status, t.TaskName)
+}
+
+func (r *soakRegion) publish() {
+	r.server.SetTasks(r.name, r.tasks)
+	r.versions = append(r.versions, slices.Clone(r.tasks))
+}
+
+// move has up to two tasks begin, some go on, and as many drop off.
+func (r *soakRegion) move() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.tasks[:len(r.tasks)-r.base] {
+		t := &r.tasks[i]
+		switch {
+		case r.random.IntN(3) > 0:
+		case t.Status == crsapi.StatusPending:
+			t.Status = crsapi.StatusExecuting
+		case t.Status == crsapi.StatusExecuting:
+			t.Status = []crsapi.Status{crsapi.StatusSucceeded, crsapi.StatusFailed, crsapi.StatusError}[r.random.IntN(3)]
+			r.ended[r.series(*t)]++
+		}
+	}
+	for range r.random.IntN(3) {
+		r.clock = r.clock.Add(time.Duration(1+r.random.IntN(30)) * time.Second)
+		status := soakStatuses[r.random.IntN(len(soakStatuses))]
+		instance := r.random.IntN(4)
+		t := crsapi.Task{
+			RedisID: fmt.Sprintf("crs-soak%d", instance), RedisName: fmt.Sprintf("soak %d", instance), ProjectID: "0",
+			TaskName: []string{crsapi.BackupInstance, crsapi.CleanInstance}[r.random.IntN(2)], StartTime: r.clock, Status: status,
+		}
+		if status != crsapi.StatusPending && status != crsapi.StatusExecuting {
+			r.ended[r.series(t)]++
+		}
+		r.tasks = slices.Insert(r.tasks, 0, t)
+	}
+	// What nobody has seen the end of stays: nothing could count it.
+	for len(r.tasks) > 300 {
+		last := r.tasks[len(r.tasks)-1]
+		if r.base == 0 && !r.seen[soakTaskOf(last)][last.Status] {
+			break
+		}
+		r.tasks = r.tasks[:len(r.tasks)-1]
+		r.base = max(r.base-1, 0)
+	}
+	r.publish()
+}
+
+// begin forgets all versions of the list but the present one.
+func (r *soakRegion) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.versions = r.versions[len(r.versions)-1:]
+}
+
+// check holds a scrape against the truth and tells whether the region was up.
+func (r *soakRegion) check(t *testing.T, samples map[string]string) bool {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	got := listed(r.name, samples)
+	if !up(samples, r.name) {
+		if len(got) != 0 {
+			t.Errorf("%s is down and shows %d series of a list", r.name, len(got))
+		}
+		return false
+	}
+	for _, tasks := range slices.Backward(r.versions) {
+		if maps.Equal(got, truth(r.name, tasks)) {
+			r.observe(tasks)
+			return true
+		}
+	}
+	t.Errorf("%s is up with wrong numbers, none of %d versions:%s", r.name, len(r.versions), difference(got, truth(r.name, r.tasks)))
+	return true
+}
+
+func (r *soakRegion) observe(tasks []crsapi.Task) {
+	baseline := len(r.seen) == 0
+	for _, t := range tasks {
+		key := soakTaskOf(t)
+		if r.seen[key] == nil {
+			r.seen[key] = map[crsapi.Status]bool{}
+		}
+		if !r.seen[key][t.Status] && !baseline {
+			r.entered[r.series(t)]++
+		}
+		r.seen[key][t.Status] = true
+	}
+}
+
+// wantCounted checks that every transition counted was one, and that each is.
+func (r *soakRegion) wantCounted(t *testing.T, samples map[string]string) (total int) {
+	t.Helper()
+	got := map[string]string{}
+	for name, value := range samples {
+		if strings.HasPrefix(name, "crs_task_transitions_total{") && strings.Contains(name, r.name) && value != "0" {
+			got[name] = value
+		}
+	}
+	want := map[string]string{}
+	for name, n := range r.entered {
+		want[name] = strconv.Itoa(n)
+		total += n
+	}
+	if d := difference(got, want); d != "" {
+		t.Errorf("%s: transitions:%s", r.name, d)
+	}
+	for name, n := range r.ended {
+		if got[name] != strconv.Itoa(n) {
+			t.Errorf("%s is %q though %d tasks ended so", name, got[name], n)
+		}
+	}
+	return total
+}
+
+// soakFault is an effect with a name to find it by.
+type soakFault struct {
+	name string
+	do   crsapitest.Effect
+}
+
+// soakFaults are what befalls regions. Those that a single answer does not
+// give away are not among them.
+func soakFaults() []soakFault {
+	return []soakFault{
+		{"APIError(4100)", crsapitest.APIError(4100)},
+		{"APIError(4200)", crsapitest.APIError(4200)},
+		{"APIError(4300)", crsapitest.APIError(4300)},
+		{"APIError(4400)", crsapitest.APIError(4400)},
+		{"APIError(4500)", crsapitest.APIError(4500)},
+		{"APIError(6000)", crsapitest.APIError(6000)},
+		{"HTTPStatus(502)", crsapitest.HTTPStatus(http.StatusBadGateway)},
+		{"HTTPStatus(429)", crsapitest.HTTPStatus(http.StatusTooManyRequests)},
+		{"HTTPStatus(200)", crsapitest.HTTPStatus(http.StatusOK)},
+		{"Redirect(\"http://localhost:9/\")", crsapitest.Redirect("http://localhost:9/")},
+		{"Hang()", crsapitest.Hang()},
+		{"Latency(30 * ms)", crsapitest.Latency(30 * time.Millisecond)},
+		{"SlowHeaders(10 * ms)", crsapitest.SlowHeaders(10 * time.Millisecond)},
+		{"SlowBody(64, 10*ms)", crsapitest.SlowBody(64, 10*time.Millisecond)},
+		{"ResetBeforeHeaders()", crsapitest.ResetBeforeHeaders()},
+		{"ResetAfterHeaders()", crsapitest.ResetAfterHeaders()},
+		{"ResetMidBody()", crsapitest.ResetMidBody()},
+		{"ShortBody()", crsapitest.ShortBody()},
+		{"EndlessBody()", crsapitest.EndlessBody()},
+		{"GzipBomb(1 << 28)", crsapitest.GzipBomb(1 << 28)},
+		{"TruncatedJSON()", crsapitest.TruncatedJSON()},
+		{"Body(\"{}\")", crsapitest.Body("{}")},
+		{"TotalDelta(1)", crsapitest.TotalDelta(1)},
+		{"TotalDelta(-1)", crsapitest.TotalDelta(-1)},
+		{"Total(-1)", crsapitest.Total(-1)},
+		{"TotalJitter(2)", crsapitest.TotalJitter(2)},
+		{"PageCap(33)", crsapitest.PageCap(33)},
+		{"RoundOffsets()", crsapitest.RoundOffsets()},
+		{"IgnoreOffset()", crsapitest.IgnoreOffset()},
+		{"StringCode()", crsapitest.StringCode()},
+	}
+}
+
+// settled returns the heap in use and the goroutines left once the simulator
+// is gone and with it every connection.
+func settled(t *testing.T, atMost int) (heap uint64, goroutines int) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(10 * time.Second)
+	for waiting := true; waiting && runtime.NumGoroutine() > atMost; {
+		select {
+		case <-tick.C:
+		case <-limit:
+			waiting = false
+		}
+	}
+	// Twice, for what a sync.Pool holds.
+	runtime.GC()
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc, runtime.NumGoroutine()
+}
+
+func TestSoak(t *testing.T) {
+	t.Setenv(crsapi.EnvSecretID, crsapitest.SecretID)
+	t.Setenv(crsapi.EnvSecretKey, crsapitest.SecretKey)
+	server := crsapitest.NewServer()
+	simulator, url := server.Simulator, server.URL
+	defer func() { server.Close() }()
+	regions := []*soakRegion{newSoakRegion(guangzhou, server, 1), newSoakRegion(shanghai, server, 2), newSoakRegion("ap-beijing", server, 3)}
+	// A scrape asks for three seconds, of which one is left.
+	args := []string{"--crs.endpoint=" + url, "--crs.rate-limit=0", "--crs.request-timeout=400ms", "--scrape.timeout-offset=2s"}
+	for _, r := range regions {
+		args = append(args, "--crs.region="+r.name)
+	}
+	exporter := start(t, args...)
+
+	var (
+		random          = rand.New(rand.NewPCG(soakSeed, soakSeed))
+		effects         = soakFaults()
+		begin           = time.Now()
+		faults, failed  int
+		heap, heaps     uint64
+		routines, spare int
+	)
+	// sample cuts every connection, which is an outage, too.
+	sample := func(atMost int) (uint64, int) {
+		server.Close()
+		heap, n := settled(t, atMost)
+		server = simulator.Serve(listenAt(t, url))
+		return heap, n
+	}
+	samples := exporter.scrape()
+	for _, r := range regions {
+		if !r.check(t, samples) {
+			t.Fatalf("%s is down before any fault", r.name)
+		}
+	}
+	_, routines = sample(0)
+	for i := range soakScrapes {
+		if i == soakScrapes/4 {
+			heap, spare = sample(routines)
+			if spare > routines {
+				t.Errorf("%d goroutines after a quarter, %d at first", spare, routines)
+			}
+		}
+		var injected []string
+		for _, r := range regions {
+			r.move()
+			r.begin()
+			if random.IntN(3) > 0 {
+				continue
+			}
+			effect := effects[random.IntN(len(effects))]
+			fault := crsapitest.Fault{Region: r.name, Do: effect.do}
+			switch random.IntN(3) {
+			case 0:
+				fault.Rate = 0.5
+			case 1:
+				fault.Skip, fault.Count = random.IntN(4), 1+random.IntN(3)
+			}
+			simulator.Inject(fault)
+			injected = append(injected, fmt.Sprintf("%s %s, skip %d, count %d, rate %g", r.name, effect.name, fault.Skip, fault.Count, fault.Rate))
+			faults++
+		}
+		// In one scrape of three a list moves between two of its pages.
+		moving, at := regions[random.IntN(len(regions))], 2+random.IntN(4)
+		if random.IntN(3) == 0 {
+			var mu sync.Mutex
+			asked := 0
+			simulator.OnRequest(func(req crsapitest.Request) {
+				if req.Region != moving.name {
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if asked++; asked == at {
+					moving.move()
+				}
+			})
+		}
+		samples := exporter.scrape()
+		simulator.OnRequest(nil)
+		for _, r := range regions {
+			if !r.check(t, samples) {
+				failed++
+			}
+		}
+		simulator.Heal()
+		if t.Failed() {
+			t.Fatalf("at scrape %d with %q", i, injected)
+		}
+	}
+	// Of a series that was born last, the first scrape shows the 0.
+	for range 2 {
+		samples = exporter.scrape()
+		for _, r := range regions {
+			r.begin()
+			if !r.check(t, samples) {
+				t.Errorf("%s does not recover", r.name)
+			}
+		}
+	}
+	counted := 0
+	for _, r := range regions {
+		counted += r.wantCounted(t, samples)
+	}
+	wantIdle(t, simulator)
+	heaps, spare = sample(routines)
+	if spare > routines {
+		t.Errorf("%d goroutines at the end, %d at first", spare, routines)
+	}
+	if heaps > heap+soakHeadroom {
+		t.Errorf("heap in use is %d bytes at the end, %d after a quarter", heaps, heap)
+	}
+	fmt.Printf("soak: %d scrapes of %d regions, %d faults injected, %d polls failed, %d transitions exact, "+
+		"goroutines %d at first and %d at the end, heap %.1f MiB after a quarter and %.1f MiB at the end, %.0f s\n",
+		soakScrapes, len(regions), faults, failed, counted, routines, spare,
+		float64(heap)/(1<<20), float64(heaps)/(1<<20), time.Since(begin).Seconds())
+}
