@@ -229,7 +229,7 @@ func TestTransitionsFromScrapeToScrape(t *testing.T) {
 		running  = at("2017-02-10 03:00:00", crsapi.StatusExecuting)
 		failed   = at("2017-02-10 03:00:00", crsapi.StatusFailed)
 		older    = at("2017-02-09 03:00:00", crsapi.StatusFailed)
-		listed   = func(tasks ...crsapi.Task) *fakeList { return list(tasks...) }
+		listed   = list
 		nothing  = listed()
 		unrelate = task("crs-a", clean, "2017-02-08 03:00:00", crsapi.StatusSucceeded)
 	)

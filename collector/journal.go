@@ -79,7 +79,7 @@ func (l *ledger) keep(filters, scope uint64) {
 }
 
 // changes returns the record of what is not saved yet, if there is anything.
-func (l *ledger) changes(region string) (record []byte, any bool) {
+func (l *ledger) changes(region string) (record []byte, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.current == nil || !l.journal.begun && len(l.journal.changed) == 0 {
@@ -98,7 +98,7 @@ func (l *ledger) saved() {
 }
 
 // whole returns the record of the whole ledger, if there was an update ever.
-func (l *ledger) whole(region string) (record []byte, any bool) {
+func (l *ledger) whole(region string) (record []byte, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.current == nil {

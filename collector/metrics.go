@@ -39,7 +39,8 @@ var (
 		"Submission time of the oldest listed task that is pending or executing, in seconds since the epoch.",
 	}
 	instanceInfoMetric = Metric{
-		"crs_instance_info", typeGauge, []string{"region", "redisId", "redisName", "projectId"},
+		"crs_instance_info", typeGauge,
+		[]string{"region", "redisId", "redisName", "projectId"},
 		"Constant 1 for each instance listed, with the name and the project that its newest task gives.",
 	}
 
@@ -69,7 +70,8 @@ var (
 		"HTTP requests sent to the API, retries included.",
 	}
 	apiFailuresMetric = Metric{
-		"crs_api_failures_total", typeCounter, []string{"region", "reason"},
+		"crs_api_failures_total", typeCounter,
+		[]string{"region", "reason"},
 		"Failed HTTP requests by reason, and polls that failed without a failed request: as decode or timeout.",
 	}
 	apiDurationMetric = Metric{

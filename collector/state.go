@@ -121,8 +121,8 @@ type state struct {
 // of a wrong path or of a file in use.
 func openState(path string, logger log.Logger, now time.Time) (*state, error) {
 	// The lock must be the same whatever way leads to the file.
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
 	}
 	unlock, err := lockFile(path + ".lock")
 	if err != nil {
