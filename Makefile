@@ -3,8 +3,10 @@ FUZZTIME ?= 3s
 
 # The race detector needs a C compiler on most systems. Where there is none,
 # the tests run without it, and say so.
+ifeq ($(shell $(GO) env CGO_ENABLED),1)
 ifneq ($(shell command -v $$($(GO) env CC) 2>/dev/null),)
 RACE := -race
+endif
 endif
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -21,9 +23,11 @@ build:
 
 release: $(TARGETS:%=dist/crs_exporter-%)
 
-dist/crs_exporter-%:
+dist/crs_exporter-%: FORCE
 	@mkdir -p dist
 	GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) $(COMPILE) -o $@ .
+
+FORCE:
 
 # Two builds from nothing, in two places, must be the same file.
 reproducible:
@@ -43,7 +47,7 @@ vet:
 	$(GO) vet ./...
 
 unit:
-	@test -n "$(RACE)" || echo 'no C compiler found: the tests run without the race detector'
+	@test -n "$(RACE)" || echo 'no cgo or no C compiler: the tests run without the race detector'
 	$(GO) test $(RACE) ./...
 
 fuzz:

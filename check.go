@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// checkTimeout bounds the whole check: what takes longer would not fit
-	// into a scrape either.
-	checkTimeout = 10 * time.Second
+	// checkTimeout bounds the whole check. It is what Prometheus grants a
+	// scrape at an interval of a minute, at most.
+	checkTimeout = time.Minute
 	// maxClockSkew is less than the narrowest window of the API's documents,
 	// five minutes, so that a clock that drifts shows before it is refused.
 	maxClockSkew = time.Minute

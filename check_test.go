@@ -147,7 +147,7 @@ hk: credentials: cvm-role: HTTP status 500
   The credentials could not be read from their source: mend what the error names.
 
 ca: context deadline exceeded
-  The list cannot be read in 10s: narrow it by --crs.lookback or --crs.redis-id, or raise --crs.rate-limit if the quota allows.
+  The list cannot be read in 1m0s: narrow it by --crs.lookback or --crs.redis-id, or raise --crs.rate-limit if the quota allows.
 
 sg: no *crsapi.Error
   See the error above.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -118,7 +119,7 @@ func newApplication(cfg *config) *kingpin.Application {
 	app.Flag("crs.role-arn", "Role to take on, maybe of another account, by the credentials that are found (qcs::cam::uin/...:roleName/...).").PlaceHolder("ARN").StringVar(&cfg.roleARN)
 	set.add("scrape.timeout-offset", "Taken off the scrape's timeout, for the way there and back.", "500ms", duration(&cfg.timeoutOffset, 0, time.Hour))
 	set.add("scrape.min-interval", "A poll younger than this answers the next scrape, too, for pairs of Prometheus; 0 to poll at every scrape.", "0s", duration(&cfg.minInterval, 0, time.Hour))
-	app.Flag("state.file", "File that keeps the counters of transitions across restarts; off by default. One process to a file.").PlaceHolder("FILE").StringVar(&cfg.stateFile)
+	app.Flag("state.file", "File that keeps the counters of transitions across restarts; off by default. One process and one account to a file.").PlaceHolder("FILE").StringVar(&cfg.stateFile)
 	set.add("log.level", "Least level that is logged: debug, info, warn or error.", "info", oneOf(&cfg.logLevel, "debug", "info", "warn", "error"))
 	set.add("log.format", "Form of the log: logfmt or json.", "logfmt", oneOf(&cfg.logFormat, "logfmt", "json"))
 	app.Flag("demo", "Watch a simulated CRS with tasks that move; no account is needed.").BoolVar(&cfg.demo)
@@ -224,7 +225,7 @@ func (c *config) check() error {
 	case err != nil, endpoint.Scheme != "http" && endpoint.Scheme != "https", endpoint.Host == "",
 		endpoint.User != nil, endpoint.RawQuery != "", endpoint.Fragment != "":
 		return errors.New("--crs.endpoint must be an http or https URL of host and path alone")
-	case !servablePath.MatchString(c.telemetryPath) || c.telemetryPath == healthyPath || c.telemetryPath == readyPath:
+	case !servablePath.MatchString(c.telemetryPath) || path.Clean(c.telemetryPath) != c.telemetryPath || c.telemetryPath == healthyPath || c.telemetryPath == readyPath:
 		return fmt.Errorf("--web.telemetry-path must be like /metrics, and neither %s nor %s", healthyPath, readyPath)
 	}
 	for _, taskType := range c.taskTypes {

@@ -101,8 +101,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		// ctx is done, which is why this is not its child.
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
+		// Scrapes that wait for the API longer than that are answered without it.
+		give := time.AfterFunc(drainTimeout/2, exporter.Close)
+		defer give.Stop()
 		if err := server.Shutdown(drain); err != nil {
-			return errors.Join(fmt.Errorf("drain: %w", err), server.Close())
+			level.Warn(logger).Log("msg", "connections were cut that would not end", "err", err, "close", server.Close())
 		}
 		return nil
 	})
@@ -126,7 +129,7 @@ func newExporter(cfg *config, logger log.Logger) (*collector.Exporter, error) {
 		TimeoutOffset: cfg.timeoutOffset,
 		MinInterval:   cfg.minInterval,
 		StateFile:     cfg.stateFile,
-		StateScope:    fmt.Sprint(cfg.endpoint, cfg.utcOffset),
+		StateScope:    fmt.Sprint(cfg.endpoint, cfg.utcOffset, cfg.roleARN),
 		Logger:        logger,
 		Dial: func(region string, observe func(crsapi.Attempt)) (collector.Source, error) {
 			client, err := newClient(cfg, region, observe)

@@ -398,6 +398,7 @@ func TestBadSettings(t *testing.T) {
 		"offset out of range": {[]string{gz, "--crs.utc-offset=15h"}, nil, "--crs.utc-offset must be a duration"},
 		"offset of seconds":   {[]string{gz, "--crs.utc-offset=8h0m1s"}, nil, "--crs.utc-offset must be whole minutes"},
 		"telemetry path":      {[]string{gz, "--web.telemetry-path=/<b>"}, nil, "--web.telemetry-path must be like /metrics"},
+		"telemetry path ..":   {[]string{gz, "--web.telemetry-path=/metrics/.."}, nil, "--web.telemetry-path must be like /metrics"},
 		"telemetry path /":    {[]string{gz, "--web.telemetry-path=/"}, nil, "--web.telemetry-path must be like /metrics"},
 		"telemetry = ready":   {[]string{gz, "--web.telemetry-path=/-/ready"}, nil, "--web.telemetry-path must be like /metrics"},
 		"listen address":      {[]string{gz, "--web.listen-address=10991"}, nil, "--web.listen-address"},
@@ -542,4 +543,25 @@ func TestStateFileSurvivesARestart(t *testing.T) {
 	restarted := start(t, args...)
 	want(t, restarted.scrape(), map[string]string{failed: "2"})
 	want(t, restarted.scrape(), map[string]string{failed: "2"})
+}
+
+// TestDrainOfAHungAPI ends the exporter while a scrape waits for an API that
+// never answers: the scrape is answered without it, and the end is a good one.
+func TestDrainOfAHungAPI(t *testing.T) {
+	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
+	exporter := start(t, args...)
+	exporter.scrape()
+	asked := make(chan struct{})
+	var once sync.Once
+	server.OnRequest(func(crsapitest.Request) { once.Do(func() { close(asked) }) })
+	server.Inject(crsapitest.Fault{Do: crsapitest.Hang()})
+	var body string
+	var scrape sync.WaitGroup
+	scrape.Go(func() { _, body = exporter.get("/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "60") })
+	<-asked
+	err := exporter.wait()
+	scrape.Wait()
+	if err != nil || !strings.Contains(body, `crs_up{region="ap-guangzhou"} 0`) {
+		t.Errorf("got %v, and of the scrape under way: %.200s", err, body)
+	}
 }

@@ -166,11 +166,12 @@ func parseEndpoint(s string) (*url.URL, error) {
 	return u, nil
 }
 
+// newTransport speaks HTTP/1.1: an attempt that times out takes its connection
+// with it, where one of HTTP/2 that is dead would be kept for the next.
 func newTransport(concurrency int) *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-		ForceAttemptHTTP2:      true,
 		MaxIdleConnsPerHost:    concurrency,
 		IdleConnTimeout:        30 * time.Second,
 		TLSHandshakeTimeout:    10 * time.Second,
@@ -331,22 +332,26 @@ func (c *Client) attempt(ctx context.Context, q Query, names *symbols) (answer, 
 	return a, nil
 }
 
-// admit waits for the rate limit and for a slot, and returns what gives the
+// admit waits for a slot and for the rate limit, and returns what gives the
 // slot back.
 func (c *Client) admit(ctx context.Context) (release func(), err error) {
+	select {
+	case c.slots <- struct{}{}:
+		release = func() { <-c.slots }
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	// The rate comes last: whoever may pass and then waits for a slot would
+	// pass together with those after it.
 	if err := c.limiter.Wait(ctx); err != nil {
+		release()
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		return nil, fmt.Errorf("at %g requests a second the next one comes after the deadline: %w",
 			c.cfg.RateLimit, context.DeadlineExceeded)
 	}
-	select {
-	case c.slots <- struct{}{}:
-		return func() { <-c.slots }, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
+	return release, nil
 }
 
 // request returns the signed request and its signature.

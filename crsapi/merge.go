@@ -98,24 +98,36 @@ type moment struct {
 // settle returns the list as it stood at m, or nil where what was seen does
 // not add up to that.
 func (u *union) settle(m moment) []row {
-	for _, count := range []func(tally) []row{
-		func(t tally) []row { return t.onPage },
-		func(t tally) []row { return t.inTotal },
-	} {
-		listed, unsure, gone := u.sorted(m.oldest, count)
-		// A task that the last reading did not show hid between two of its
-		// pages, or was deleted out of the middle.
-		for _, rows := range [][]row{slices.Concat(listed, unsure), listed} {
-			back := m.total - len(rows)
-			if back >= 0 && back <= min(m.lost, len(gone)) {
-				slices.SortFunc(gone, newerFirst)
-				rows = append(rows, gone[:back]...)
-				slices.SortFunc(rows, newerFirst)
-				return rows
-			}
+	fewer, guessed := u.adding(m, func(t tally) []row { return t.onPage })
+	if fewer != nil && !guessed {
+		return fewer
+	}
+	more, _ := u.adding(m, func(t tally) []row { return t.inTotal })
+	switch {
+	case fewer == nil:
+		return more
+	case more == nil || slices.Equal(fewer, more):
+		return fewer
+	}
+	return nil // a twin, or a task that dropped off: no telling
+}
+
+// adding returns the rows that make m.total of those counted, nil if none do,
+// and tells whether it takes tasks among them that may have dropped off.
+func (u *union) adding(m moment, count func(tally) []row) (rows []row, guessed bool) {
+	listed, unsure, gone := u.sorted(m.oldest, count)
+	slices.SortFunc(gone, newerFirst)
+	// A task that the last reading did not show hid between two of its pages,
+	// or was deleted out of the middle.
+	for _, rows := range [][]row{slices.Concat(listed, unsure), listed} {
+		back := m.total - len(rows)
+		if back >= 0 && back <= min(m.lost, len(gone)) {
+			rows = append(rows, gone[:back]...)
+			slices.SortFunc(rows, newerFirst)
+			return rows, back > 0
 		}
 	}
-	return nil
+	return nil, false
 }
 
 // sorted tells what is listed for certain, what only an earlier reading showed,

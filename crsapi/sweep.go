@@ -147,7 +147,8 @@ func (r *reading) read(ctx context.Context) error {
 	}
 	// The last page is the one that is not full. Where totalCount is a
 	// multiple of the size it is empty, and asked for all the same: only so
-	// does a totalCount that is too small come to light.
+	// does a totalCount that is too small come to light. (Above, a server that
+	// caps the page and tells the cap as totalCount is believed.)
 	count := r.total/r.size + 1
 	if count > maxPages {
 		return decodeError("%d tasks at %d to a page are more than %d pages", r.total, r.size, maxPages)
