@@ -16,6 +16,8 @@ const (
 	maxPages = maxTotal / 100
 	// maxRereads bounds how often a list that moves is read again.
 	maxRereads = 3
+	// maxInOrder bounds the pages that are read one after the other.
+	maxInOrder = 128
 	// rereadFor bounds how long more than one rereading may take: a list that
 	// takes seconds to read would otherwise never be done in time.
 	rereadFor = 2 * time.Second
@@ -87,7 +89,7 @@ func (c *Client) sweep(ctx context.Context, q Query, s *Sweep) ([][]row, error) 
 	var seen union
 	var before [][]row
 	for reread := 0; ; reread++ {
-		r := &reading{client: c, query: q, sweep: s}
+		r := &reading{client: c, query: q, sweep: s, last: reread == maxRereads}
 		if err := r.read(ctx); err != nil {
 			return r.pages, err
 		}
@@ -120,12 +122,14 @@ type reading struct {
 	client *Client
 	query  Query
 	sweep  *Sweep
+	last   bool // there will be no other
 
 	total   int     // tasks listed, by the first page
 	size    int     // rows to a page, as the server grants them
 	pages   [][]row // in the list's order
 	settled bool    // nothing moved: pages are the list
 	repeats bool    // a page came twice though the offset is heeded
+	inOrder bool    // pages were read one after the other
 
 	// first is the first page, asked for once more when all others had come.
 	first answer
@@ -170,6 +174,12 @@ func (r *reading) readRest(ctx context.Context, count int) (inStep bool, err err
 	var moved, over atomic.Bool
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(r.client.cfg.Concurrency)
+	// A task can hide from pages that are read side by side, if it moves on
+	// from one not read yet to one that has been. Page by page it cannot.
+	if r.last && count <= maxInOrder {
+		r.inOrder = true
+		group.SetLimit(1)
+	}
 	// An empty page is the end, however many totalCount promises after it.
 	for i := 1; i < count && !over.Load() && groupCtx.Err() == nil; i++ {
 		group.Go(func() error {
@@ -275,9 +285,10 @@ func (r *reading) readEnds(ctx context.Context, seen *union) (m moment, err erro
 	}
 	seen.addAgain(oldest)
 	m = moment{total: total, oldest: oldest}
-	// Where the list loses at its front, each loss hides a task between two
-	// pages; so a number that needs a guess is no number there.
-	if r.newestFirst() {
+	// Where a task may have hidden between two pages, as one does at every loss
+	// of a list that loses at its front, another that dropped off could stand
+	// in for it. A number that needs such a guess is none.
+	if r.inOrder && r.newestFirst() {
 		m.lost = max(total+added-totalAgain, 0)
 	}
 	return m, nil
