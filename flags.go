@@ -8,7 +8,6 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"net/url"
 	"path"
 	"regexp"
 	"slices"
@@ -210,7 +209,7 @@ func (c *config) check() error {
 	if c.demo && len(c.regions) == 0 {
 		c.regions = demoRegions()
 	}
-	endpoint, err := url.Parse(c.endpoint)
+	_, err := crsapi.ParseEndpoint(c.endpoint)
 	switch {
 	case len(c.regions) == 0:
 		return fmt.Errorf("no region to watch: give --crs.region or set %s", envRegion)
@@ -222,8 +221,7 @@ func (c *config) check() error {
 		return errors.New("--crs.redis-id is empty")
 	case c.utcOffset%time.Minute != 0:
 		return errors.New("--crs.utc-offset must be whole minutes")
-	case err != nil, endpoint.Scheme != "http" && endpoint.Scheme != "https", endpoint.Host == "",
-		endpoint.User != nil, endpoint.RawQuery != "", endpoint.Fragment != "":
+	case err != nil:
 		return errors.New("--crs.endpoint must be an http or https URL of host and path alone")
 	case !servablePath.MatchString(c.telemetryPath) || path.Clean(c.telemetryPath) != c.telemetryPath || c.telemetryPath == healthyPath || c.telemetryPath == readyPath:
 		return fmt.Errorf("--web.telemetry-path must be like /metrics, and neither %s nor %s", healthyPath, readyPath)

@@ -111,7 +111,7 @@ func NewClient(cfg Config) (*Client, error) {
 	if cfg.RequestTimeout == 0 {
 		cfg.RequestTimeout = DefaultRequestTimeout
 	}
-	endpoint, err := parseEndpoint(cfg.Endpoint)
+	endpoint, err := ParseEndpoint(cfg.Endpoint)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,9 @@ func NewClient(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-func parseEndpoint(s string) (*url.URL, error) {
+// ParseEndpoint returns the URL that a Config's Endpoint names, or what is wrong
+// with it, without its text: that may hold a password.
+func ParseEndpoint(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Host == "":
