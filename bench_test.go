@@ -19,6 +19,7 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
@@ -139,7 +140,7 @@ func benchClient(url string, transport http.RoundTripper, observe func(crsapi.At
 	return crsapi.NewClient(crsapi.Config{
 		Region:      guangzhou,
 		Endpoint:    url,
-		Credentials: crsapi.StaticCredentials{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey},
+		Credentials: credentials.StaticCredentials{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey},
 		UTCOffset:   8 * time.Hour,
 		Observe:     observe,
 		Transport:   transport,

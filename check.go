@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 )
 
 const (
@@ -146,9 +147,9 @@ func report(cfg *config, findings []*finding) string {
 	return b.String()
 }
 
-func credentialsSource(provider crsapi.CredentialsProvider) string {
+func credentialsSource(provider credentials.CredentialsProvider) string {
 	if known, ok := provider.(interface {
-		Status() crsapi.CredentialsStatus
+		Status() credentials.CredentialsStatus
 	}); ok {
 		return known.Status().Source
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
@@ -33,8 +34,8 @@ func row(t *testing.T, report, region string) []string {
 }
 
 func TestCheck(t *testing.T) {
-	t.Setenv(crsapi.EnvSecretID, "")
-	t.Setenv(crsapi.EnvSecretKey, "")
+	t.Setenv(credentials.EnvSecretID, "")
+	t.Setenv(credentials.EnvSecretKey, "")
 	example := map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample(), shanghai: crsapitest.DocumentExample()}
 	for name, test := range map[string]struct {
 		do     crsapitest.Effect // to Shanghai
@@ -112,7 +113,7 @@ func credentialsFile(id, key string) []byte {
 
 // TestCheckReport compares a whole report.
 func TestCheckReport(t *testing.T) {
-	cfg := &config{utcOffset: 8 * time.Hour, endpoint: crsapi.DefaultEndpoint, credentials: crsapi.StaticCredentials{}}
+	cfg := &config{utcOffset: 8 * time.Hour, endpoint: crsapi.DefaultEndpoint, credentials: credentials.StaticCredentials{}}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	few := map[string]struct{}{"crs-1": {}, "crs-2": {}}
 	got := report(cfg, []*finding{
@@ -211,9 +212,9 @@ func TestCheckTellsNoSecret(t *testing.T) {
 			server.SetAccount(crsapitest.Account{SecretID: id, SecretKey: key, Token: token})
 			server.EchoSecrets(true)
 			server.Inject(crsapitest.Fault{Do: do})
-			t.Setenv(crsapi.EnvSecretID, id)
-			t.Setenv(crsapi.EnvSecretKey, key)
-			t.Setenv(crsapi.EnvToken, token)
+			t.Setenv(credentials.EnvSecretID, id)
+			t.Setenv(credentials.EnvSecretKey, key)
+			t.Setenv(credentials.EnvToken, token)
 			var output bytes.Buffer
 			err := run(t.Context(), append(args, "--check", "--log.level=debug"), &output, &output)
 			if err == nil {

@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
-	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -24,13 +24,13 @@ func credentialsMetrics() []collector.Metric {
 
 // credentialsCollector tells how fresh the credentials are.
 type credentialsCollector struct {
-	status           func() crsapi.CredentialsStatus
+	status           func() credentials.CredentialsStatus
 	lastLoad, expiry *prometheus.Desc
 }
 
 var _ prometheus.Collector = (*credentialsCollector)(nil)
 
-func newCredentialsCollector(status func() crsapi.CredentialsStatus) *credentialsCollector {
+func newCredentialsCollector(status func() credentials.CredentialsStatus) *credentialsCollector {
 	metrics := credentialsMetrics()
 	return &credentialsCollector{
 		status:   status,

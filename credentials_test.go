@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -15,12 +16,12 @@ import (
 func TestCredentialsMetrics(t *testing.T) {
 	at := time.Unix(1_700_000_000, 500_000_000)
 	for name, test := range map[string]struct {
-		status crsapi.CredentialsStatus
+		status credentials.CredentialsStatus
 		want   map[string]string
 	}{
-		"not read yet": {crsapi.CredentialsStatus{Source: crsapi.SourceCVMRole}, nil},
-		"file":         {crsapi.CredentialsStatus{LastLoad: at}, map[string]string{"last_load": "1.7000000005e+09"}},
-		"role":         {crsapi.CredentialsStatus{LastLoad: at, Expiry: at.Add(time.Hour)}, map[string]string{"last_load": "1.7000000005e+09", "expiry": "1.7000036005e+09"}},
+		"not read yet": {credentials.CredentialsStatus{Source: credentials.SourceCVMRole}, nil},
+		"file":         {credentials.CredentialsStatus{LastLoad: at}, map[string]string{"last_load": "1.7000000005e+09"}},
+		"role":         {credentials.CredentialsStatus{LastLoad: at, Expiry: at.Add(time.Hour)}, map[string]string{"last_load": "1.7000000005e+09", "expiry": "1.7000036005e+09"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var want strings.Builder
@@ -29,7 +30,7 @@ func TestCredentialsMetrics(t *testing.T) {
 					want.WriteString("# HELP " + m.Name + " " + m.Help + "\n# TYPE " + m.Name + " " + m.Type + "\n" + m.Name + " " + value + "\n")
 				}
 			}
-			collector := newCredentialsCollector(func() crsapi.CredentialsStatus { return test.status })
+			collector := newCredentialsCollector(func() credentials.CredentialsStatus { return test.status })
 			if err := testutil.CollectAndCompare(collector, strings.NewReader(want.String())); err != nil {
 				t.Error(err)
 			}
@@ -43,8 +44,8 @@ func TestCredentialsMetrics(t *testing.T) {
 // TestKeyIsRotated revokes the key in use, and writes another into the file.
 func TestKeyIsRotated(t *testing.T) {
 	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
-	t.Setenv(crsapi.EnvSecretID, "")
-	t.Setenv(crsapi.EnvSecretKey, "")
+	t.Setenv(credentials.EnvSecretID, "")
+	t.Setenv(credentials.EnvSecretKey, "")
 	path := filepath.Join(t.TempDir(), "credentials")
 	put := func(id, key string, at time.Time) {
 		t.Helper()

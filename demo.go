@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -53,7 +54,7 @@ func startDemo(ctx context.Context, cfg *config) *demo {
 	d.server.Inject(crsapitest.Fault{Rate: 0.02, Do: crsapitest.APIError(6000)})
 	d.server.Inject(crsapitest.Fault{Do: crsapitest.Latency(30 * time.Millisecond)})
 	cfg.endpoint = d.server.URL
-	cfg.credentials = crsapi.StaticCredentials{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+	cfg.credentials = credentials.StaticCredentials{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
 
 	d.done.Go(func() {
 		tick := time.NewTicker(demoTick)

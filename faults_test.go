@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 	"go.uber.org/goleak"
 )
@@ -268,8 +269,8 @@ func twoRegions() map[string][]crsapi.Task {
 
 func TestFaults(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	t.Setenv(crsapi.EnvSecretID, crsapitest.SecretID)
-	t.Setenv(crsapi.EnvSecretKey, crsapitest.SecretKey)
+	t.Setenv(credentials.EnvSecretID, crsapitest.SecretID)
+	t.Setenv(credentials.EnvSecretKey, crsapitest.SecretKey)
 	var strayed atomic.Int64
 	stray := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { strayed.Add(1) }))
 	defer stray.Close()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
@@ -53,7 +54,7 @@ type config struct {
 	utcOffset       time.Duration
 	credentialsFile string
 	roleARN         string
-	credentials     crsapi.CredentialsProvider
+	credentials     credentials.CredentialsProvider
 
 	timeoutOffset time.Duration
 	minInterval   time.Duration
@@ -85,7 +86,7 @@ func parseFlags(ctx context.Context, args []string, stdout, stderr io.Writer) (*
 		return nil, err
 	}
 	if !cfg.demo {
-		if cfg.credentials, err = findCredentials(ctx, crsapi.CredentialsConfig{File: cfg.credentialsFile, RoleARN: cfg.roleARN}); err != nil {
+		if cfg.credentials, err = findCredentials(ctx, credentials.CredentialsConfig{File: cfg.credentialsFile, RoleARN: cfg.roleARN}); err != nil {
 			return nil, err
 		}
 	}
@@ -95,7 +96,7 @@ func parseFlags(ctx context.Context, args []string, stdout, stderr io.Writer) (*
 // newApplication returns the flags, which write to cfg.
 func newApplication(cfg *config) *kingpin.Application {
 	app := kingpin.New("crs_exporter", "Prometheus exporter for the tasks of Tencent Cloud's Redis (CRS): backups, restores and the rest.\n\n"+
-		"The key pair never comes by a flag: set "+crsapi.EnvSecretID+", "+crsapi.EnvSecretKey+" and, for temporary credentials, "+crsapi.EnvToken+", or write a credentials file.")
+		"The key pair never comes by a flag: set "+credentials.EnvSecretID+", "+credentials.EnvSecretKey+" and, for temporary credentials, "+credentials.EnvToken+", or write a credentials file.")
 	app.Version(version.Print("crs_exporter"))
 	app.HelpFlag.Short('h')
 
@@ -243,14 +244,14 @@ func (c *config) check() error {
 }
 
 // findCredentials takes the first source that has any.
-func findCredentials(ctx context.Context, from crsapi.CredentialsConfig) (crsapi.CredentialsProvider, error) {
-	credentials, err := crsapi.FindCredentials(ctx, from)
+func findCredentials(ctx context.Context, from credentials.CredentialsConfig) (credentials.CredentialsProvider, error) {
+	found, err := credentials.FindCredentials(ctx, from)
 	switch {
 	case err == nil:
-		return credentials, nil
-	case errors.Is(err, crsapi.ErrNoCredentials) && from.File == "":
+		return found, nil
+	case errors.Is(err, credentials.ErrNoCredentials) && from.File == "":
 		return nil, fmt.Errorf("no credentials: set %s and %s, or give --crs.credentials-file, or run with a role, or try --demo (%s)",
-			crsapi.EnvSecretID, crsapi.EnvSecretKey, strings.TrimPrefix(err.Error(), crsapi.ErrNoCredentials.Error()+": "))
+			credentials.EnvSecretID, credentials.EnvSecretKey, strings.TrimPrefix(err.Error(), credentials.ErrNoCredentials.Error()+": "))
 	default:
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/common/version"
@@ -71,7 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		level.Warn(logger).Log("msg", "the endpoint is plain http: tasks and key id can be read on the way")
 	}
 	if renewing, ok := cfg.credentials.(interface {
-		Status() crsapi.CredentialsStatus
+		Status() credentials.CredentialsStatus
 	}); ok {
 		if err := exporter.Register(newCredentialsCollector(renewing.Status)); err != nil {
 			return err

@@ -17,6 +17,7 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 	"go.uber.org/goleak"
 )
@@ -150,8 +151,8 @@ func simulate(t *testing.T, tasks map[string][]crsapi.Task) (*crsapitest.Server,
 		server.SetTasks(region, list)
 		args = append(args, "--crs.region="+region)
 	}
-	t.Setenv(crsapi.EnvSecretID, crsapitest.SecretID)
-	t.Setenv(crsapi.EnvSecretKey, crsapitest.SecretKey)
+	t.Setenv(credentials.EnvSecretID, crsapitest.SecretID)
+	t.Setenv(credentials.EnvSecretKey, crsapitest.SecretKey)
 	return server, args
 }
 
@@ -367,7 +368,7 @@ func TestBadSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("HOME", dir)
-	for _, name := range []string{crsapi.EnvSecretID, crsapi.EnvSecretKey, crsapi.EnvToken, envRegion, envCredentialsFile} {
+	for _, name := range []string{credentials.EnvSecretID, credentials.EnvSecretKey, credentials.EnvToken, envRegion, envCredentialsFile} {
 		t.Setenv(name, "")
 	}
 	const gz = "--crs.region=gz"
@@ -380,7 +381,7 @@ func TestBadSettings(t *testing.T) {
 		"empty region":        {[]string{"--crs.region="}, nil, "--crs.region is empty"},
 		"region twice":        {[]string{gz, gz}, nil, "--crs.region is given twice"},
 		"no credentials":      {[]string{gz}, nil, "no credentials: set TENCENTCLOUD_SECRET_ID"},
-		"half a pair":         {[]string{gz}, map[string]string{crsapi.EnvSecretKey: "canary"}, "TENCENTCLOUD_SECRET_ID is not"},
+		"half a pair":         {[]string{gz}, map[string]string{credentials.EnvSecretKey: "canary"}, "TENCENTCLOUD_SECRET_ID is not"},
 		"no such file":        {[]string{gz, "--crs.credentials-file=" + dir + "/none"}, nil, "there is no file"},
 		"broken file":         {[]string{gz, "--crs.credentials-file=" + broken}, nil, "no secret_key in section [default]"},
 		"unknown flag":        {[]string{"--crs.secret-key=canary"}, nil, "unknown long flag"},
@@ -466,9 +467,9 @@ func TestSecretsNeverShow(t *testing.T) {
 				server, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
 				server.SetAccount(crsapitest.Account{SecretID: id, SecretKey: key, Token: token})
 				server.EchoSecrets(true)
-				t.Setenv(crsapi.EnvSecretID, id)
-				t.Setenv(crsapi.EnvSecretKey, key)
-				t.Setenv(crsapi.EnvToken, token)
+				t.Setenv(credentials.EnvSecretID, id)
+				t.Setenv(credentials.EnvSecretKey, key)
+				t.Setenv(credentials.EnvToken, token)
 				if do != nil {
 					server.Inject(crsapitest.Fault{Do: do})
 				}
@@ -502,7 +503,7 @@ func TestSecretsNeverShow(t *testing.T) {
 
 // TestDemo waits, at most a minute, until every metric is alive.
 func TestDemo(t *testing.T) {
-	for _, name := range []string{crsapi.EnvSecretID, crsapi.EnvSecretKey, envRegion} {
+	for _, name := range []string{credentials.EnvSecretID, credentials.EnvSecretKey, envRegion} {
 		t.Setenv(name, "")
 	}
 	exporter := start(t, "--demo")

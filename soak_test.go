@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
@@ -249,8 +250,8 @@ func settled(t *testing.T, atMost int) (heap uint64, goroutines int) {
 }
 
 func TestSoak(t *testing.T) {
-	t.Setenv(crsapi.EnvSecretID, crsapitest.SecretID)
-	t.Setenv(crsapi.EnvSecretKey, crsapitest.SecretKey)
+	t.Setenv(credentials.EnvSecretID, crsapitest.SecretID)
+	t.Setenv(credentials.EnvSecretKey, crsapitest.SecretKey)
 	server := crsapitest.NewServer()
 	simulator, url := server.Simulator, server.URL
 	defer func() { server.Close() }()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
@@ -37,7 +38,7 @@ func watch(t *testing.T, server *crsapitest.Server, regions ...string) *collecto
 				Transport: server.Client().Transport,
 				UTCOffset: crsapitest.DefaultUTCOffset,
 				Observe:   observe,
-				Credentials: crsapi.StaticCredentials{
+				Credentials: credentials.StaticCredentials{
 					SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey,
 				},
 			})

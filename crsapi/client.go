@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"golang.org/x/time/rate"
 )
 
@@ -46,7 +47,7 @@ const (
 // Config says whom a Client asks, as whom, and how hard.
 type Config struct {
 	Region      string // any that the vendor knows, passed through
-	Credentials CredentialsProvider
+	Credentials credentials.CredentialsProvider
 
 	Endpoint       string        // http or https; DefaultEndpoint if empty
 	Method         string        // GET, also if empty, or POST
@@ -290,9 +291,9 @@ func (c *Client) attempt(ctx context.Context, q Query, names *symbols) (answer, 
 	}
 	defer release()
 
-	credentials, err := c.cfg.Credentials.Credentials(ctx)
+	key, err := c.cfg.Credentials.Credentials(ctx)
 	if err == nil {
-		err = credentials.validate()
+		err = key.Validate()
 	}
 	if err != nil {
 		return answer{}, &Error{
@@ -301,27 +302,27 @@ func (c *Client) attempt(ctx context.Context, q Query, names *symbols) (answer, 
 	}
 	attemptCtx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
 	defer cancel()
-	req, signature := c.request(attemptCtx, q, credentials)
+	req, signature := c.request(attemptCtx, q, key)
 
 	var seen Attempt
 	begin := time.Now()
 	a, failed := c.exchange(req, names, &seen, begin)
 	seen.Duration = time.Since(begin)
 	if failed != nil {
-		redact := newRedactor(credentials, signature)
+		redact := credentials.NewRedactor(key, signature)
 		failed.host, failed.Requested = c.endpoint.Host, true
 		if failed.Err != nil {
-			failed.Err = redact.err(failed.Err)
+			failed.Err = redact.Err(failed.Err)
 		}
-		failed.CodeDesc = oneLine(redact.text(failed.CodeDesc))
-		failed.Message = oneLine(redact.text(failed.Message))
+		failed.CodeDesc = credentials.OneLine(redact.Text(failed.CodeDesc))
+		failed.Message = credentials.OneLine(redact.Text(failed.Message))
 		if !isCanceled(ctx) {
 			seen.Reason = failed.Reason
 		}
 		// What may be tried again blames the clock or the Nonce, not the key.
 		if failed.Reason == ReasonAuth && failed.retry == retryNever {
-			if observer, ok := c.cfg.Credentials.(RefusedObserver); ok {
-				observer.Refused(credentials)
+			if observer, ok := c.cfg.Credentials.(credentials.RefusedObserver); ok {
+				observer.Refused(key)
 			}
 		}
 	}
@@ -359,20 +360,20 @@ func (c *Client) admit(ctx context.Context) (release func(), err error) {
 // request returns the signed request and its signature.
 //
 // Source: the common parameters of Tencent Cloud API 2.0.
-func (c *Client) request(ctx context.Context, q Query, credentials Credentials) (*http.Request, string) {
+func (c *Client) request(ctx context.Context, q Query, key credentials.Credentials) (*http.Request, string) {
 	params := q.params(c.zone)
 	maps.Copy(params, map[string]string{
 		"Action":          action,
 		"Region":          c.cfg.Region,
 		"Timestamp":       strconv.FormatInt(time.Now().Unix(), 10),
 		"Nonce":           strconv.FormatInt(1+rand.Int64N(math.MaxInt64), 10),
-		"SecretId":        credentials.SecretID,
+		"SecretId":        key.SecretID,
 		"SignatureMethod": signatureMethod,
 	})
-	if credentials.Token != "" {
-		params["Token"] = string(credentials.Token)
+	if key.Token != "" {
+		params["Token"] = string(key.Token)
 	}
-	signature := sign(credentials.SecretKey, c.cfg.Method, c.endpoint.Hostname(), c.endpoint.Path, params)
+	signature := sign(key.SecretKey, c.cfg.Method, c.endpoint.Hostname(), c.endpoint.Path, params)
 	form := make(url.Values, len(params)+1)
 	for name, value := range params {
 		form.Set(name, value)

@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"go.uber.org/goleak"
 )
 
@@ -68,7 +69,7 @@ func newTestClient(t *testing.T, change func(*Config)) *Client {
 	t.Helper()
 	cfg := Config{
 		Region:      "ap-guangzhou",
-		Credentials: StaticCredentials{SecretID: canaryID, SecretKey: canaryKey, Token: canaryToken},
+		Credentials: credentials.StaticCredentials{SecretID: canaryID, SecretKey: canaryKey, Token: canaryToken},
 		UTCOffset:   8 * time.Hour,
 	}
 	change(&cfg)
@@ -413,9 +414,9 @@ func TestSecretsStayInside(t *testing.T) {
 			})
 		}
 	}
-	credentials := Credentials{SecretID: "id", SecretKey: canaryKey, Token: canaryToken}
+	key := credentials.Credentials{SecretID: "id", SecretKey: canaryKey, Token: canaryToken}
 	for _, form := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		if text := fmt.Sprintf(form, credentials); strings.Contains(text, "canary") || strings.Contains(text, "63616e617279") {
+		if text := fmt.Sprintf(form, key); strings.Contains(text, "canary") || strings.Contains(text, "63616e617279") {
 			t.Errorf("%s of Credentials tells a secret: %s", form, text)
 		}
 	}
@@ -583,7 +584,7 @@ func TestClockSkew(t *testing.T) {
 }
 
 func TestNewClientRefuses(t *testing.T) {
-	good := Config{Region: "r", Credentials: StaticCredentials{SecretID: "i", SecretKey: "k"}}
+	good := Config{Region: "r", Credentials: credentials.StaticCredentials{SecretID: "i", SecretKey: "k"}}
 	for name, test := range map[string]struct {
 		change func(*Config)
 		want   string
@@ -633,6 +634,67 @@ func TestQueryRefuses(t *testing.T) {
 			if _, err := c.Page(t.Context(), q); err == nil || !strings.HasPrefix(err.Error(), "query: ") {
 				t.Errorf("got %v", err)
 			}
+		})
+	}
+}
+
+// rotated gives the key that it read last, and reads again once that is refused.
+type rotated struct {
+	id   string
+	held credentials.Credentials
+}
+
+func (r *rotated) Credentials(context.Context) (credentials.Credentials, error) {
+	if r.held.SecretID == "" {
+		r.held = credentials.Credentials{SecretID: r.id, SecretKey: "k"}
+	}
+	return r.held, nil
+}
+
+func (r *rotated) Refused(c credentials.Credentials) {
+	if c == r.held {
+		r.held = credentials.Credentials{}
+	}
+}
+
+// TestClientTellsRefusals asks an API that has just revoked a key.
+func TestClientTellsRefusals(t *testing.T) {
+	for name, test := range map[string]struct {
+		body string
+		read bool // the source is read again
+	}{
+		"4100":         {apiError(4100, ""), true},
+		"4104":         {apiError(4104, ""), true},
+		"4105":         {apiError(4105, ""), true},
+		"4106":         {apiError(4106, ""), true},
+		"AuthFailure":  {envelope("AuthFailure.TokenFailure"), true},
+		"expired":      {apiError(4200, ""), false},
+		"replayed":     {apiError(4500, ""), false},
+		"denied":       {apiError(4103, ""), false},
+		"over quota":   {apiError(4400, ""), false},
+		"server error": {apiError(6000, ""), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := &rotated{id: "old"}
+				c := newTestClient(t, func(cfg *Config) {
+					cfg.Credentials = r
+					cfg.Transport = transportFunc(func(req *http.Request) (*http.Response, error) {
+						if req.URL.Query().Get("SecretId") == "old" {
+							return respond(http.StatusOK, test.body)
+						}
+						return respond(http.StatusOK, `{"code":0,"totalCount":0,"data":{"redisTaskSet":[]}}`)
+					})
+				})
+				if _, err := c.Page(t.Context(), Query{Limit: 1}); err == nil {
+					t.Error("the old key is good")
+				}
+				r.id = "new"
+				_, err := c.Page(t.Context(), Query{Limit: 1})
+				if got := err == nil; got != test.read {
+					t.Errorf("then %v", err)
+				}
+			})
 		})
 	}
 }

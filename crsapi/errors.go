@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"unicode"
 )
 
 // Reason says in one word why a request or a sweep failed. The set is closed,
@@ -178,21 +177,4 @@ func classOfTransport(err error) class {
 
 func decodeError(format string, args ...any) *Error {
 	return &Error{Reason: ReasonDecode, Err: fmt.Errorf(format, args...)}
-}
-
-// maxMessage bounds what is kept of a server's texts, in characters.
-const maxMessage = 256
-
-// oneLine makes a server's text fit for a log line.
-func oneLine(s string) string {
-	n := 0
-	return strings.Map(func(r rune) rune {
-		if n++; n > maxMessage {
-			return -1
-		}
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, s)
 }

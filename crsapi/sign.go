@@ -9,6 +9,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 )
 
 const signatureMethod = "HmacSHA256"
@@ -19,7 +21,7 @@ const signatureMethod = "HmacSHA256"
 // they name none.
 //
 // Source: "Signature" among the common parameters of Tencent Cloud API 2.0.
-func sign(key Secret, method, host, path string, params map[string]string) string {
+func sign(key credentials.Secret, method, host, path string, params map[string]string) string {
 	algorithm := sha1.New
 	if params["SignatureMethod"] == signatureMethod {
 		algorithm = sha256.New
@@ -27,7 +29,7 @@ func sign(key Secret, method, host, path string, params map[string]string) strin
 	return digest(algorithm, key, signatureSource(method, host, path, params))
 }
 
-func digest(algorithm func() hash.Hash, key Secret, source string) string {
+func digest(algorithm func() hash.Hash, key credentials.Secret, source string) string {
 	mac := hmac.New(algorithm, []byte(key))
 	mac.Write([]byte(source))
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))

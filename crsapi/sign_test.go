@@ -3,6 +3,8 @@ package crsapi
 import (
 	"maps"
 	"testing"
+
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 )
 
 // The key pair of the vendor's documents.
@@ -41,7 +43,7 @@ func TestSignVectors(t *testing.T) {
 	}
 	const cvm, path = "cvm.api.qcloud.com", "/v2/index.php"
 	for name, test := range map[string]struct {
-		key                Secret
+		key                credentials.Secret
 		method, host, want string
 		params             map[string]string
 	}{

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 	"pgregory.net/rapid"
 )
@@ -29,7 +30,7 @@ func serve(t testing.TB, tasks []crsapi.Task, change func(*crsapi.Config)) (*crs
 	server.SetTasks(region, tasks)
 	cfg := crsapi.Config{
 		Region:      region,
-		Credentials: crsapi.StaticCredentials{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey},
+		Credentials: credentials.StaticCredentials{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey},
 		Endpoint:    server.URL,
 		UTCOffset:   8 * time.Hour,
 		Transport:   server.Client().Transport,

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -127,8 +128,8 @@ func (e exporterUnderTest) start(t *testing.T, args ...string) (stop func()) {
 	t.Helper()
 	stop = start(t, []string{
 		"HOME=" + t.TempDir(),
-		crsapi.EnvSecretID + "=" + crsapitest.SecretID,
-		crsapi.EnvSecretKey + "=" + crsapitest.SecretKey,
+		credentials.EnvSecretID + "=" + crsapitest.SecretID,
+		credentials.EnvSecretKey + "=" + crsapitest.SecretKey,
 	}, e.path, append(args,
 		"--web.listen-address="+e.address,
 		"--crs.endpoint="+e.api.URL,

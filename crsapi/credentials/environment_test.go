@@ -1,4 +1,4 @@
-package crsapi
+package credentials
 
 import (
 	"errors"
@@ -79,7 +79,7 @@ func FuzzParseCredentials(f *testing.F) {
 	f.Add([]byte("[default]\nsecret_id = `i\nsecret_key = \"\"\"k"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := parseCredentials(text)
-		if err == nil && c.validate() != nil {
+		if err == nil && c.Validate() != nil {
 			t.Fatalf("accepted %+v", c)
 		}
 	})

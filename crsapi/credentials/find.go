@@ -1,4 +1,4 @@
-package crsapi
+package credentials
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package crsapi
+package credentials
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // fakeSource gives leases by hand and counts how often it is asked.
@@ -341,46 +343,10 @@ func TestOneReading(t *testing.T) {
 	})
 }
 
-// TestClientTellsRefusals asks an API that has just revoked a key.
-func TestClientTellsRefusals(t *testing.T) {
-	for name, test := range map[string]struct {
-		body string
-		read bool // the source is read again
-	}{
-		"4100":         {apiError(4100, ""), true},
-		"4104":         {apiError(4104, ""), true},
-		"4105":         {apiError(4105, ""), true},
-		"4106":         {apiError(4106, ""), true},
-		"AuthFailure":  {envelope("AuthFailure.TokenFailure"), true},
-		"expired":      {apiError(4200, ""), false},
-		"replayed":     {apiError(4500, ""), false},
-		"denied":       {apiError(4103, ""), false},
-		"over quota":   {apiError(4400, ""), false},
-		"server error": {apiError(6000, ""), false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				s := &fakeSource{}
-				s.lends("old", time.Hour)
-				r := newRenewingCredentials("fake", s, rolePause)
-				c := newTestClient(t, func(cfg *Config) {
-					cfg.Credentials = r
-					cfg.Transport = transportFunc(func(req *http.Request) (*http.Response, error) {
-						if req.URL.Query().Get("SecretId") == "old" {
-							return respond(http.StatusOK, test.body)
-						}
-						return respond(http.StatusOK, `{"code":0,"totalCount":0,"data":{"redisTaskSet":[]}}`)
-					})
-				})
-				if _, err := c.Page(t.Context(), Query{Limit: 1}); err == nil {
-					t.Error("the old key is good")
-				}
-				s.lends("new", time.Hour)
-				_, err := c.Page(t.Context(), Query{Limit: 1})
-				if got := err == nil; got != test.read || s.count() != map[bool]int{true: 2, false: 1}[test.read] {
-					t.Errorf("then %v after %d readings", err, s.count())
-				}
-			})
-		})
-	}
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// transportFunc answers requests without a network, so that the clock of a
+// synctest bubble can be used.
+type transportFunc func(*http.Request) (*http.Response, error)
+
+func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
