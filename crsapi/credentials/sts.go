@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi/internal/tc3"
 )
 
 // The roles are read by this package rather than by the providers of the
@@ -28,7 +30,8 @@ const (
 	// the file with a pod's token.
 	maxRoleBody = 64 << 10
 
-	stsVersion = "2018-08-13"
+	stsContentType = "application/json; charset=utf-8"
+	stsVersion     = "2018-08-13"
 	// defaultSTSRegion is where STS is asked for a role that no region goes
 	// with; the vendor's SDKs ask there, and the answer is good everywhere.
 	defaultSTSRegion = "ap-guangzhou"
@@ -74,14 +77,16 @@ func (s sts) assume(ctx context.Context, action string, params any, signer *Cred
 	now := time.Now()
 	authorization, signature := "SKIP", ""
 	if signer != nil {
-		authorization, signature = tc3Authorization(*signer, "sts", s.url.Host, payload, now)
+		authorization, signature = tc3.Sign(tc3.Request{
+			Service: "sts", Host: s.url.Host, ContentType: stsContentType, Payload: payload, Time: now,
+		}, signer.SecretID, string(signer.SecretKey))
 		if signer.Token != "" {
 			req.Header.Set("X-TC-Token", string(signer.Token))
 		}
 	}
 	for name, value := range map[string]string{
 		"Authorization":  authorization,
-		"Content-Type":   tc3ContentType,
+		"Content-Type":   stsContentType,
 		"X-TC-Action":    action,
 		"X-TC-Version":   stsVersion,
 		"X-TC-Region":    s.region,
