@@ -140,7 +140,7 @@ func benchClient(url string, transport http.RoundTripper, observe func(crsapi.At
 	return crsapi.NewClient(crsapi.Config{
 		Region:      guangzhou,
 		Endpoint:    url,
-		Credentials: credentials.StaticCredentials{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey},
+		Credentials: credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey},
 		UTCOffset:   8 * time.Hour,
 		Observe:     observe,
 		Transport:   transport,

@@ -147,9 +147,9 @@ func report(cfg *config, findings []*finding) string {
 	return b.String()
 }
 
-func credentialsSource(provider credentials.CredentialsProvider) string {
+func credentialsSource(provider credentials.Provider) string {
 	if known, ok := provider.(interface {
-		Status() credentials.CredentialsStatus
+		Status() credentials.Status
 	}); ok {
 		return known.Status().Source
 	}

@@ -24,13 +24,13 @@ func credentialsMetrics() []collector.Metric {
 
 // credentialsCollector tells how fresh the credentials are.
 type credentialsCollector struct {
-	status           func() credentials.CredentialsStatus
+	status           func() credentials.Status
 	lastLoad, expiry *prometheus.Desc
 }
 
 var _ prometheus.Collector = (*credentialsCollector)(nil)
 
-func newCredentialsCollector(status func() credentials.CredentialsStatus) *credentialsCollector {
+func newCredentialsCollector(status func() credentials.Status) *credentialsCollector {
 	metrics := credentialsMetrics()
 	return &credentialsCollector{
 		status:   status,

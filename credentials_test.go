@@ -16,12 +16,12 @@ import (
 func TestCredentialsMetrics(t *testing.T) {
 	at := time.Unix(1_700_000_000, 500_000_000)
 	for name, test := range map[string]struct {
-		status credentials.CredentialsStatus
+		status credentials.Status
 		want   map[string]string
 	}{
-		"not read yet": {credentials.CredentialsStatus{Source: credentials.SourceCVMRole}, nil},
-		"file":         {credentials.CredentialsStatus{LastLoad: at}, map[string]string{"last_load": "1.7000000005e+09"}},
-		"role":         {credentials.CredentialsStatus{LastLoad: at, Expiry: at.Add(time.Hour)}, map[string]string{"last_load": "1.7000000005e+09", "expiry": "1.7000036005e+09"}},
+		"not read yet": {credentials.Status{Source: "cvm-role"}, nil},
+		"file":         {credentials.Status{LastLoad: at}, map[string]string{"last_load": "1.7000000005e+09"}},
+		"role":         {credentials.Status{LastLoad: at, Expiry: at.Add(time.Hour)}, map[string]string{"last_load": "1.7000000005e+09", "expiry": "1.7000036005e+09"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var want strings.Builder
@@ -30,7 +30,7 @@ func TestCredentialsMetrics(t *testing.T) {
 					want.WriteString("# HELP " + m.Name + " " + m.Help + "\n# TYPE " + m.Name + " " + m.Type + "\n" + m.Name + " " + value + "\n")
 				}
 			}
-			collector := newCredentialsCollector(func() credentials.CredentialsStatus { return test.status })
+			collector := newCredentialsCollector(func() credentials.Status { return test.status })
 			if err := testutil.CollectAndCompare(collector, strings.NewReader(want.String())); err != nil {
 				t.Error(err)
 			}

@@ -54,7 +54,7 @@ func startDemo(ctx context.Context, cfg *config) *demo {
 	d.server.Inject(crsapitest.Fault{Rate: 0.02, Do: crsapitest.APIError(6000)})
 	d.server.Inject(crsapitest.Fault{Do: crsapitest.Latency(30 * time.Millisecond)})
 	cfg.endpoint = d.server.URL
-	cfg.credentials = credentials.StaticCredentials{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+	cfg.credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
 
 	d.done.Go(func() {
 		tick := time.NewTicker(demoTick)

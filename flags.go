@@ -54,7 +54,7 @@ type config struct {
 	utcOffset       time.Duration
 	credentialsFile string
 	roleARN         string
-	credentials     credentials.CredentialsProvider
+	credentials     credentials.Provider
 
 	timeoutOffset time.Duration
 	minInterval   time.Duration
@@ -86,7 +86,7 @@ func parseFlags(ctx context.Context, args []string, stdout, stderr io.Writer) (*
 		return nil, err
 	}
 	if !cfg.demo {
-		if cfg.credentials, err = findCredentials(ctx, credentials.CredentialsConfig{File: cfg.credentialsFile, RoleARN: cfg.roleARN}); err != nil {
+		if cfg.credentials, err = findCredentials(ctx, credentials.Config{File: cfg.credentialsFile, RoleARN: cfg.roleARN}); err != nil {
 			return nil, err
 		}
 	}
@@ -244,14 +244,14 @@ func (c *config) check() error {
 }
 
 // findCredentials takes the first source that has any.
-func findCredentials(ctx context.Context, from credentials.CredentialsConfig) (credentials.CredentialsProvider, error) {
-	found, err := credentials.FindCredentials(ctx, from)
+func findCredentials(ctx context.Context, from credentials.Config) (credentials.Provider, error) {
+	found, err := credentials.Find(ctx, from)
 	switch {
 	case err == nil:
 		return found, nil
-	case errors.Is(err, credentials.ErrNoCredentials) && from.File == "":
+	case errors.Is(err, credentials.ErrNotFound) && from.File == "":
 		return nil, fmt.Errorf("no credentials: set %s and %s, or give --crs.credentials-file, or run with a role, or try --demo (%s)",
-			credentials.EnvSecretID, credentials.EnvSecretKey, strings.TrimPrefix(err.Error(), credentials.ErrNoCredentials.Error()+": "))
+			credentials.EnvSecretID, credentials.EnvSecretKey, strings.TrimPrefix(err.Error(), credentials.ErrNotFound.Error()+": "))
 	default:
 		return nil, err
 	}

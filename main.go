@@ -72,7 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		level.Warn(logger).Log("msg", "the endpoint is plain http: tasks and key id can be read on the way")
 	}
 	if renewing, ok := cfg.credentials.(interface {
-		Status() credentials.CredentialsStatus
+		Status() credentials.Status
 	}); ok {
 		if err := exporter.Register(newCredentialsCollector(renewing.Status)); err != nil {
 			return err

@@ -38,7 +38,7 @@ func watch(t *testing.T, server *crsapitest.Server, regions ...string) *collecto
 				Transport: server.Client().Transport,
 				UTCOffset: crsapitest.DefaultUTCOffset,
 				Observe:   observe,
-				Credentials: credentials.StaticCredentials{
+				Credentials: credentials.Static{
 					SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey,
 				},
 			})

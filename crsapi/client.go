@@ -47,7 +47,7 @@ const (
 // Config says whom a Client asks, as whom, and how hard.
 type Config struct {
 	Region      string // any that the vendor knows, passed through
-	Credentials credentials.CredentialsProvider
+	Credentials credentials.Provider
 
 	Endpoint       string        // http or https; DefaultEndpoint if empty
 	Method         string        // GET, also if empty, or POST
@@ -291,7 +291,7 @@ func (c *Client) attempt(ctx context.Context, q Query, names *symbols) (answer, 
 	}
 	defer release()
 
-	key, err := c.cfg.Credentials.Credentials(ctx)
+	key, err := c.cfg.Credentials.Key(ctx)
 	if err == nil {
 		err = key.Validate()
 	}
@@ -321,7 +321,7 @@ func (c *Client) attempt(ctx context.Context, q Query, names *symbols) (answer, 
 		}
 		// What may be tried again blames the clock or the Nonce, not the key.
 		if failed.Reason == ReasonAuth && failed.retry == retryNever {
-			if observer, ok := c.cfg.Credentials.(credentials.RefusedObserver); ok {
+			if observer, ok := c.cfg.Credentials.(credentials.RefusalObserver); ok {
 				observer.Refused(key)
 			}
 		}
@@ -360,7 +360,7 @@ func (c *Client) admit(ctx context.Context) (release func(), err error) {
 // request returns the signed request and its signature.
 //
 // Source: the common parameters of Tencent Cloud API 2.0.
-func (c *Client) request(ctx context.Context, q Query, key credentials.Credentials) (*http.Request, string) {
+func (c *Client) request(ctx context.Context, q Query, key credentials.Key) (*http.Request, string) {
 	params := q.params(c.zone)
 	maps.Copy(params, map[string]string{
 		"Action":          action,

@@ -69,7 +69,7 @@ func newTestClient(t *testing.T, change func(*Config)) *Client {
 	t.Helper()
 	cfg := Config{
 		Region:      "ap-guangzhou",
-		Credentials: credentials.StaticCredentials{SecretID: canaryID, SecretKey: canaryKey, Token: canaryToken},
+		Credentials: credentials.Static{SecretID: canaryID, SecretKey: canaryKey, Token: canaryToken},
 		UTCOffset:   8 * time.Hour,
 	}
 	change(&cfg)
@@ -414,7 +414,7 @@ func TestSecretsStayInside(t *testing.T) {
 			})
 		}
 	}
-	key := credentials.Credentials{SecretID: "id", SecretKey: canaryKey, Token: canaryToken}
+	key := credentials.Key{SecretID: "id", SecretKey: canaryKey, Token: canaryToken}
 	for _, form := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		if text := fmt.Sprintf(form, key); strings.Contains(text, "canary") || strings.Contains(text, "63616e617279") {
 			t.Errorf("%s of Credentials tells a secret: %s", form, text)
@@ -584,7 +584,7 @@ func TestClockSkew(t *testing.T) {
 }
 
 func TestNewClientRefuses(t *testing.T) {
-	good := Config{Region: "r", Credentials: credentials.StaticCredentials{SecretID: "i", SecretKey: "k"}}
+	good := Config{Region: "r", Credentials: credentials.Static{SecretID: "i", SecretKey: "k"}}
 	for name, test := range map[string]struct {
 		change func(*Config)
 		want   string
@@ -641,19 +641,19 @@ func TestQueryRefuses(t *testing.T) {
 // rotated gives the key that it read last, and reads again once that is refused.
 type rotated struct {
 	id   string
-	held credentials.Credentials
+	held credentials.Key
 }
 
-func (r *rotated) Credentials(context.Context) (credentials.Credentials, error) {
+func (r *rotated) Key(context.Context) (credentials.Key, error) {
 	if r.held.SecretID == "" {
-		r.held = credentials.Credentials{SecretID: r.id, SecretKey: "k"}
+		r.held = credentials.Key{SecretID: r.id, SecretKey: "k"}
 	}
 	return r.held, nil
 }
 
-func (r *rotated) Refused(c credentials.Credentials) {
+func (r *rotated) Refused(c credentials.Key) {
 	if c == r.held {
-		r.held = credentials.Credentials{}
+		r.held = credentials.Key{}
 	}
 }
 

@@ -30,7 +30,7 @@ func serve(t testing.TB, tasks []crsapi.Task, change func(*crsapi.Config)) (*crs
 	server.SetTasks(region, tasks)
 	cfg := crsapi.Config{
 		Region:      region,
-		Credentials: credentials.StaticCredentials{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey},
+		Credentials: credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey},
 		Endpoint:    server.URL,
 		UTCOffset:   8 * time.Hour,
 		Transport:   server.Client().Transport,

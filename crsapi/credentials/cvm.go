@@ -8,36 +8,34 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
-	"time"
 )
 
-// errNoRole is of a machine that has no role, or no metadata service.
-var errNoRole = fmt.Errorf("%w: the machine has no role", ErrNoCredentials)
+const defaultMetadataURL = "http://metadata.tencentyun.com/latest/meta-data/cam/security-credentials/"
 
-// cvmRole is the role of the machine, as its metadata service tells it.
+// cvmRole reads the key of the role of a CVM from the metadata service.
 type cvmRole struct {
-	url       string
+	url       string // ends in a slash
 	transport http.RoundTripper
 }
 
-// roleName is what a role may be called. Anything else was not said by the
-// metadata service: in foreign networks, strange hosts answer to its name.
+// roleName matches valid role names. In other networks, another host may
+// respond to the name of the metadata service, for example a login page.
 var roleName = regexp.MustCompile(`^[A-Za-z0-9_.=,@+-]{1,128}$`)
 
-// name returns the role's name, or an error that wraps ErrNoCredentials.
+// name returns the name of the role, or an error that wraps ErrNotFound.
 func (s cvmRole) name(ctx context.Context) (string, error) {
 	status, body, err := s.get(ctx, s.url)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("%w: metadata service: %w", ErrNoCredentials, err)
+		return "", fmt.Errorf("%w: metadata service: %w", ErrNotFound, err)
 	case status == http.StatusNotFound:
-		return "", errNoRole
+		return "", fmt.Errorf("%w: the machine has no role", ErrNotFound)
 	case status != http.StatusOK:
-		return "", fmt.Errorf("%w: metadata service: HTTP status %d", ErrNoCredentials, status)
+		return "", fmt.Errorf("%w: metadata service: HTTP status %d", ErrNotFound, status)
 	}
 	name := string(bytes.TrimSpace(body))
 	if !roleName.MatchString(name) {
-		return "", fmt.Errorf("%w: metadata service: the answer is not the name of a role", ErrNoCredentials)
+		return "", fmt.Errorf("%w: metadata service: the response is not a role name", ErrNotFound)
 	}
 	return name, nil
 }
@@ -47,12 +45,20 @@ func (s cvmRole) load(ctx context.Context, _ bool) (lease, error) {
 	if err != nil {
 		return lease{}, err
 	}
+	l, err := s.keyOf(ctx, name)
+	if err != nil {
+		return lease{}, fmt.Errorf("metadata service: credentials of role %s: %w", name, err)
+	}
+	return l, nil
+}
+
+func (s cvmRole) keyOf(ctx context.Context, name string) (lease, error) {
 	status, body, err := s.get(ctx, s.url+name)
 	switch {
 	case err != nil:
-		return lease{}, fmt.Errorf("metadata service: credentials of role %s: %w", name, err)
+		return lease{}, err
 	case status != http.StatusOK:
-		return lease{}, fmt.Errorf("metadata service: credentials of role %s: HTTP status %d", name, status)
+		return lease{}, fmt.Errorf("HTTP status %d", status)
 	}
 	var got struct {
 		TmpSecretID, TmpSecretKey, Token string
@@ -60,37 +66,19 @@ func (s cvmRole) load(ctx context.Context, _ bool) (lease, error) {
 		Code                             string
 	}
 	if json.Unmarshal(body, &got) != nil {
-		// The decoder's own error quotes what it could not read.
-		return lease{}, fmt.Errorf("metadata service: credentials of role %s: not the documented JSON", name)
+		// The error of the decoder quotes the value that it could not read.
+		return lease{}, errors.New("not the documented JSON")
 	}
 	if got.Code != "Success" {
-		return lease{}, fmt.Errorf("metadata service: credentials of role %s: code %q", name, OneLine(got.Code))
+		return lease{}, fmt.Errorf("code %q", OneLine(got.Code))
 	}
-	l, err := newLease(got.TmpSecretID, got.TmpSecretKey, got.Token, got.ExpiredTime)
-	if err != nil {
-		return lease{}, fmt.Errorf("metadata service: credentials of role %s: %w", name, err)
-	}
-	return l, nil
+	return newLease(got.TmpSecretID, got.TmpSecretKey, got.Token, got.ExpiredTime)
 }
 
 func (s cvmRole) get(ctx context.Context, url string) (status int, body []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return 0, nil, errors.New("its URL is none")
+		return 0, nil, errors.New("invalid URL")
 	}
-	return exchangeBounded(s.transport, req)
-}
-
-func newLease(id, key, token string, expiry int64) (lease, error) {
-	l := lease{Credentials{id, Secret(key), Secret(token)}, time.Unix(expiry, 0)}
-	if err := l.Validate(); err != nil {
-		return lease{}, err
-	}
-	switch {
-	case token == "":
-		return lease{}, errors.New("the Token is empty")
-	case expiry <= 0:
-		return lease{}, errors.New("there is no ExpiredTime")
-	}
-	return l, nil
+	return exchange(s.transport, req)
 }

@@ -12,132 +12,128 @@ import (
 	"gopkg.in/ini.v1"
 )
 
-// filePause lies between two looks at a credentials file. It is also how long
-// a file must have been at rest: a pair read while it is being written may
-// look whole and lack its end.
-const filePause = time.Second
+const (
+	// maxFile is the size limit of a credentials file, in bytes.
+	maxFile = 64 << 10
+	// filePause is the interval between checks of a credentials file. A changed
+	// file must also be unchanged for this long before it is read: a file that
+	// is still being written may look complete with its last bytes missing.
+	filePause = time.Second
+)
 
-// fileSource reads a credentials file whenever it was replaced or rewritten.
+// fileSource reads a credentials file again after it was replaced or rewritten.
 type fileSource struct {
 	path   string
-	read   fs.FileInfo // of the file as it was read last
-	seen   fs.FileInfo // at the last look
-	seenAt time.Time   // since when it has been so
+	read   fs.FileInfo // when the file was last read
+	seen   fs.FileInfo // when the file was last checked
+	seenAt time.Time   // first check that found it as in seen
 }
 
-// newFileCredentials returns the credentials of a file that can be read now.
-func newFileCredentials(path string) (*RenewingCredentials, error) {
-	c, info, err := readCredentialsFile(path)
+// newFile returns a Renewer for a file that can be read now, or an error that
+// wraps ErrNotFound if the file does not exist.
+func newFile(path string) (*Renewer, error) {
+	key, info, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
-	r := newRenewingCredentials(SourceFile, &fileSource{path: path, read: info, seen: info, seenAt: time.Now()}, filePause)
-	r.lease.Credentials, r.lastLoad = c, time.Now()
+	r := newRenewer("file", &fileSource{path: path, read: info, seen: info, seenAt: time.Now()}, filePause)
+	r.lease.key, r.lastLoad = key, time.Now()
 	return r, nil
 }
 
 func (s *fileSource) load(_ context.Context, refused bool) (lease, error) {
 	if !s.read.Mode().IsRegular() {
-		return lease{}, errUnchanged // a pipe tells what it has once
+		return lease{}, errUnchanged // a pipe can be read only once
 	}
 	info, err := os.Stat(s.path)
 	switch {
 	case err != nil:
 		return lease{}, err
 	case !info.Mode().IsRegular():
-		return lease{}, errors.New(s.path + " is no regular file any more")
+		return lease{}, errors.New(s.path + " is no longer a regular file")
 	case sameFile(info, s.read) && !refused:
 		return lease{}, errUnchanged
 	}
 	if !sameFile(info, s.seen) {
 		s.seen, s.seenAt = info, time.Now()
 	}
-	// By our clock, or by the file system's, which may be another.
+	// Either clock may show that the file is complete: ours, or the one that
+	// wrote the modification time, which may be ahead of ours.
 	if time.Since(s.seenAt) < filePause && time.Since(info.ModTime()) < filePause {
 		return lease{}, errUnchanged
 	}
-	c, read, err := readCredentialsFile(s.path)
+	key, read, err := readFile(s.path)
 	switch {
 	case err != nil:
 		return lease{}, err
 	case !sameFile(info, read):
-		return lease{}, errUnchanged // not at rest after all
+		return lease{}, errUnchanged // replaced after the check: wait again
 	}
 	s.read = read
-	return lease{Credentials: c}, nil
+	return lease{key: key}, nil
 }
 
-// sameFile tells whether nothing was written between two looks, as far as the
-// file system can tell.
+// sameFile reports whether the file system shows no write between a and b.
 func sameFile(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
-// maxCredentialsFile bounds a credentials file, in bytes.
-const maxCredentialsFile = 64 << 10
-
-// ReadCredentialsFile reads secret_id, secret_key and token out of the section
-// [default] of an INI file, as the vendor's SDKs write it.
-func ReadCredentialsFile(path string) (Credentials, error) {
-	c, _, err := readCredentialsFile(path)
-	return c, err
-}
-
-// readCredentialsFile also tells which file it was, and at what state.
-func readCredentialsFile(path string) (Credentials, fs.FileInfo, error) {
+// readFile returns the key in a file, and the state of the file that it read.
+func readFile(path string) (Key, fs.FileInfo, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Credentials{}, nil, fmt.Errorf("%w: there is no file %s", ErrNoCredentials, path)
+		return Key{}, nil, fmt.Errorf("%w: there is no file %s", ErrNotFound, path)
 	}
 	if err != nil {
-		return Credentials{}, nil, fmt.Errorf("credentials file: %w", err)
+		return Key{}, nil, fmt.Errorf("credentials file: %w", err)
 	}
 	defer func() { _ = f.Close() }()
 	before, err := f.Stat()
 	if err != nil {
-		return Credentials{}, nil, fmt.Errorf("credentials file: %w", err)
+		return Key{}, nil, fmt.Errorf("credentials file: %w", err)
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxCredentialsFile+1))
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return Credentials{}, nil, fmt.Errorf("credentials file: %w", err)
+		return Key{}, nil, fmt.Errorf("credentials file: %w", err)
 	}
 	after, err := f.Stat()
 	if err != nil {
-		return Credentials{}, nil, fmt.Errorf("credentials file: %w", err)
+		return Key{}, nil, fmt.Errorf("credentials file: %w", err)
 	}
 	if before.Mode().IsRegular() && !sameFile(before, after) {
-		return Credentials{}, nil, fmt.Errorf("credentials file %s was written to while it was read", path)
+		return Key{}, nil, fmt.Errorf("credentials file %s changed while being read", path)
 	}
-	c, err := parseCredentials(text)
+	key, err := parseFile(text)
 	if err != nil {
-		return Credentials{}, nil, fmt.Errorf("credentials file %s: %w", path, err)
+		return Key{}, nil, fmt.Errorf("credentials file %s: %w", path, err)
 	}
-	return c, before, nil
+	return key, before, nil
 }
 
-func parseCredentials(text []byte) (Credentials, error) {
-	if len(text) > maxCredentialsFile {
-		return Credentials{}, fmt.Errorf("larger than %d bytes", maxCredentialsFile)
+// parseFile reads the section [default] of an INI file, as Tencent's SDKs do.
+func parseFile(text []byte) (Key, error) {
+	if len(text) > maxFile {
+		return Key{}, fmt.Errorf("larger than %d bytes", maxFile)
 	}
 	file, err := ini.LoadSources(ini.LoadOptions{Loose: false, IgnoreInlineComment: true}, text)
 	if err != nil {
-		// The library's own error quotes the line, which may hold the key.
-		return Credentials{}, errors.New("not in INI form")
+		// The error of the library quotes the line, which may contain the key.
+		return Key{}, errors.New("not in INI format")
 	}
 	section, err := file.GetSection("default")
 	if err != nil {
-		return Credentials{}, errors.New("no section [default]")
+		return Key{}, errors.New("no section [default]")
 	}
-	c := Credentials{
+	key := Key{
 		SecretID:  section.Key("secret_id").String(),
 		SecretKey: Secret(section.Key("secret_key").String()),
 		Token:     Secret(section.Key("token").String()),
 	}
 	switch {
-	case c.SecretID == "":
-		return c, errors.New("no secret_id in section [default]")
-	case c.SecretKey == "":
-		return c, errors.New("no secret_key in section [default]")
+	case key.SecretID == "":
+		return Key{}, errors.New("no secret_id in section [default]")
+	case key.SecretKey == "":
+		return Key{}, errors.New("no secret_key in section [default]")
 	}
-	return c, nil
+	return key, nil
 }

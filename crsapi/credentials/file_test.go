@@ -1,4 +1,4 @@
-package credentials
+package credentials_test
 
 import (
 	"errors"
@@ -11,14 +11,16 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 )
 
 func fileOf(id string) string {
-	c := pair(id, time.Time{}).Credentials
-	return "[default]\nsecret_id = " + id + "\nsecret_key = " + string(c.SecretKey) + "\ntoken = " + string(c.Token) + "\n"
+	key := keyOf(id)
+	return "[default]\nsecret_id = " + id + "\nsecret_key = " + string(key.SecretKey) + "\ntoken = " + string(key.Token) + "\n"
 }
 
-// write writes a file at a time of a test's own clock.
+// write writes a file with a modification time of the test clock.
 func write(t *testing.T, path, text string, at time.Time) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -29,19 +31,19 @@ func write(t *testing.T, path, text string, at time.Time) {
 	}
 }
 
-func TestFileIsReadAgain(t *testing.T) {
+func TestFileReload(t *testing.T) {
 	type fixture struct {
 		*testing.T
 		path string
-		r    *RenewingCredentials
+		r    *credentials.Renewer
 	}
 	for name, test := range map[string]func(f fixture){
-		"rewritten long ago": func(f fixture) {
+		"rewritten, time in the future": func(f fixture) {
 			write(f.T, f.path, fileOf("b"), time.Now().Add(time.Minute))
 			time.Sleep(2 * time.Minute)
 			expect(f.T, f.r, "b")
 		},
-		"replaced by one of the same size and time": func(f fixture) {
+		"replaced, same size and time": func(f fixture) {
 			info, err := os.Stat(f.path)
 			if err != nil {
 				f.Fatal(err)
@@ -53,7 +55,7 @@ func TestFileIsReadAgain(t *testing.T) {
 			time.Sleep(time.Second)
 			expect(f.T, f.r, "b")
 		},
-		"rewritten, with its time set back": func(f fixture) {
+		"rewritten, time set back": func(f fixture) {
 			info, err := os.Stat(f.path)
 			if err != nil {
 				f.Fatal(err)
@@ -62,7 +64,7 @@ func TestFileIsReadAgain(t *testing.T) {
 			time.Sleep(time.Second)
 			expect(f.T, f.r, "longer")
 		},
-		"at most once a second": func(f fixture) {
+		"checked once a second": func(f fixture) {
 			expect(f.T, f.r, "a")
 			time.Sleep(time.Hour)
 			expect(f.T, f.r, "a")
@@ -72,7 +74,7 @@ func TestFileIsReadAgain(t *testing.T) {
 			time.Sleep(time.Nanosecond)
 			expect(f.T, f.r, "b")
 		},
-		"torn": func(f fixture) {
+		"written in parts": func(f fixture) {
 			whole := fileOf("b")
 			short, _, _ := strings.Cut(whole, " of b")
 			for _, part := range []string{"", "[default]\nsecret_id = b\n", short} {
@@ -98,23 +100,23 @@ func TestFileIsReadAgain(t *testing.T) {
 			time.Sleep(time.Minute)
 			expect(f.T, f.r, "a")
 			if err := f.r.Status().Err; err == nil || !strings.Contains(err.Error(), "no secret_key") || strings.Contains(err.Error(), "canary") {
-				f.Errorf("the status tells %v", err)
+				f.Errorf("status error %v", err)
 			}
 			write(f.T, f.path, fileOf("b"), time.Now())
 			time.Sleep(time.Minute)
 			expect(f.T, f.r, "b")
 			if err := f.r.Status().Err; err != nil {
-				f.Errorf("the status tells %v", err)
+				f.Errorf("status error %v", err)
 			}
 		},
-		"gone for a while": func(f fixture) {
+		"missing for a while": func(f fixture) {
 			if err := os.Remove(f.path); err != nil {
 				f.Fatal(err)
 			}
 			time.Sleep(time.Hour)
 			expect(f.T, f.r, "a")
 			if err := f.r.Status().Err; !errors.Is(err, fs.ErrNotExist) {
-				f.Errorf("the status tells %v", err)
+				f.Errorf("status error %v", err)
 			}
 			write(f.T, f.path, fileOf("b"), time.Now())
 			time.Sleep(time.Minute)
@@ -126,11 +128,11 @@ func TestFileIsReadAgain(t *testing.T) {
 			}
 			time.Sleep(time.Hour)
 			expect(f.T, f.r, "a")
-			if err := f.r.Status().Err; err == nil || !strings.Contains(err.Error(), "no regular file") {
-				f.Errorf("the status tells %v", err)
+			if err := f.r.Status().Err; err == nil || !strings.Contains(err.Error(), "no longer a regular file") {
+				f.Errorf("status error %v", err)
 			}
 		},
-		"refused though the file looks the same": func(f fixture) {
+		"key refused, file looks the same": func(f fixture) {
 			time.Sleep(time.Minute)
 			info, err := os.Stat(f.path)
 			if err != nil {
@@ -138,7 +140,7 @@ func TestFileIsReadAgain(t *testing.T) {
 			}
 			write(f.T, f.path, fileOf("b"), info.ModTime())
 			expect(f.T, f.r, "a")
-			f.r.Refused(pair("a", time.Time{}).Credentials)
+			f.r.Refused(keyOf("a"))
 			time.Sleep(time.Second)
 			expect(f.T, f.r, "b")
 		},
@@ -146,14 +148,14 @@ func TestFileIsReadAgain(t *testing.T) {
 			begin := time.Now()
 			time.Sleep(time.Hour)
 			expect(f.T, f.r, "a")
-			if got := f.r.Status(); !got.LastLoad.Equal(begin) || !got.Expiry.IsZero() || got.Source != SourceFile {
-				f.Errorf("of a file that nobody touched: %+v", got)
+			if got := f.r.Status(); !got.LastLoad.Equal(begin) || !got.Expiry.IsZero() || got.Source != "file" {
+				f.Errorf("unchanged file: %+v", got)
 			}
 			write(f.T, f.path, fileOf("b"), time.Now())
 			time.Sleep(time.Hour)
 			expect(f.T, f.r, "b")
 			if got := f.r.Status(); time.Since(got.LastLoad) != 0 {
-				f.Errorf("of a file that was rewritten: %+v", got)
+				f.Errorf("rewritten file: %+v", got)
 			}
 		},
 	} {
@@ -161,10 +163,7 @@ func TestFileIsReadAgain(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "credentials")
 			synctest.Test(t, func(t *testing.T) {
 				write(t, path, fileOf("a"), time.Now().Add(-time.Hour))
-				r, err := newFileCredentials(path)
-				if err != nil {
-					t.Fatal(err)
-				}
+				r := findFile(t, path)
 				expect(t, r, "a")
 				test(fixture{t, path, r})
 			})
@@ -172,73 +171,156 @@ func TestFileIsReadAgain(t *testing.T) {
 	}
 }
 
-// TestFileRotatesUnderLoad reads while a file is replaced again and again, and
-// looks for a pair that is none.
+// findFile returns a Renewer of a credentials file.
+func findFile(t testing.TB, path string) *credentials.Renewer {
+	t.Helper()
+	r, err := credentials.Find(t.Context(), credentials.Config{File: path, Getenv: func(string) string { return "" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestFileRotatesUnderLoad reads a file while it is replaced again and again,
+// and checks that no read returns parts of two keys.
 func TestFileRotatesUnderLoad(t *testing.T) {
 	const rounds = 200
 	long := strings.Repeat("x", 8<<10)
 	path := filepath.Join(t.TempDir(), "credentials")
-	old := time.Now().Add(-time.Hour)
-	write(t, path, fileOf("0"+long), old)
-	r, err := newFileCredentials(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.pause = 0
-	done := make(chan struct{})
-	var readers sync.WaitGroup
-	for range 4 {
-		readers.Go(func() {
-			for {
-				c, err := r.Credentials(t.Context())
-				if err != nil || c != pair(c.SecretID, time.Time{}).Credentials {
-					t.Errorf("read %.5s..., %v", c.SecretID, err)
+	synctest.Test(t, func(t *testing.T) {
+		// Files look old, so that each is read at the first check. The writer and
+		// the readers wake up at the same times.
+		old := time.Now().Add(-24 * time.Hour)
+		write(t, path, fileOf("0"+long), old)
+		r := findFile(t, path)
+		done := make(chan struct{})
+		var readers sync.WaitGroup
+		for range 4 {
+			readers.Go(func() {
+				for {
+					key, err := r.Key(t.Context())
+					if err != nil || key != keyOf(key.SecretID) {
+						t.Errorf("read %.5s..., %v", key.SecretID, err)
+					}
+					select {
+					case <-done:
+						return
+					case <-time.After(time.Second):
+					}
 				}
-				select {
-				case <-done:
-					return
-				default:
+			})
+		}
+		for n := range rounds {
+			time.Sleep(time.Second)
+			at := old.Add(time.Duration(n) * time.Second)
+			if n%2 == 0 {
+				write(t, path, fileOf(strconv.Itoa(n+1)+long), at)
+				continue
+			}
+			write(t, path+".new", fileOf(strconv.Itoa(n+1)+long), at)
+			if err := os.Rename(path+".new", path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		close(done)
+		readers.Wait()
+		time.Sleep(time.Second)
+		expect(t, r, strconv.Itoa(rounds)+long)
+	})
+}
+
+// TestPipe loads a key from a file that can be read only once.
+func TestPipe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, out, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		if _, err := out.WriteString(fileOf("a")); err != nil {
+			t.Fatal(err)
+		}
+		out.Close()
+		path := "/dev/fd/" + strconv.Itoa(int(in.Fd()))
+		if _, err := os.Stat(path); err != nil {
+			t.Skip("pipes have no path here")
+		}
+		r := findFile(t, path)
+		for range 3 {
+			expect(t, r, "a")
+			r.Refused(keyOf("a"))
+			time.Sleep(time.Second)
+		}
+		if err := r.Status().Err; err != nil {
+			t.Errorf("status error %v", err)
+		}
+	})
+}
+
+func TestFileFormat(t *testing.T) {
+	for name, test := range map[string]struct {
+		text string
+		want credentials.Key
+		err  string
+	}{
+		"permanent":         {"[default]\nsecret_id = i\nsecret_key = k\n", credentials.Key{SecretID: "i", SecretKey: "k"}, ""},
+		"temporary":         {"[default]\nsecret_id=i\nsecret_key=k\ntoken=t", credentials.Key{SecretID: "i", SecretKey: "k", Token: "t"}, ""},
+		"Windows":           {"\ufeff[default]\r\nsecret_id = i\r\nsecret_key = k\r\n", credentials.Key{SecretID: "i", SecretKey: "k"}, ""},
+		"hash in the key":   {"[default]\nsecret_id = i\nsecret_key = k#;%(x)\n", credentials.Key{SecretID: "i", SecretKey: "k#;%(x)"}, ""},
+		"empty":             {"", credentials.Key{}, "no section"},
+		"another section":   {"[prod]\nsecret_id = i\nsecret_key = canary\n", credentials.Key{}, "no section"},
+		"secret_id missing": {"[default]\nsecret_key = canary\n", credentials.Key{}, "no secret_id"},
+		"only secret_id":    {"[default]\nsecret_id = canary\n", credentials.Key{}, "no secret_key"},
+		"not INI":           {"[default]\ncanary\n", credentials.Key{}, "not in INI format"},
+		"too large":         {strings.Repeat("# canary\n", 10_000), credentials.Key{}, "larger than"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "credentials")
+			if err := os.WriteFile(path, []byte(test.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r, err := credentials.Find(t.Context(), credentials.Config{File: path, Getenv: func(string) string { return "" }})
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), "canary") {
+					t.Errorf("got %v, want %q", err, test.err)
 				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := r.Key(t.Context()); err != nil || got != test.want {
+				t.Errorf("got %q %q %q, %v", got.SecretID, string(got.SecretKey), string(got.Token), err)
 			}
 		})
 	}
-	for n := range rounds {
-		at := old.Add(time.Duration(n) * time.Second)
-		if n%2 == 0 {
-			write(t, path, fileOf(strconv.Itoa(n+1)+long), at)
-			continue
+	t.Run("directory", func(t *testing.T) {
+		_, err := credentials.Find(t.Context(), credentials.Config{File: t.TempDir(), Getenv: func(string) string { return "" }})
+		if err == nil || errors.Is(err, credentials.ErrNotFound) {
+			t.Errorf("got %v, want an error that is not ErrNotFound", err)
 		}
-		write(t, path+".new", fileOf(strconv.Itoa(n+1)+long), at)
-		if err := os.Rename(path+".new", path); err != nil {
-			t.Fatal(err)
-		}
-	}
-	close(done)
-	readers.Wait()
-	expect(t, r, strconv.Itoa(rounds)+long)
+	})
 }
 
-// TestPipe reads credentials from what can be read but once.
-func TestPipe(t *testing.T) {
-	in, out, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	if _, err := out.WriteString(fileOf("a")); err != nil {
-		t.Fatal(err)
-	}
-	out.Close()
-	r, err := newFileCredentials("/dev/fd/" + strconv.Itoa(int(in.Fd())))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.pause = 0
-	for range 3 {
-		expect(t, r, "a")
-		r.Refused(pair("a", time.Time{}).Credentials)
-	}
-	if err := r.Status().Err; err != nil {
-		t.Errorf("the status tells %v", err)
-	}
+// FuzzFile checks that every file that is accepted has a complete key, and that
+// errors do not quote the file.
+func FuzzFile(f *testing.F) {
+	f.Add([]byte("[default]\nsecret_id = i\nsecret_key = k\n"))
+	f.Add([]byte("[default]\nsecret_id = `i\nsecret_key = \"\"\"k"))
+	path := filepath.Join(f.TempDir(), "credentials")
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := credentials.Find(t.Context(), credentials.Config{File: path, Getenv: func(string) string { return "" }})
+		if err != nil {
+			if strings.HasSuffix(err.Error(), "not in INI format") || strings.HasSuffix(err.Error(), "[default]") || strings.Contains(err.Error(), ": larger than ") {
+				return
+			}
+			t.Fatalf("unexpected error %v", err)
+		}
+		if key, err := r.Key(t.Context()); err != nil || key.Validate() != nil {
+			t.Fatalf("accepted %+v, %v", key, err)
+		}
+	})
 }

@@ -11,45 +11,42 @@ import (
 	"time"
 )
 
-// Where credentials can come from, in the order in which they are looked for.
-const (
-	SourceEnvironment = "environment"
-	SourceFile        = "file"
-	SourceCVMRole     = "cvm-role"
-	SourceTKEOIDC     = "tke-oidc"
-)
+// ErrNotFound is wrapped by the error of Find if no source has a key. It is not
+// wrapped if a source has a key that cannot be used.
+var ErrNotFound = errors.New("no credentials")
 
-// probeTimeout bounds the question whether the machine has a role. The
-// metadata service is a link-local host that answers within milliseconds;
-// elsewhere there is nobody to answer.
+// probeTimeout limits the request that checks whether the machine has a role.
+// The metadata service is a link-local host that responds within milliseconds.
+// On machines outside Tencent Cloud, no host responds.
 const probeTimeout = time.Second
 
-// CredentialsConfig says where FindCredentials looks. The zero value looks
-// where the vendor's SDKs do.
-type CredentialsConfig struct {
-	// File is a credentials file that has to be there. If it is empty,
-	// ~/.tencentcloud/credentials is read where it is.
+// Config configures Find. The zero value searches where Tencent's SDKs do.
+type Config struct {
+	// File is a credentials file that must exist. If File is empty,
+	// ~/.tencentcloud/credentials is used if it exists.
 	File string
-	// RoleARN is a role to take on by the credentials that are found; none if
-	// empty.
+	// RoleARN is a role to assume with the key that was found, for example in
+	// another account. If it is empty, the key itself is used.
 	RoleARN string
 
-	Getenv      func(string) string // os.Getenv if nil
-	MetadataURL string              // the vendor's if empty; ends in a slash
-	STSURL      string              // the vendor's if empty; its path is /
-	// Transport asks both, transports of its own if nil. The one for the
-	// metadata service uses no proxy.
+	// The fields below are for tests.
+
+	Getenv      func(string) string // default: os.Getenv
+	MetadataURL string              // must end in a slash; default: Tencent's
+	STSURL      string              // its path must be "/"; default: Tencent's
+	// Transport sends requests to both. By default each has its own transport,
+	// and the one for the metadata service uses no proxy.
 	Transport http.RoundTripper
 }
 
-// FindCredentials returns the credentials of the first source that has any:
-// environment, file, role of the CVM, role of the TKE pod. It decides once;
-// what the provider reads again later is that source. Roles are first read
-// when they are first asked for, so that a moment's failure of the vendor's
-// services does not stop a start.
+// Find returns a Renewer for the first source that has a key: environment,
+// credentials file, CVM role, TKE role. The choice is final: the Renewer does
+// not switch to another source later. Roles are not read before the first call
+// of Renewer.Key, so that a short outage of Tencent's services does not prevent
+// a start.
 //
-// The error wraps ErrNoCredentials where no source has any.
-func FindCredentials(ctx context.Context, cfg CredentialsConfig) (*RenewingCredentials, error) {
+// The error wraps ErrNotFound if no source has a key.
+func Find(ctx context.Context, cfg Config) (*Renewer, error) {
 	if cfg.Getenv == nil {
 		cfg.Getenv = os.Getenv
 	}
@@ -65,25 +62,26 @@ func FindCredentials(ctx context.Context, cfg CredentialsConfig) (*RenewingCrede
 	}
 	endpoint, err := url.Parse(cfg.STSURL)
 	if err != nil {
-		return nil, errors.New("the URL of STS is none")
+		return nil, errors.New("invalid STS URL")
 	}
 	service := sts{endpoint, defaultSTSRegion, security}
 
-	found, err := findCredentials(ctx, cfg, cvmRole{cfg.MetadataURL, metadata}, service)
+	base, err := findBase(ctx, cfg, cvmRole{cfg.MetadataURL, metadata}, service)
 	if err != nil || cfg.RoleARN == "" {
-		return found, err
+		return base, err
 	}
-	return newRenewingCredentials(found.name+"+assume-role", assumedRole{service, found, cfg.RoleARN}, rolePause), nil
+	return newRenewer(base.name+"+assume-role", assumedRole{service, base, cfg.RoleARN}, rolePause), nil
 }
 
-func findCredentials(ctx context.Context, cfg CredentialsConfig, machine cvmRole, service sts) (*RenewingCredentials, error) {
-	c, err := EnvironmentCredentials(cfg.Getenv)
+// findBase returns the key that is found without assuming RoleARN.
+func findBase(ctx context.Context, cfg Config, machine cvmRole, service sts) (*Renewer, error) {
+	key, err := fromEnvironment(cfg.Getenv)
 	if err == nil {
-		r := newRenewingCredentials(SourceEnvironment, nil, 0)
-		r.lease.Credentials, r.lastLoad = c, time.Now()
+		r := newRenewer("environment", nil, 0)
+		r.lease.key, r.lastLoad = key, time.Now()
 		return r, nil
 	}
-	if !errors.Is(err, ErrNoCredentials) {
+	if !errors.Is(err, ErrNotFound) {
 		return nil, err
 	}
 
@@ -95,8 +93,8 @@ func findCredentials(ctx context.Context, cfg CredentialsConfig, machine cvmRole
 		}
 		path = filepath.Join(home, ".tencentcloud", "credentials")
 	}
-	file, err := newFileCredentials(path)
-	if cfg.File != "" || !errors.Is(err, ErrNoCredentials) {
+	file, err := newFile(path)
+	if cfg.File != "" || !errors.Is(err, ErrNotFound) {
 		return file, err
 	}
 
@@ -104,18 +102,18 @@ func findCredentials(ctx context.Context, cfg CredentialsConfig, machine cvmRole
 	_, noRole := machine.name(probe)
 	cancel()
 	if noRole == nil {
-		return newRenewingCredentials(SourceCVMRole, machine, rolePause), nil
+		return newRenewer("cvm-role", machine, rolePause), nil
 	}
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("find credentials: %w", context.Cause(ctx))
 	}
 
 	pod, err := findTKERole(cfg.Getenv, service)
-	if errors.Is(err, ErrNoCredentials) {
-		return nil, noRole
+	if errors.Is(err, ErrNotFound) {
+		return nil, noRole // says more than that a variable is not set
 	}
 	if err != nil {
 		return nil, err
 	}
-	return newRenewingCredentials(SourceTKEOIDC, pod, rolePause), nil
+	return newRenewer("tke-oidc", pod, rolePause), nil
 }

@@ -1,4 +1,4 @@
-package credentials
+package credentials_test
 
 import (
 	"bytes"
@@ -19,14 +19,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/internal/tc3"
 )
 
-// cloud is a metadata service and an STS in one.
+// cloud is a metadata service and an STS.
 type cloud struct {
 	mu     sync.Mutex
 	asked  []string          // paths of the metadata service, actions of STS
-	bodies map[string]string // answers by path or action; an integer is an HTTP status
+	bodies map[string]string // responses by path or action; an integer is an HTTP status
 	last   *http.Request     // of STS
 	sent   map[string]any    // its JSON
 }
@@ -67,7 +68,7 @@ func (c *cloud) count() int {
 	return len(c.asked)
 }
 
-// RoundTrip lets a cloud answer without a network.
+// RoundTrip lets a cloud respond without a network.
 func (c *cloud) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := r.Context().Err(); err != nil {
 		return nil, err
@@ -77,8 +78,8 @@ func (c *cloud) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-func (c *cloud) config(env map[string]string) CredentialsConfig {
-	return CredentialsConfig{
+func (c *cloud) config(env map[string]string) credentials.Config {
+	return credentials.Config{
 		Getenv:      func(name string) string { return env[name] },
 		MetadataURL: "http://metadata/role/",
 		STSURL:      "https://sts.example.com/",
@@ -87,20 +88,23 @@ func (c *cloud) config(env map[string]string) CredentialsConfig {
 }
 
 func roleOf(id string, expiry time.Time) string {
-	c := pair(id, expiry)
+	key := keyOf(id)
 	return fmt.Sprintf(`{"TmpSecretId":%q,"TmpSecretKey":%q,"Token":%q,"ExpiredTime":%d,"Expiration":"x","Code":"Success"}`,
-		id, string(c.SecretKey), string(c.Token), expiry.Unix())
+		id, string(key.SecretKey), string(key.Token), expiry.Unix())
 }
 
 func assumed(id string, expiry time.Time) string {
-	c := pair(id, expiry)
+	key := keyOf(id)
 	return fmt.Sprintf(`{"Response":{"Credentials":{"TmpSecretId":%q,"TmpSecretKey":%q,"Token":%q},"ExpiredTime":%d,"Expiration":"x","RequestId":"r"}}`,
-		id, string(c.SecretKey), string(c.Token), expiry.Unix())
+		id, string(key.SecretKey), string(key.Token), expiry.Unix())
 }
+
+// roleDuration is the lifetime that is requested from STS.
+const roleDuration = 2 * time.Hour
 
 const podToken = "canary.pod/token+=="
 
-// podEnv is the environment of a TKE pod.
+// podEnv returns the environment of a TKE pod.
 func podEnv(t *testing.T) map[string]string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "token")
@@ -108,11 +112,11 @@ func podEnv(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	return map[string]string{
-		envTKERegion: "ap-beijing", envTKEProviderID: "cls-1", envTKETokenFile: path, envTKERoleARN: "qcs::cam::uin/1:roleName/pod",
+		"TKE_REGION": "ap-beijing", "TKE_PROVIDER_ID": "cls-1", "TKE_WEB_IDENTITY_TOKEN_FILE": path, "TKE_ROLE_ARN": "qcs::cam::uin/1:roleName/pod",
 	}
 }
 
-func TestFindCredentials(t *testing.T) {
+func TestFind(t *testing.T) {
 	expiry := time.Now().Add(time.Hour)
 	pod := podEnv(t)
 	with := func(env map[string]string, more ...string) map[string]string {
@@ -128,28 +132,28 @@ func TestFindCredentials(t *testing.T) {
 	machine := map[string]string{"": "watcher\n", "watcher": roleOf("machine", expiry)}
 	for name, test := range map[string]struct {
 		env    map[string]string
-		home   string // what ~/.tencentcloud/credentials says
-		file   string // what the named file says; "none" for none
+		home   string // content of ~/.tencentcloud/credentials
+		file   string // content of Config.File; "none" if it is missing
 		cloud  map[string]string
 		source string
 		id     string
-		asked  int // requests made to find it and to use it
+		asked  int // requests to find and load it
 		err    string
 	}{
-		"environment":         {env: with(pod, EnvSecretID, "env", EnvSecretKey, "k"), home: fileOf("home"), file: fileOf("file"), cloud: machine, source: SourceEnvironment, id: "env"},
-		"half an environment": {env: with(pod, EnvSecretID, "env"), home: fileOf("home"), cloud: machine, err: "TENCENTCLOUD_SECRET_KEY is not"},
-		"file":                {env: pod, home: fileOf("home"), file: fileOf("file"), cloud: machine, source: SourceFile, id: "file"},
-		"named but missing":   {env: pod, home: fileOf("home"), file: "none", cloud: machine, err: "there is no file"},
-		"home":                {env: pod, home: fileOf("home"), cloud: machine, source: SourceFile, id: "home"},
-		"broken home":         {env: pod, home: "[default]\nsecret_id = canary", cloud: machine, err: "no secret_key"},
-		"machine":             {env: pod, cloud: machine, source: SourceCVMRole, id: "machine", asked: 3},
-		"pod":                 {env: pod, cloud: map[string]string{"AssumeRoleWithWebIdentity": assumed("pod", expiry)}, source: SourceTKEOIDC, id: "pod", asked: 2},
-		"pod, no metadata":    {env: pod, cloud: map[string]string{"": "503", "AssumeRoleWithWebIdentity": assumed("pod", expiry)}, source: SourceTKEOIDC, id: "pod", asked: 2},
-		"half a pod":          {env: with(pod, envTKEProviderID, ""), err: "a role of TKE needs TKE_PROVIDER_ID"},
-		"pod's region alone":  {env: map[string]string{envTKERegion: "ap-beijing"}, err: "no credentials: the machine has no role"},
-		"nothing":             {err: "no credentials: the machine has no role"},
-		"a hotel's network":   {cloud: map[string]string{"": "<html>log in"}, err: "no credentials: metadata service: the answer is not the name of a role"},
-		"a redirect":          {cloud: map[string]string{"": "302", "elsewhere": "role"}, err: "no credentials: metadata service: HTTP status 302"},
+		"environment":             {env: with(pod, credentials.EnvSecretID, "env", credentials.EnvSecretKey, "k"), home: fileOf("home"), file: fileOf("file"), cloud: machine, source: "environment", id: "env"},
+		"incomplete environment":  {env: with(pod, credentials.EnvSecretID, "env"), home: fileOf("home"), cloud: machine, err: "TENCENTCLOUD_SECRET_KEY is not"},
+		"file":                    {env: pod, home: fileOf("home"), file: fileOf("file"), cloud: machine, source: "file", id: "file"},
+		"named but missing":       {env: pod, home: fileOf("home"), file: "none", cloud: machine, err: "there is no file"},
+		"home":                    {env: pod, home: fileOf("home"), cloud: machine, source: "file", id: "home"},
+		"broken home":             {env: pod, home: "[default]\nsecret_id = canary", cloud: machine, err: "no secret_key"},
+		"machine":                 {env: pod, cloud: machine, source: "cvm-role", id: "machine", asked: 3},
+		"pod":                     {env: pod, cloud: map[string]string{"AssumeRoleWithWebIdentity": assumed("pod", expiry)}, source: "tke-oidc", id: "pod", asked: 2},
+		"pod, no metadata":        {env: pod, cloud: map[string]string{"": "503", "AssumeRoleWithWebIdentity": assumed("pod", expiry)}, source: "tke-oidc", id: "pod", asked: 2},
+		"incomplete pod":          {env: with(pod, "TKE_PROVIDER_ID", ""), err: "a TKE role needs TKE_PROVIDER_ID"},
+		"only the pod region":     {env: map[string]string{"TKE_REGION": "ap-beijing"}, err: "no credentials: the machine has no role"},
+		"no source":               {err: "no credentials: the machine has no role"},
+		"login page of a network": {cloud: map[string]string{"": "<html>log in"}, err: "no credentials: metadata service: the response is not a role name"},
+		"redirect":                {cloud: map[string]string{"": "302", "elsewhere": "role"}, err: "no credentials: metadata service: HTTP status 302"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			home := t.TempDir()
@@ -172,20 +176,20 @@ func TestFindCredentials(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			r, err := FindCredentials(t.Context(), cfg)
+			r, err := credentials.Find(t.Context(), cfg)
 			if test.err != "" {
 				if err == nil || !strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), "canary") {
 					t.Errorf("got %v, want %q", err, test.err)
 				}
-				if strings.HasPrefix(test.err, "no credentials") != errors.Is(err, ErrNoCredentials) && test.file == "" {
-					t.Errorf("ErrNoCredentials of %v", err)
+				if strings.HasPrefix(test.err, "no credentials") != errors.Is(err, credentials.ErrNotFound) && test.file == "" {
+					t.Errorf("ErrNotFound of %v", err)
 				}
 				return
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := r.Credentials(t.Context())
+			got, err := r.Key(t.Context())
 			if err != nil || got.SecretID != test.id || r.Status().Source != test.source {
 				t.Errorf("got %q of %s, %v", got.SecretID, r.Status().Source, err)
 			}
@@ -196,9 +200,8 @@ func TestFindCredentials(t *testing.T) {
 	}
 }
 
-// TestProbeIsShort looks for credentials where the metadata service's name
-// leads nowhere.
-func TestProbeIsShort(t *testing.T) {
+// TestProbeTimeout searches on a machine where no metadata service responds.
+func TestProbeTimeout(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	synctest.Test(t, func(t *testing.T) {
 		cfg := (&cloud{}).config(nil)
@@ -207,32 +210,56 @@ func TestProbeIsShort(t *testing.T) {
 			return nil, r.Context().Err()
 		})
 		begin := time.Now()
-		_, err := FindCredentials(t.Context(), cfg)
-		if took := time.Since(begin); took != probeTimeout || !errors.Is(err, ErrNoCredentials) {
+		_, err := credentials.Find(t.Context(), cfg)
+		if took := time.Since(begin); took != time.Second || !errors.Is(err, credentials.ErrNotFound) {
 			t.Errorf("after %s: %v", took, err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := FindCredentials(ctx, cfg); !errors.Is(err, context.Canceled) {
+		if _, err := credentials.Find(ctx, cfg); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
 	})
 }
 
-func TestEnvironmentNeverChanges(t *testing.T) {
-	env := map[string]string{EnvSecretID: "a", EnvSecretKey: "k"}
-	r, err := FindCredentials(t.Context(), (&cloud{}).config(env))
+func TestInvalidURLs(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	cfg := (&cloud{}).config(nil)
+	cfg.STSURL = "https://u:canary@sts:x/"
+	if _, err := credentials.Find(t.Context(), cfg); err == nil || err.Error() != "invalid STS URL" {
+		t.Errorf("got %v", err)
+	}
+	cfg = (&cloud{}).config(nil)
+	cfg.MetadataURL = "http://u:canary@metadata:x/"
+	if _, err := credentials.Find(t.Context(), cfg); err == nil || err.Error() != "no credentials: metadata service: invalid URL" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestProcessEnvironment checks that Find uses the environment of the process.
+func TestProcessEnvironment(t *testing.T) {
+	t.Setenv(credentials.EnvSecretID, "i")
+	t.Setenv(credentials.EnvSecretKey, "k")
+	r, err := credentials.Find(t.Context(), credentials.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	env[EnvSecretID] = "b"
-	r.Refused(Credentials{SecretID: "a", SecretKey: "k"})
-	if c, err := r.Credentials(t.Context()); err != nil || c.SecretID != "a" {
-		t.Errorf("got %q, %v", c.SecretID, err)
+	if key, err := r.Key(t.Context()); err != nil || key.SecretID != "i" {
+		t.Errorf("got %q, %v", key.SecretID, err)
 	}
-	if s := r.Status(); s.LastLoad.IsZero() || !s.Expiry.IsZero() || s.Err != nil {
-		t.Errorf("status %+v", s)
+}
+
+// TestRoleWithoutBase checks that a failure of the base key is reported.
+func TestRoleWithoutBase(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	c := &cloud{bodies: map[string]string{"": "r", "r": "500"}}
+	cfg := c.config(nil)
+	cfg.RoleARN = "qcs::cam::uin/2:roleName/watcher"
+	r, err := credentials.Find(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
 	}
+	expectError(t, r, "cvm-role+assume-role: cvm-role: metadata service: credentials of role r: HTTP status 500")
 }
 
 func TestPodRole(t *testing.T) {
@@ -240,7 +267,7 @@ func TestPodRole(t *testing.T) {
 	env := podEnv(t)
 	synctest.Test(t, func(t *testing.T) {
 		c := &cloud{bodies: map[string]string{"AssumeRoleWithWebIdentity": assumed("a", time.Now().Add(roleDuration))}}
-		r, err := FindCredentials(t.Context(), c.config(env))
+		r, err := credentials.Find(t.Context(), c.config(env))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -260,8 +287,8 @@ func TestPodRole(t *testing.T) {
 		if !maps.Equal(c.sent, want) {
 			t.Errorf("sent %v", c.sent)
 		}
-		// Kubernetes has written the token anew by the time of the renewal.
-		if err := os.WriteFile(env[envTKETokenFile], []byte("next"), 0o600); err != nil {
+		// Kubernetes has replaced the token before the renewal.
+		if err := os.WriteFile(env["TKE_WEB_IDENTITY_TOKEN_FILE"], []byte("next"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		c.set(map[string]string{"AssumeRoleWithWebIdentity": assumed("b", time.Now().Add(2*roleDuration))})
@@ -284,7 +311,7 @@ func TestAssumedRole(t *testing.T) {
 		c := &cloud{bodies: bodies}
 		cfg := c.config(nil)
 		cfg.RoleARN = arn
-		r, err := FindCredentials(t.Context(), cfg)
+		r, err := credentials.Find(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -296,7 +323,7 @@ func TestAssumedRole(t *testing.T) {
 			t.Errorf("sent %v", c.sent)
 		}
 		payload := fmt.Sprintf(`{"RoleArn":%q,"RoleSessionName":"crs_exporter","DurationSeconds":7200}`, arn)
-		base := pair("base", hour).Credentials
+		base := keyOf("base")
 		signed, _ := tc3.Sign(tc3.Request{
 			Service: "sts", Host: "sts.example.com", ContentType: "application/json; charset=utf-8",
 			Payload: []byte(payload), Time: time.Now(),
@@ -309,10 +336,10 @@ func TestAssumedRole(t *testing.T) {
 			}
 		}
 
-		// The base is revoked: STS says so, and the base is read anew.
+		// The base key is revoked: STS refuses it, and it is loaded again.
 		bodies["AssumeRole"] = `{"Response":{"Error":{"Code":"AuthFailure.SecretIdNotFound","Message":"base not found"},"RequestId":"r"}}`
 		c.set(bodies)
-		r.Refused(pair("a", time.Time{}).Credentials)
+		r.Refused(keyOf("a"))
 		expect(t, r, "a")
 		if err := r.Status().Err; err == nil || !strings.Contains(err.Error(), "STS AssumeRole: AuthFailure.SecretIdNotFound: [redacted] not found") {
 			t.Errorf("status %v", err)
@@ -327,7 +354,51 @@ func TestAssumedRole(t *testing.T) {
 	})
 }
 
-// TestRoleFailures has the services answer wrongly, canaries in every answer.
+// TestRefusedBase checks which errors of STS make the base key load again.
+func TestRefusedBase(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	for code, reload := range map[string]bool{
+		"AuthFailure":                       true,
+		"AuthFailure.InvalidSecretId":       true,
+		"AuthFailure.SignatureFailure":      true,
+		"AuthFailure.TokenFailure":          true,
+		"AuthFailure.SignatureExpire":       false,
+		"AuthFailure.UnauthorizedOperation": false,
+		"UnauthorizedOperation":             false,
+		"InternalError":                     false,
+	} {
+		t.Run(code, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := &cloud{bodies: map[string]string{
+					"": "r", "r": roleOf("base", time.Now().Add(24*time.Hour)),
+					"AssumeRole": `{"Response":{"Error":{"Code":"` + code + `","Message":"m"},"RequestId":"r"}}`,
+				}}
+				cfg := c.config(nil)
+				cfg.RoleARN = "qcs::cam::uin/2:roleName/watcher"
+				r, err := credentials.Find(t.Context(), cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for range 2 {
+					expectError(t, r, "STS AssumeRole: "+code)
+					time.Sleep(rolePause)
+				}
+				loads := 0
+				for _, key := range c.asked {
+					if key == "r" {
+						loads++
+					}
+				}
+				if want := map[bool]int{false: 1, true: 2}[reload]; loads != want {
+					t.Errorf("base key loaded %d times, want %d", loads, want)
+				}
+			})
+		})
+	}
+}
+
+// TestRoleFailures checks errors for invalid responses, each with a canary as
+// the secret.
 func TestRoleFailures(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	pod := podEnv(t)
@@ -336,26 +407,26 @@ func TestRoleFailures(t *testing.T) {
 	sts := assumed("canary", time.Now().Add(time.Hour))
 	without := func(text, field string) string { return strings.Replace(text, `"`+field+`"`, `"Other"`, 1) }
 	for name, test := range map[string]struct{ machine, pod, want string }{
-		"machine: status":        {machine: "500", want: "cvm-role: metadata service: credentials of role r: HTTP status 500"},
-		"machine: redirect":      {machine: "302", want: "HTTP status 302"},
-		"machine: no JSON":       {machine: "canary", want: "not the documented JSON"},
-		"machine: cut":           {machine: whole[:len(whole)-3], want: "not the documented JSON"},
-		"machine: wrong type":    {machine: `{"TmpSecretKey":"canary","ExpiredTime":"canary"}`, want: "not the documented JSON"},
-		"machine: code":          {machine: strings.Replace(whole, "Success", "Failed\\n\\u001b", 1), want: `code "Failed  "`},
-		"machine: null":          {machine: "null", want: `code ""`},
-		"machine: huge":          {machine: big, want: "larger than 64 KiB"},
-		"machine: no id":         {machine: without(whole, "TmpSecretId"), want: "the SecretId is empty"},
-		"machine: no key":        {machine: without(whole, "TmpSecretKey"), want: "the SecretKey is empty"},
-		"machine: no token":      {machine: without(whole, "Token"), want: "the Token is empty"},
-		"machine: no expiry":     {machine: without(whole, "ExpiredTime"), want: "there is no ExpiredTime"},
-		"machine: role is taken": {machine: "404", want: "HTTP status 404"},
-		"pod: status":            {pod: "502", want: "tke-oidc: STS AssumeRoleWithWebIdentity: HTTP status 502"},
-		"pod: redirect":          {pod: "307", want: "HTTP status 307"},
-		"pod: no JSON":           {pod: "<canary>", want: "not the documented JSON"},
-		"pod: null":              {pod: "null", want: "not the documented JSON"},
-		"pod: empty":             {pod: `{"Response":{}}`, want: "the SecretId is empty"},
-		"pod: no token":          {pod: without(sts, "Token"), want: "the Token is empty"},
-		"pod: huge":              {pod: big, want: "larger than 64 KiB"},
+		"machine: status":       {machine: "500", want: "cvm-role: metadata service: credentials of role r: HTTP status 500"},
+		"machine: redirect":     {machine: "302", want: "HTTP status 302"},
+		"machine: no JSON":      {machine: "canary", want: "not the documented JSON"},
+		"machine: cut":          {machine: whole[:len(whole)-3], want: "not the documented JSON"},
+		"machine: wrong type":   {machine: `{"TmpSecretKey":"canary","ExpiredTime":"canary"}`, want: "not the documented JSON"},
+		"machine: code":         {machine: strings.Replace(whole, "Success", "Failed\\n\\u001b", 1), want: `code "Failed  "`},
+		"machine: null":         {machine: "null", want: `code ""`},
+		"machine: huge":         {machine: big, want: "larger than 64 KiB"},
+		"machine: no id":        {machine: without(whole, "TmpSecretId"), want: "the SecretId is empty"},
+		"machine: no key":       {machine: without(whole, "TmpSecretKey"), want: "the SecretKey is empty"},
+		"machine: no token":     {machine: without(whole, "Token"), want: "the Token is empty"},
+		"machine: no expiry":    {machine: without(whole, "ExpiredTime"), want: "the ExpiredTime is missing"},
+		"machine: role removed": {machine: "404", want: "HTTP status 404"},
+		"pod: status":           {pod: "502", want: "tke-oidc: STS AssumeRoleWithWebIdentity: HTTP status 502"},
+		"pod: redirect":         {pod: "307", want: "HTTP status 307"},
+		"pod: no JSON":          {pod: "<canary>", want: "not the documented JSON"},
+		"pod: null":             {pod: "null", want: "not the documented JSON"},
+		"pod: empty":            {pod: `{"Response":{}}`, want: "the SecretId is empty"},
+		"pod: no token":         {pod: without(sts, "Token"), want: "the Token is empty"},
+		"pod: huge":             {pod: big, want: "larger than 64 KiB"},
 		"pod: refused": {
 			pod:  `{"Response":{"Error":{"Code":"AuthFailure","Message":"the token ` + podToken + ` has\u0007 expired"},"RequestId":"r"}}`,
 			want: "STS AssumeRoleWithWebIdentity: AuthFailure: the token [redacted] has  expired",
@@ -366,46 +437,45 @@ func TestRoleFailures(t *testing.T) {
 			if test.pod != "" {
 				c, env = &cloud{bodies: map[string]string{"AssumeRoleWithWebIdentity": test.pod}}, pod
 			}
-			r, err := FindCredentials(t.Context(), c.config(env))
+			r, err := credentials.Find(t.Context(), c.config(env))
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = r.Credentials(t.Context())
+			_, err = r.Key(t.Context())
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Fatalf("got %v, want %q", err, test.want)
 			}
 			if text := fmt.Sprintf("%v %+v %#v %v", err, r, r.Status(), r.Status().Err); strings.Contains(text, "canary") {
-				t.Errorf("it tells a secret: %.300s", text)
+				t.Errorf("a secret in: %.300s", text)
 			}
 		})
 	}
 	for name, test := range map[string]struct {
-		harm func(path string) error
-		want string
+		damage func(path string) error
+		want   string
 	}{
-		"no token file":    {os.Remove, "the pod's token: open"},
+		"no token file":    {os.Remove, "pod token: open"},
 		"empty token file": {func(p string) error { return os.WriteFile(p, []byte("\n"), 0o600) }, "is empty"},
 		"huge token file":  {func(p string) error { return os.WriteFile(p, []byte(big), 0o600) }, "is larger than 64 KiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			env := podEnv(t)
-			if err := test.harm(env[envTKETokenFile]); err != nil {
+			if err := test.damage(env["TKE_WEB_IDENTITY_TOKEN_FILE"]); err != nil {
 				t.Fatal(err)
 			}
 			c := &cloud{}
-			r, err := FindCredentials(t.Context(), c.config(env))
+			r, err := credentials.Find(t.Context(), c.config(env))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := r.Credentials(t.Context()); err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "canary") {
+			if _, err := r.Key(t.Context()); err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "canary") {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
 		})
 	}
 }
 
-// TestRolesOverTheNetwork asks real servers through the transports that
-// FindCredentials makes for itself.
+// TestRolesOverTheNetwork uses a real server and the default transports.
 func TestRolesOverTheNetwork(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	c := &cloud{bodies: map[string]string{"": "r", "r": roleOf("a", time.Now().Add(time.Hour))}}
@@ -415,13 +485,13 @@ func TestRolesOverTheNetwork(t *testing.T) {
 	cfg.Transport, cfg.MetadataURL, cfg.STSURL = nil, server.URL+"/role/", server.URL+"/"
 	cfg.RoleARN = "qcs::cam::uin/2:roleName/watcher"
 	c.bodies["AssumeRole"] = assumed("b", time.Now().Add(time.Hour))
-	r, err := FindCredentials(t.Context(), cfg)
+	r, err := credentials.Find(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	expect(t, r, "b")
 	if !c.last.Close {
-		t.Error("the connection is kept, though the next request is an hour away")
+		t.Error("the connection stays open, though the next request is an hour away")
 	}
 
 	server.CloseClientConnections()
@@ -430,7 +500,7 @@ func TestRolesOverTheNetwork(t *testing.T) {
 		http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	})
-	if _, err := FindCredentials(t.Context(), cfg); !errors.Is(err, ErrNoCredentials) || strings.Contains(err.Error(), "http://") {
+	if _, err := credentials.Find(t.Context(), cfg); !errors.Is(err, credentials.ErrNotFound) || strings.Contains(err.Error(), "http://") {
 		t.Errorf("got %v", err)
 	}
 }

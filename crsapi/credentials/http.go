@@ -10,24 +10,51 @@ import (
 	"net/url"
 )
 
-// exchangeBounded follows no redirect and tells no URL in its errors.
-func exchangeBounded(transport http.RoundTripper, req *http.Request) (status int, body []byte, err error) {
+// This package reads roles itself instead of using the providers of Tencent's
+// SDK (tencentcloud/common v1.3.210), for these reasons: the Provider interface
+// of the SDK takes no context; CvmRoleProvider uses http.Get, which has no
+// timeout and may use a proxy; it reads bodies of any size; its errors quote a
+// body that is not JSON, keys included; and it uses an expired key after a
+// failed renewal, which it only logs.
+
+const (
+	// maxRoleBody is the size limit of responses of the metadata service and of
+	// STS, and of the token file of a pod.
+	maxRoleBody   = 64 << 10
+	maxRoleHeader = 64 << 10
+)
+
+// exchange sends a request. It follows no redirect, and its errors contain no
+// URL.
+func exchange(transport http.RoundTripper, req *http.Request) (status int, body []byte, err error) {
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return 0, nil, transportError("send the request", req, err)
+		return 0, nil, exchangeError(req.Context(), "send the request", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err = io.ReadAll(io.LimitReader(resp.Body, maxRoleBody+1))
 	switch {
 	case err != nil:
-		return 0, nil, transportError("read the answer", req, err)
+		return 0, nil, exchangeError(req.Context(), "read the response", err)
 	case len(body) > maxRoleBody:
-		return 0, nil, fmt.Errorf("the answer is larger than %d KiB", maxRoleBody>>10)
+		return 0, nil, fmt.Errorf("the response is larger than %d KiB", maxRoleBody>>10)
 	}
 	return resp.StatusCode, body, nil
 }
 
-// newRoleTransport keeps no connection: there is hardly a request an hour.
+func exchangeError(ctx context.Context, doing string, err error) error {
+	// Transports report the end of a context with different errors.
+	if ctx.Err() == context.DeadlineExceeded || ctx.Err() != nil && context.Cause(ctx) == context.DeadlineExceeded {
+		err = context.DeadlineExceeded
+	}
+	var withURL *url.Error
+	if errors.As(err, &withURL) {
+		err = withURL.Err
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// newRoleTransport keeps no connections open: there are few requests an hour.
 func newRoleTransport(proxy func(*http.Request) (*url.URL, error)) *http.Transport {
 	return &http.Transport{
 		Proxy:                  proxy,
@@ -36,18 +63,6 @@ func newRoleTransport(proxy func(*http.Request) (*url.URL, error)) *http.Transpo
 		ForceAttemptHTTP2:      true,
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
-		MaxResponseHeaderBytes: 64 << 10,
+		MaxResponseHeaderBytes: maxRoleHeader,
 	}
-}
-
-func transportError(doing string, req *http.Request, err error) error {
-	// The transport reports an end of the context in several ways.
-	if req.Context().Err() == context.DeadlineExceeded {
-		err = context.DeadlineExceeded
-	}
-	var located *url.Error
-	if errors.As(err, &located) {
-		err = located.Err
-	}
-	return fmt.Errorf("%s: %w", doing, err)
 }

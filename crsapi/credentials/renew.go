@@ -9,167 +9,179 @@ import (
 )
 
 const (
-	// renewBefore is how long before their expiry credentials are renewed. The
-	// metadata service gives out new ones that early.
+	// renewBefore is the time before the expiry when a key is renewed. The
+	// metadata service returns a new key that early.
 	renewBefore = 5 * time.Minute
-	// rolePause lies between two readings of a role that mended nothing: a key
-	// that stays revoked must not become a load on the metadata service.
+	// rolePause is the interval between unsuccessful reloads of a role: a key
+	// that stays revoked must not cause load on the metadata service.
 	rolePause = 30 * time.Second
-	// loadTimeout bounds one reading where there is nothing to sign with, and
-	// renewTimeout where there still is: the attempt that renews has to wait
-	// for it, and has a deadline of its own.
+	// loadTimeout limits a reload if there is no valid key. renewTimeout limits
+	// it if there is one: the request that triggers the renewal waits for it and
+	// has a deadline too.
 	loadTimeout  = 5 * time.Second
 	renewTimeout = 2 * time.Second
 )
 
-// RefusedObserver is a CredentialsProvider that wants to know which
-// credentials the API refused. A Client tells it after such an attempt.
-type RefusedObserver interface {
-	// Refused must not block. It is called from several goroutines at once.
-	Refused(Credentials)
-}
-
-// RenewingCredentials is a provider that reads its source again as needed:
-// before the credentials expire, when a file has changed, and after the API
-// refused them. What it has stays in use until the source gives something
-// newer or, where the source fails, until it expires.
+// Renewer is a Provider that reloads its source when needed: 5 minutes before
+// the key expires (or at half of its life, if that is later), after a file has
+// changed, and after the API refused the key. The old key stays in use until
+// the source returns a new one or, if the source fails, until it expires. A
+// failed reload is repeated after 30 seconds, or 1 second for a file.
 //
-// It works in its callers' goroutines, one reading at a time. A caller waits
-// for it, at most until its context ends, where what there is was refused or
-// has expired; else the others go on meanwhile. Safe for concurrent use.
-type RenewingCredentials struct {
+// A reload runs in the goroutine of a caller of Key, one at a time. If the key
+// was refused or has expired, all callers wait for the reload, at most until
+// their own context ends. Otherwise only the caller that reloads waits. A
+// Renewer is safe for concurrent use. Get one from Find.
+type Renewer struct {
 	name   string
-	source credentialsSource // nil if the credentials never change
-	pause  time.Duration     // between two readings that brought nothing new
+	source source        // nil if the key never changes
+	pause  time.Duration // minimum time between reloads that bring nothing new
 
-	turn chan struct{} // held by the one that reads
+	turn chan struct{} // held during a reload
 
 	mu       sync.Mutex
 	lease    lease
 	lastLoad time.Time
-	renewAt  time.Time // wall clock, as the expiry is; zero to look at every pause's end
-	next     time.Time // no reading before
-	refused  bool      // the API has refused the lease since it was read
-	err      error     // why the last reading failed; nil if it did not
+	renewAt  time.Time // zero: check the source after every pause
+	next     time.Time // no reload before
+	refused  bool      // the API refused the key since the last reload
+	err      error     // of the last reload
 }
 
 var (
-	_ CredentialsProvider = (*RenewingCredentials)(nil)
-	_ RefusedObserver     = (*RenewingCredentials)(nil)
+	_ Provider        = (*Renewer)(nil)
+	_ RefusalObserver = (*Renewer)(nil)
 )
 
-// credentialsSource is what credentials can be read from again. It is asked
-// once at a time.
-type credentialsSource interface {
-	// load returns errUnchanged where a look was enough to see that there is
-	// nothing new. After a refusal a look must not be enough.
+// source is where a key can be loaded from again. A Renewer calls it from one
+// goroutine at a time.
+type source interface {
+	// load returns errUnchanged if it could tell without reading that there is
+	// nothing new. After a refusal it must not rely on that.
 	load(ctx context.Context, refused bool) (lease, error)
 }
 
-// lease is credentials and until when they are good.
+// lease is a key and when it expires.
 type lease struct {
-	Credentials
-	expiry time.Time // zero where none is known
+	key    Key
+	expiry time.Time // zero if unknown
+}
+
+func newLease(id, key, token string, expiry int64) (lease, error) {
+	l := lease{Key{id, Secret(key), Secret(token)}, time.Unix(expiry, 0)}
+	if err := l.key.Validate(); err != nil {
+		return lease{}, err
+	}
+	switch {
+	case token == "":
+		return lease{}, errors.New("the Token is empty")
+	case expiry <= 0:
+		return lease{}, errors.New("the ExpiredTime is missing")
+	}
+	return l, nil
 }
 
 var errUnchanged = errors.New("unchanged")
 
-func newRenewingCredentials(name string, source credentialsSource, pause time.Duration) *RenewingCredentials {
-	return &RenewingCredentials{name: name, source: source, pause: pause, turn: make(chan struct{}, 1)}
+func newRenewer(name string, source source, pause time.Duration) *Renewer {
+	return &Renewer{name: name, source: source, pause: pause, turn: make(chan struct{}, 1)}
 }
 
-// CredentialsStatus tells of credentials what may be shown.
-type CredentialsStatus struct {
-	Source   string    // environment, file, cvm-role or tke-oidc; with "+assume-role" where another role is taken on
-	LastLoad time.Time // when those in use were read; zero before the first
-	Expiry   time.Time // zero where none is known
-	Err      error     // why the last reading failed; nil if it did not. It tells no secret
+// Status describes the key of a Renewer without its secrets.
+type Status struct {
+	// Source is environment, file, cvm-role or tke-oidc, followed by
+	// "+assume-role" if Config.RoleARN was set.
+	Source   string
+	LastLoad time.Time // when the key in use was loaded; zero before the first load
+	Expiry   time.Time // when the key in use expires; zero if unknown
+	Err      error     // of the last reload; nil if it succeeded
 }
 
-// Status returns what is known now. It reads nothing.
-func (r *RenewingCredentials) Status() CredentialsStatus {
+// Status returns the current status. It reads no source.
+func (r *Renewer) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return CredentialsStatus{r.name, r.lastLoad, r.lease.expiry, r.err}
+	return Status{r.name, r.lastLoad, r.lease.expiry, r.err}
 }
 
-// Refused implements RefusedObserver: the next call of Credentials reads the
-// source again, unless it did so for the same reason a moment ago.
-func (r *RenewingCredentials) Refused(c Credentials) {
+// Refused implements RefusalObserver. The next call of Key reloads the source,
+// unless another refusal caused a reload a moment ago.
+func (r *Renewer) Refused(key Key) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// An attempt may have been under way while they were replaced.
-	if c == r.lease.Credentials {
+	// The key may have been replaced while the request was in flight.
+	if key == r.lease.key {
 		r.refused = true
 	}
 }
 
-// need is what is to be done before the next attempt is signed.
+// need is what Key has to do before it returns a key.
 type need int
 
 const (
 	needNothing need = iota
-	needRenewal      // read the source, with something good to use meanwhile
-	needPair         // read the source, with nothing good at hand
+	needRenewal      // reload, the present key is still valid
+	needKey          // reload, there is no valid key
 )
 
-// Credentials implements CredentialsProvider.
-func (r *RenewingCredentials) Credentials(ctx context.Context) (Credentials, error) {
-	c, need, err := r.look()
+// Key implements Provider. The error says which source failed, or wraps the
+// cause of the end of ctx.
+func (r *Renewer) Key(ctx context.Context) (Key, error) {
+	key, need, err := r.current()
 	switch need {
 	case needNothing:
-		return c, err
+		return key, err
 	case needRenewal:
 		select {
 		case r.turn <- struct{}{}:
 		default:
-			return c, nil
+			return key, nil
 		}
-	case needPair:
+	case needKey:
 		select {
 		case r.turn <- struct{}{}:
 		case <-ctx.Done():
-			return Credentials{}, fmt.Errorf("wait for those of %s: %w", r.name, context.Cause(ctx))
+			return Key{}, fmt.Errorf("%s: wait for the key: %w", r.name, context.Cause(ctx))
 		}
 	}
 	defer func() { <-r.turn }()
-	// Another may have read it while this one waited.
-	if c, need, err = r.look(); need == needNothing {
-		return c, err
+	// Another caller may have reloaded while this one waited.
+	if key, need, err = r.current(); need == needNothing {
+		return key, err
 	}
-	if err := r.read(ctx, need); err != nil {
-		return Credentials{}, err
+	if err := r.reload(ctx, need); err != nil {
+		return Key{}, err
 	}
-	c, _, err = r.look()
-	return c, err
+	key, _, err = r.current()
+	return key, err
 }
 
-func (r *RenewingCredentials) look() (Credentials, need, error) {
+func (r *Renewer) current() (Key, need, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	none := r.lease.SecretID == ""
+	none := r.lease.key == Key{}
 	expired := !r.lease.expiry.IsZero() && !now.Before(r.lease.expiry)
 	switch {
 	case r.source == nil:
-		return r.lease.Credentials, needNothing, nil
+		return r.lease.key, needNothing, nil
 	case now.Before(r.next) || !none && !r.refused && now.Before(r.renewAt):
-		// The clock of whoever gave the credentials may be ahead: what it gave
-		// just now is used, expired or not.
+		// A key that was just loaded is used even if it seems expired: the clock
+		// of its source may be behind ours.
 		if r.err != nil && (none || expired) {
-			return Credentials{}, needNothing, r.err
+			return Key{}, needNothing, r.err
 		}
-		return r.lease.Credentials, needNothing, nil
+		return r.lease.key, needNothing, nil
 	case none || expired || r.refused:
-		return r.lease.Credentials, needPair, nil
+		return r.lease.key, needKey, nil
 	default:
-		return r.lease.Credentials, needRenewal, nil
+		return r.lease.key, needRenewal, nil
 	}
 }
 
-// read reads the source and keeps what comes of it. It fails only where ctx
-// ended, which says nothing of the source.
-func (r *RenewingCredentials) read(ctx context.Context, need need) error {
+// reload loads the source and stores the result, a failure too. It returns an
+// error only if ctx ended, which says nothing about the source.
+func (r *Renewer) reload(ctx context.Context, need need) error {
 	timeout := loadTimeout
 	if need == needRenewal {
 		timeout = renewTimeout
@@ -178,8 +190,8 @@ func (r *RenewingCredentials) read(ctx context.Context, need need) error {
 	refused := r.refused
 	r.mu.Unlock()
 
-	bounded, cancel := context.WithTimeout(ctx, timeout)
-	got, err := r.source.load(bounded, refused)
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	loaded, err := r.source.load(limited, refused)
 	cancel()
 
 	r.mu.Lock()
@@ -199,9 +211,9 @@ func (r *RenewingCredentials) read(ctx context.Context, need need) error {
 	case err != nil:
 		r.err = fmt.Errorf("%s: %w", r.name, err)
 	default:
-		changed := got.Credentials != r.lease.Credentials
-		r.lease, r.lastLoad, r.renewAt, r.err, r.refused = got, now, got.renewAt(now), nil, false
-		// A regular renewal does not use up the one that a refusal may ask for.
+		changed := loaded.key != r.lease.key
+		r.lease, r.lastLoad, r.renewAt, r.err, r.refused = loaded, now, loaded.renewAt(now), nil, false
+		// After a regular renewal, a refusal may cause a reload at once.
 		if changed && !refused && now.Before(r.renewAt) {
 			r.next = time.Time{}
 		}
@@ -209,7 +221,7 @@ func (r *RenewingCredentials) read(ctx context.Context, need need) error {
 	return nil
 }
 
-// renewAt returns when a lease that was read now is to be renewed.
+// renewAt returns when to renew a key that was loaded now.
 func (l lease) renewAt(now time.Time) time.Time {
 	left := l.expiry.Sub(now)
 	if l.expiry.IsZero() || left <= 0 {

@@ -1,9 +1,10 @@
-package credentials
+package credentials_test
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -11,277 +12,311 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"go.uber.org/goleak"
 )
 
-// fakeSource gives leases by hand and counts how often it is asked.
-type fakeSource struct {
+// Durations that the documentation of Renewer promises, and the timeouts of
+// reloads.
+const (
+	renewBefore  = 5 * time.Minute
+	rolePause    = 30 * time.Second
+	loadTimeout  = 5 * time.Second
+	renewTimeout = 2 * time.Second
+)
+
+// machine is a metadata service with one role. It counts how often the key of
+// the role is read.
+type machine struct {
 	mu    sync.Mutex
 	reads int
-	give  func(ctx context.Context, refused bool) (lease, error)
+	give  func(context.Context) (body string, err error)
 }
 
-func (s *fakeSource) load(ctx context.Context, refused bool) (lease, error) {
-	s.mu.Lock()
-	s.reads++
-	give := s.give
-	s.mu.Unlock()
-	return give(ctx, refused)
-}
-
-func (s *fakeSource) set(give func(context.Context, bool) (lease, error)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.give = give
-}
-
-// lends sets what is given from now on.
-func (s *fakeSource) lends(id string, good time.Duration) {
-	expiry := time.Now().Add(good).Round(0)
-	s.set(func(context.Context, bool) (lease, error) { return pair(id, expiry), nil })
-}
-
-func (s *fakeSource) fails(text string) {
-	s.set(func(context.Context, bool) (lease, error) { return lease{}, errors.New(text) })
-}
-
-func (s *fakeSource) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.reads
-}
-
-func pair(id string, expiry time.Time) lease {
-	return lease{Credentials{id, Secret("key of " + id), Secret("token of " + id)}, expiry}
-}
-
-// expect asks r and compares what it gives.
-func expect(t *testing.T, r *RenewingCredentials, id string) {
+// newMachine returns a Renewer of the role of a new machine.
+func newMachine(t *testing.T) (*credentials.Renewer, *machine) {
 	t.Helper()
-	c, err := r.Credentials(t.Context())
-	if err != nil || c != pair(id, time.Time{}).Credentials {
-		t.Errorf("got %q, %v, want %q", c.SecretID, err, id)
+	m := &machine{}
+	r, err := credentials.Find(t.Context(), credentials.Config{
+		Getenv: func(string) string { return "" }, MetadataURL: "http://metadata/role/", Transport: m,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, m
+}
+
+func (m *machine) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Path == "/role/" {
+		return textResponse("watcher"), nil
+	}
+	m.mu.Lock()
+	m.reads++
+	give := m.give
+	m.mu.Unlock()
+	body, err := give(r.Context())
+	return textResponse(body), err
+}
+
+func textResponse(body string) *http.Response {
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
+}
+
+func (m *machine) set(give func(context.Context) (string, error)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.give = give
+}
+
+// serves makes the machine return a key that expires after some time.
+func (m *machine) serves(id string, good time.Duration) {
+	body := roleOf(id, time.Now().Add(good))
+	m.set(func(context.Context) (string, error) { return body, nil })
+}
+
+func (m *machine) fails(text string) {
+	m.set(func(context.Context) (string, error) { return "", errors.New(text) })
+}
+
+func (m *machine) hangs() {
+	m.set(func(ctx context.Context) (string, error) {
+		<-ctx.Done()
+		return "", ctx.Err()
+	})
+}
+
+func (m *machine) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.reads
+}
+
+// keyOf is the key that belongs to a SecretId in these tests.
+func keyOf(id string) credentials.Key {
+	return credentials.Key{SecretID: id, SecretKey: credentials.Secret("key of " + id), Token: credentials.Secret("token of " + id)}
+}
+
+// expect checks which key r returns.
+func expect(t *testing.T, r *credentials.Renewer, id string) {
+	t.Helper()
+	key, err := r.Key(t.Context())
+	if err != nil || key != keyOf(id) {
+		t.Errorf("got %q, %v, want %q", key.SecretID, err, id)
 	}
 }
 
-func expectError(t *testing.T, r *RenewingCredentials, text string) {
+func expectError(t *testing.T, r *credentials.Renewer, text string) {
 	t.Helper()
-	if c, err := r.Credentials(t.Context()); err == nil || !strings.Contains(err.Error(), text) || c != (Credentials{}) {
-		t.Errorf("got %q, %v, want %q", c.SecretID, err, text)
+	if key, err := r.Key(t.Context()); err == nil || !strings.Contains(err.Error(), text) || key != (credentials.Key{}) {
+		t.Errorf("got %q, %v, want %q", key.SecretID, err, text)
 	}
 }
 
-func (s *fakeSource) expectReads(t *testing.T, want int) {
+func (m *machine) expectReads(t *testing.T, want int) {
 	t.Helper()
-	if got := s.count(); got != want {
+	if got := m.count(); got != want {
 		t.Errorf("read %d times, want %d", got, want)
 	}
 }
 
 func TestRenewal(t *testing.T) {
-	for name, test := range map[string]func(*testing.T, *RenewingCredentials, *fakeSource){
-		"before the expiry": func(t *testing.T, r *RenewingCredentials, s *fakeSource) {
-			s.lends("a", 2*time.Hour)
+	t.Setenv("HOME", t.TempDir())
+	for name, test := range map[string]func(*testing.T, *credentials.Renewer, *machine){
+		"before expiry": func(t *testing.T, r *credentials.Renewer, m *machine) {
+			m.serves("a", 2*time.Hour)
 			expect(t, r, "a")
 			time.Sleep(2*time.Hour - renewBefore - time.Second)
-			s.lends("b", 2*time.Hour)
+			m.serves("b", 2*time.Hour)
 			expect(t, r, "a")
-			s.expectReads(t, 1)
+			m.expectReads(t, 1)
 			time.Sleep(time.Second)
 			expect(t, r, "b")
-			s.expectReads(t, 2)
+			m.expectReads(t, 2)
 		},
-		"short-lived": func(t *testing.T, r *RenewingCredentials, s *fakeSource) {
-			s.lends("a", 4*time.Minute)
+		"short lifetime": func(t *testing.T, r *credentials.Renewer, m *machine) {
+			m.serves("a", 4*time.Minute)
 			expect(t, r, "a")
 			time.Sleep(2*time.Minute - time.Second)
-			s.lends("b", 4*time.Minute)
+			m.serves("b", 4*time.Minute)
 			expect(t, r, "a")
 			time.Sleep(time.Second)
 			expect(t, r, "b")
 		},
-		"the old pair until it expires": func(t *testing.T, r *RenewingCredentials, s *fakeSource) {
-			s.lends("a", time.Hour)
+		"old key until it expires": func(t *testing.T, r *credentials.Renewer, m *machine) {
+			m.serves("a", time.Hour)
 			expect(t, r, "a")
-			s.fails("out of order")
+			m.fails("out of order")
 			time.Sleep(time.Hour - renewBefore)
 			for time.Now().Before(r.Status().Expiry) {
 				expect(t, r, "a")
 				time.Sleep(time.Second)
 			}
-			s.expectReads(t, 1+int(renewBefore/rolePause))
+			m.expectReads(t, 1+int(renewBefore/rolePause))
 			if err := r.Status().Err; err == nil || !strings.Contains(err.Error(), "out of order") {
-				t.Errorf("the status tells %v", err)
+				t.Errorf("status error %v", err)
 			}
 			expectError(t, r, "out of order")
-			s.lends("b", time.Hour)
+			m.serves("b", time.Hour)
 			expectError(t, r, "out of order")
 			time.Sleep(rolePause)
 			expect(t, r, "b")
 			if err := r.Status().Err; err != nil {
-				t.Errorf("the status tells %v", err)
+				t.Errorf("status error %v", err)
 			}
 		},
-		"the same pair again": func(t *testing.T, r *RenewingCredentials, s *fakeSource) {
-			s.lends("a", time.Hour)
+		"same key again": func(t *testing.T, r *credentials.Renewer, m *machine) {
+			m.serves("a", time.Hour)
 			expect(t, r, "a")
 			for range 3600 - 1 {
 				time.Sleep(time.Second)
 				expect(t, r, "a")
 			}
-			if n := s.count(); n < 5 || n > 1+int(renewBefore/rolePause) {
+			if n := m.count(); n < 5 || n > 1+int(renewBefore/rolePause) {
 				t.Errorf("read %d times", n)
 			}
 		},
-		"a source whose clock is behind": func(t *testing.T, r *RenewingCredentials, s *fakeSource) {
-			s.lends("a", -time.Hour)
+		"source clock behind": func(t *testing.T, r *credentials.Renewer, m *machine) {
+			m.serves("a", -time.Hour)
 			for range 100 {
 				expect(t, r, "a")
 			}
-			if n := s.count(); n > 2 {
+			if n := m.count(); n > 2 {
 				t.Errorf("read %d times", n)
 			}
 			n := 0
-			s.set(func(context.Context, bool) (lease, error) {
+			m.set(func(context.Context) (string, error) {
 				n++
-				return pair(fmt.Sprint(n), time.Now().Add(-time.Hour)), nil
+				return roleOf(fmt.Sprint(n), time.Now().Add(-time.Hour)), nil
 			})
 			time.Sleep(rolePause)
 			for range 100 {
 				expect(t, r, "1")
 			}
 		},
-		"refused": func(t *testing.T, r *RenewingCredentials, s *fakeSource) {
-			s.lends("a", time.Hour)
+		"refused": func(t *testing.T, r *credentials.Renewer, m *machine) {
+			m.serves("a", time.Hour)
 			expect(t, r, "a")
-			a := pair("a", time.Time{}).Credentials
-			s.lends("b", time.Hour)
+			a := keyOf("a")
+			m.serves("b", time.Hour)
 			r.Refused(a)
 			expect(t, r, "b")
-			r.Refused(a) // by an attempt that had been under way
+			r.Refused(a) // by a request that was in flight
 			time.Sleep(rolePause)
 			expect(t, r, "b")
-			s.expectReads(t, 2)
+			m.expectReads(t, 2)
 		},
-		"revoked for good": func(t *testing.T, r *RenewingCredentials, s *fakeSource) {
-			s.lends("a", 24*time.Hour)
+		"revoked permanently": func(t *testing.T, r *credentials.Renewer, m *machine) {
+			m.serves("a", 24*time.Hour)
 			for range 600 {
 				expect(t, r, "a")
-				r.Refused(pair("a", time.Time{}).Credentials)
+				r.Refused(keyOf("a"))
 				time.Sleep(time.Second)
 			}
-			if n := s.count(); n < 20 || n > 22 {
+			if n := m.count(); n < 20 || n > 22 {
 				t.Errorf("read %d times in ten minutes", n)
 			}
 		},
-		"each new pair is refused": func(t *testing.T, r *RenewingCredentials, s *fakeSource) {
+		"each new key refused": func(t *testing.T, r *credentials.Renewer, m *machine) {
 			n := 0
-			s.set(func(context.Context, bool) (lease, error) {
+			m.set(func(context.Context) (string, error) {
 				n++
-				return pair(fmt.Sprint(n), time.Now().Add(time.Hour)), nil
+				return roleOf(fmt.Sprint(n), time.Now().Add(time.Hour)), nil
 			})
 			for range 600 {
-				c, err := r.Credentials(t.Context())
+				key, err := r.Key(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
-				r.Refused(c)
+				r.Refused(key)
 				time.Sleep(time.Second)
 			}
 			if n < 20 || n > 22 {
 				t.Errorf("read %d times in ten minutes", n)
 			}
 		},
-		"refused, and the source is down": func(t *testing.T, r *RenewingCredentials, s *fakeSource) {
-			s.lends("a", time.Hour)
+		"refused while the source is down": func(t *testing.T, r *credentials.Renewer, m *machine) {
+			m.serves("a", time.Hour)
 			expect(t, r, "a")
-			s.fails("out of order")
-			r.Refused(pair("a", time.Time{}).Credentials)
+			m.fails("out of order")
+			r.Refused(keyOf("a"))
 			expect(t, r, "a")
-			s.lends("b", time.Hour)
+			m.serves("b", time.Hour)
 			expect(t, r, "a")
 			time.Sleep(rolePause)
 			expect(t, r, "b")
-			s.expectReads(t, 3)
+			m.expectReads(t, 3)
 		},
-		"nothing yet": func(t *testing.T, r *RenewingCredentials, s *fakeSource) {
-			s.fails("out of order")
+		"first load fails": func(t *testing.T, r *credentials.Renewer, m *machine) {
+			m.fails("out of order")
 			for range 10 {
-				expectError(t, r, "fake: out of order")
+				expectError(t, r, "cvm-role: metadata service: credentials of role watcher: send the request: out of order")
 			}
-			s.expectReads(t, 1)
+			m.expectReads(t, 1)
 			time.Sleep(rolePause)
-			s.lends("a", time.Hour)
+			m.serves("a", time.Hour)
 			expect(t, r, "a")
 		},
-		"a hanging source": func(t *testing.T, r *RenewingCredentials, s *fakeSource) {
-			hang := func(ctx context.Context, _ bool) (lease, error) {
-				<-ctx.Done()
-				return lease{}, ctx.Err()
-			}
-			s.lends("a", time.Hour)
+		"source hangs": func(t *testing.T, r *credentials.Renewer, m *machine) {
+			m.serves("a", time.Hour)
 			expect(t, r, "a")
-			s.set(hang)
+			m.hangs()
 			time.Sleep(time.Hour - renewBefore)
 			begin := time.Now()
 			expect(t, r, "a")
 			if took := time.Since(begin); took != renewTimeout {
-				t.Errorf("renewal took %s", took)
+				t.Errorf("the renewal took %s", took)
 			}
 			time.Sleep(renewBefore)
 			begin = time.Now()
 			expectError(t, r, "deadline exceeded")
 			if took := time.Since(begin); took != loadTimeout {
-				t.Errorf("reading took %s", took)
+				t.Errorf("the load took %s", took)
 			}
 		},
-		"a caller that leaves": func(t *testing.T, r *RenewingCredentials, s *fakeSource) {
-			s.set(func(ctx context.Context, _ bool) (lease, error) {
-				<-ctx.Done()
-				return lease{}, ctx.Err()
-			})
+		"caller cancels": func(t *testing.T, r *credentials.Renewer, m *machine) {
+			m.hangs()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			if _, err := r.Credentials(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := r.Key(ctx); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v", err)
 			}
-			// It says nothing of the source: the next one reads at once.
-			s.lends("a", time.Hour)
+			// That says nothing about the source: the next caller reloads at once.
+			m.serves("a", time.Hour)
 			expect(t, r, "a")
 			if err := r.Status().Err; err != nil {
-				t.Errorf("the status tells %v", err)
+				t.Errorf("status error %v", err)
 			}
 		},
-		"status": func(t *testing.T, r *RenewingCredentials, s *fakeSource) {
-			if got := r.Status(); got != (CredentialsStatus{Source: "fake"}) {
-				t.Errorf("at first %+v", got)
+		"status": func(t *testing.T, r *credentials.Renewer, m *machine) {
+			if got := r.Status(); got != (credentials.Status{Source: "cvm-role"}) {
+				t.Errorf("before the first load: %+v", got)
 			}
-			s.lends("a", time.Hour)
+			m.serves("a", time.Hour)
 			expect(t, r, "a")
 			if got := r.Status(); got.Err != nil || time.Since(got.LastLoad) != 0 || time.Until(got.Expiry) != time.Hour {
-				t.Errorf("then %+v", got)
+				t.Errorf("after the load: %+v", got)
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &fakeSource{}
-				test(t, newRenewingCredentials("fake", s, rolePause), s)
+				r, m := newMachine(t)
+				test(t, r, m)
 			})
 		})
 	}
 }
 
-// TestOneReading has many ask at once.
-func TestOneReading(t *testing.T) {
+// TestSingleReload has many callers at the same time.
+func TestSingleReload(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
 	synctest.Test(t, func(t *testing.T) {
-		s := &fakeSource{}
-		r := newRenewingCredentials("fake", s, rolePause)
+		r, m := newMachine(t)
 		slow := func(id string) {
 			expiry := time.Now().Add(time.Hour)
-			s.set(func(ctx context.Context, _ bool) (lease, error) {
+			m.set(func(context.Context) (string, error) {
 				time.Sleep(time.Second)
-				return pair(id, expiry), nil
+				return roleOf(id, expiry), nil
 			})
 		}
 		all := func(want func(i int) string, took func(i int) time.Duration) {
@@ -290,7 +325,7 @@ func TestOneReading(t *testing.T) {
 			for i := range 20 {
 				wg.Go(func() {
 					begin := time.Now()
-					time.Sleep(time.Duration(i)) // one after the other, all while the first reads
+					time.Sleep(time.Duration(i)) // one after the other, all during the reload of the first
 					expect(t, r, want(i))
 					if got := time.Since(begin).Truncate(time.Millisecond); got != took(i) {
 						t.Errorf("%d took %s", i, got)
@@ -308,11 +343,11 @@ func TestOneReading(t *testing.T) {
 			return 0
 		}
 
-		slow("a") // there is none: all wait
+		slow("a") // no key yet: all wait
 		all(same("a"), second)
-		s.expectReads(t, 1)
+		m.expectReads(t, 1)
 
-		time.Sleep(time.Hour - renewBefore) // the old one is good: only one waits
+		time.Sleep(time.Hour - renewBefore) // the old key is valid: only one waits
 		slow("b")
 		all(func(i int) string {
 			if i == 0 {
@@ -320,23 +355,23 @@ func TestOneReading(t *testing.T) {
 			}
 			return "a"
 		}, first)
-		s.expectReads(t, 2)
+		m.expectReads(t, 2)
 
-		slow("c") // the old one was refused: all wait
-		r.Refused(pair("b", time.Time{}).Credentials)
+		slow("c") // the old key was refused: all wait
+		r.Refused(keyOf("b"))
 		all(same("c"), second)
-		s.expectReads(t, 3)
+		m.expectReads(t, 3)
 
-		// A waiter leaves when its own time is up.
+		// A caller that waits stops at its own deadline.
 		slow("d")
 		time.Sleep(rolePause)
-		r.Refused(pair("c", time.Time{}).Credentials)
+		r.Refused(keyOf("c"))
 		var wg sync.WaitGroup
 		wg.Go(func() { expect(t, r, "d") })
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		if _, err := r.Credentials(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := r.Key(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
 		wg.Wait()

@@ -15,46 +15,34 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/internal/tc3"
 )
 
-// The roles are read by this package rather than by the providers of the
-// vendor's SDK (tencentcloud/common v1.3.210): its Provider interface takes no
-// context; CvmRoleProvider asks through http.Get, which has no time-out and
-// goes by way of a proxy; no body is bounded; an answer that is not JSON is
-// quoted in the error, keys included; and a failed renewal is logged by the
-// standard logger and then used although it has expired.
-
 const (
-	defaultMetadataURL = "http://metadata.tencentyun.com/latest/meta-data/cam/security-credentials/"
-	defaultSTSURL      = "https://sts.tencentcloudapi.com/"
-
-	// maxRoleBody bounds the answers of the metadata service and of STS, and
-	// the file with a pod's token.
-	maxRoleBody = 64 << 10
-
-	stsContentType = "application/json; charset=utf-8"
+	defaultSTSURL  = "https://sts.tencentcloudapi.com/"
 	stsVersion     = "2018-08-13"
-	// defaultSTSRegion is where STS is asked for a role that no region goes
-	// with; the vendor's SDKs ask there, and the answer is good everywhere.
+	stsContentType = "application/json; charset=utf-8"
+	// defaultSTSRegion is the region for AssumeRole. The SDKs of Tencent use it
+	// too; the key works in every region.
 	defaultSTSRegion = "ap-guangzhou"
 	roleSession      = "crs_exporter"
-	// roleDuration is how long an assumed role is asked for, as the vendor's
-	// SDKs do.
+	// roleDuration is the requested lifetime of a key, as in Tencent's SDKs.
 	roleDuration = 2 * time.Hour
 )
 
-// sts asks Tencent's Security Token Service for the credentials of a role.
+// sts is a client for Tencent's Security Token Service.
 type sts struct {
 	url       *url.URL
 	region    string
 	transport http.RoundTripper
 }
 
-// stsError is an error that STS itself answered.
+// stsError is an error in a response of STS.
 type stsError struct{ code, message string }
 
 func (e *stsError) Error() string { return e.code + ": " + e.message }
 
-// refusesKey tells whether the key, its signature or its token is to blame, and
-// neither the clock nor what the key may do.
+// refusesKey reports whether the key, its signature or its token caused the
+// error, and not the clock or a missing permission.
+//
+// Source: the common error codes of Tencent Cloud API 3.0, which STS uses.
 func (e *stsError) refusesKey() bool {
 	switch e.code {
 	case "AuthFailure.SignatureExpire", "AuthFailure.UnauthorizedOperation":
@@ -63,19 +51,20 @@ func (e *stsError) refusesKey() bool {
 	return e.code == "AuthFailure" || strings.HasPrefix(e.code, "AuthFailure.")
 }
 
-// assume sends an action that answers with credentials, signed by signer or,
-// where that is nil, not at all. Secrets are shown by no error.
-func (s sts) assume(ctx context.Context, action string, params any, signer *Credentials, secrets Credentials) (lease, error) {
+// assume sends an action whose response is a temporary key. The request is
+// signed by signer, or not at all if signer is nil. Errors contain no part of
+// secrets.
+func (s sts) assume(ctx context.Context, action string, params any, signer *Key, secrets Key) (lease, error) {
 	payload, err := json.Marshal(params)
 	if err != nil {
 		return lease{}, fmt.Errorf("STS %s: %w", action, err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url.String(), bytes.NewReader(payload))
 	if err != nil {
-		return lease{}, fmt.Errorf("STS %s: the URL is none", action)
+		return lease{}, fmt.Errorf("STS %s: invalid URL", action)
 	}
 	now := time.Now()
-	authorization, signature := "SKIP", ""
+	authorization, signature := "SKIP", "" // SKIP is documented for unsigned actions
 	if signer != nil {
 		authorization, signature = tc3.Sign(tc3.Request{
 			Service: "sts", Host: s.url.Host, ContentType: stsContentType, Payload: payload, Time: now,
@@ -94,13 +83,18 @@ func (s sts) assume(ctx context.Context, action string, params any, signer *Cred
 	} {
 		req.Header.Set(name, value)
 	}
-	status, body, err := exchangeBounded(s.transport, req)
+	status, body, err := exchange(s.transport, req)
 	if err != nil {
 		return lease{}, fmt.Errorf("STS %s: %w", action, err)
 	}
 	l, err := decodeAssumed(status, body)
+	var failed *stsError
+	if errors.As(err, &failed) {
+		redact := NewRedactor(secrets, signature)
+		err = &stsError{OneLine(redact.Text(failed.code)), OneLine(redact.Text(failed.message))}
+	}
 	if err != nil {
-		return lease{}, fmt.Errorf("STS %s: %w", action, redactSTS(err, NewRedactor(secrets, signature)))
+		return lease{}, fmt.Errorf("STS %s: %w", action, err)
 	}
 	return l, nil
 }
@@ -126,25 +120,16 @@ func decodeAssumed(status int, body []byte) (lease, error) {
 	return newLease(r.Credentials.TmpSecretID, r.Credentials.TmpSecretKey, r.Credentials.Token, r.ExpiredTime)
 }
 
-// redactSTS takes secrets that STS echoes out of its texts.
-func redactSTS(err error, redact Redactor) error {
-	var failed *stsError
-	if errors.As(err, &failed) {
-		return &stsError{OneLine(redact.Text(failed.code)), OneLine(redact.Text(failed.message))}
-	}
-	return err
-}
-
-// assumedRole is a role, maybe of another account, that other credentials may
-// take on.
+// assumedRole gets the key of a role, for example of another account, in
+// exchange for a signature by the base key.
 type assumedRole struct {
 	sts  sts
-	base *RenewingCredentials
+	base *Renewer
 	arn  string
 }
 
 func (s assumedRole) load(ctx context.Context, _ bool) (lease, error) {
-	base, err := s.base.Credentials(ctx)
+	base, err := s.base.Key(ctx)
 	if err != nil {
 		return lease{}, err
 	}
