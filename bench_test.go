@@ -57,7 +57,8 @@ func BenchmarkScrape(b *testing.B) {
 				scrape := measureApart(b, "scrape", server.URL)
 				requests := server.Requests(guangzhou) / benchScrapes
 				decode := measureApart(b, "decode", server.URL)
-				ideal := time.Duration(tasks/crsapi.DefaultPageSize) * benchLatency / crsapi.DefaultConcurrency
+				defaults := crsapi.DefaultConfig()
+				ideal := time.Duration(tasks/defaults.PageSize) * benchLatency / time.Duration(defaults.Concurrency)
 				b.ReportMetric(0, "ns/op")
 				b.ReportMetric(float64(requests), "requests")
 				b.ReportMetric(scrape.Wall.Seconds(), "wall-s")
@@ -137,14 +138,11 @@ func measure(work func() error) (m measurement, err error) {
 }
 
 func benchClient(url string, transport http.RoundTripper, observe func(crsapi.Attempt)) (*crsapi.Client, error) {
-	return crsapi.NewClient(crsapi.Config{
-		Region:      guangzhou,
-		Endpoint:    url,
-		Credentials: credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey},
-		UTCOffset:   8 * time.Hour,
-		Observe:     observe,
-		Transport:   transport,
-	})
+	cfg := crsapi.DefaultConfig()
+	cfg.Region, cfg.RateLimit, cfg.Observe = guangzhou, 0, observe
+	cfg.Endpoint, cfg.Transport = url, transport
+	cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+	return crsapi.NewClient(cfg)
 }
 
 func measureScrape(url string) (m measurement, err error) {

@@ -113,7 +113,7 @@ func credentialsFile(id, key string) []byte {
 
 // TestCheckReport compares a whole report.
 func TestCheckReport(t *testing.T) {
-	cfg := &config{utcOffset: 8 * time.Hour, endpoint: crsapi.DefaultEndpoint, credentials: credentials.Static{}}
+	cfg := &config{utcOffset: 8 * time.Hour, endpoint: crsapi.DefaultConfig().Endpoint, credentials: credentials.Static{}}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	few := map[string]struct{}{"crs-1": {}, "crs-2": {}}
 	got := report(cfg, []*finding{

@@ -138,10 +138,10 @@ func (d *demo) history(region string, now time.Time) []crsapi.Task {
 			if end == crsapi.StatusExecuting {
 				end = crsapi.StatusSucceeded // only what begins now may hang
 			}
-			tasks = append(tasks, d.task(region, i, crsapi.BackupInstance, now.Add(-age), end))
+			tasks = append(tasks, d.task(region, i, "backupInstance", now.Add(-age), end))
 		}
 	}
-	return append(tasks, d.task(region, 0, crsapi.NewInstance, now.Add(-demoHistory), crsapi.StatusSucceeded))
+	return append(tasks, d.task(region, 0, "newInstance", now.Add(-demoHistory), crsapi.StatusSucceeded))
 }
 
 // moved is the list a tick later: what is pending begins, what is executing
@@ -158,7 +158,7 @@ func (d *demo) moved(region string, tasks []crsapi.Task, now time.Time) []crsapi
 			if d.random.IntN(3) == 0 {
 				t.Status = crsapi.StatusSucceeded
 				for i, instance := range instances {
-					if t.RedisID == demoID(region, i) && t.TaskName == crsapi.BackupInstance {
+					if t.RedisID == demoID(region, i) && t.TaskName == "backupInstance" {
 						t.Status = instance.backup(d.random)
 					}
 				}
@@ -183,11 +183,11 @@ func (d *demo) moved(region string, tasks []crsapi.Task, now time.Time) []crsapi
 func (d *demo) nextTask() string {
 	switch d.random.IntN(10) {
 	case 0:
-		return crsapi.RestoreBackup
+		return "restoreBackup"
 	case 1:
-		return crsapi.ResizeInstance
+		return "resizeInstance"
 	case 2:
-		return crsapi.CleanInstance
+		return "cleanInstance"
 	}
-	return crsapi.BackupInstance
+	return "backupInstance"
 }

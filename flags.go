@@ -104,7 +104,7 @@ func newApplication(cfg *config) *kingpin.Application {
 	cfg.web = kingpinflag.AddFlags(app, ":10991")
 	app.Flag("web.telemetry-path", "Path that the metrics are served at.").Default("/metrics").StringVar(&cfg.telemetryPath)
 	app.Flag("crs.region", "Region to watch, as the API calls it (ap-guangzhou, gz, ...). Repeatable.").Envar(envRegion).PlaceHolder("REGION").StringsVar(&cfg.regions)
-	app.Flag("crs.endpoint", "URL of the API.").Default(crsapi.DefaultEndpoint).StringVar(&cfg.endpoint)
+	app.Flag("crs.endpoint", "URL of the API.").Default(crsapi.DefaultConfig().Endpoint).StringVar(&cfg.endpoint)
 	set.add("crs.method", "HTTP method that the API is asked by: GET or POST.", "GET", oneOf(&cfg.method, http.MethodGet, http.MethodPost))
 	set.add("crs.page-size", "Tasks to a page.", "100", from1To(&cfg.pageSize, maxPageSize))
 	set.add("crs.concurrency", "Requests in flight, per region.", "8", from1To(&cfg.concurrency, maxConcurrency))
@@ -210,7 +210,9 @@ func (c *config) check() error {
 	if c.demo && len(c.regions) == 0 {
 		c.regions = demoRegions()
 	}
-	_, err := crsapi.ParseEndpoint(c.endpoint)
+	client := crsapi.DefaultConfig()
+	client.Region, client.Credentials, client.Endpoint = "any", credentials.Static{}, c.endpoint
+	_, err := crsapi.NewClient(client)
 	switch {
 	case len(c.regions) == 0:
 		return fmt.Errorf("no region to watch: give --crs.region or set %s", envRegion)

@@ -209,7 +209,7 @@ func trimmed(s string) string {
 
 func backup(id string, at time.Time, status crsapi.Status) crsapi.Task {
 	return crsapi.Task{
-		RedisID: id, RedisName: "n", ProjectID: "0", TaskName: crsapi.BackupInstance,
+		RedisID: id, RedisName: "n", ProjectID: "0", TaskName: "backupInstance",
 		StartTime: at.UTC().Truncate(time.Second), Status: status,
 	}
 }

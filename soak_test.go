@@ -97,7 +97,7 @@ func (r *soakRegion) move() {
 		instance := r.random.IntN(4)
 		t := crsapi.Task{
 			RedisID: fmt.Sprintf("crs-soak%d", instance), RedisName: fmt.Sprintf("soak %d", instance), ProjectID: "0",
-			TaskName: []string{crsapi.BackupInstance, crsapi.CleanInstance}[r.random.IntN(2)], StartTime: r.clock, Status: status,
+			TaskName: []string{"backupInstance", "cleanInstance"}[r.random.IntN(2)], StartTime: r.clock, Status: status,
 		}
 		if status != crsapi.StatusPending && status != crsapi.StatusExecuting {
 			r.ended[r.series(t)]++

@@ -33,13 +33,13 @@ func newAccount(tasks int) *account {
 }
 
 func (a *account) All() iter.Seq[crsapi.Task] {
-	others := []string{crsapi.CleanInstance, crsapi.ResizeInstance, crsapi.SetPassword}
+	others := []string{"cleanInstance", "resizeInstance", "setPassword"}
 	return func(yield func(crsapi.Task) bool) {
 		for n := range a.tasks {
 			i, day := n%a.instances, n/a.instances
 			t := crsapi.Task{
 				RedisID: a.ids[i], RedisName: a.names[i], ProjectID: "0",
-				TaskName:  crsapi.BackupInstance,
+				TaskName:  "backupInstance",
 				StartTime: time.Unix(a.begin-int64(day)*24*60*60+int64(i), 0),
 				Status:    crsapi.StatusSucceeded,
 			}

@@ -109,12 +109,12 @@ func TestExpositionOfTheDocumentsExample(t *testing.T) {
 		}
 	}
 	document := list(
-		row("2017-02-10 16:56:18", crsapi.RestoreBackup),
+		row("2017-02-10 16:56:18", "restoreBackup"),
 		row("2017-02-10 15:02:36", backup),
 		row("2017-02-10 14:59:29", backup),
 		row("2017-02-09 19:00:24", backup),
 		row("2017-02-08 19:09:26", backup),
-		row("2017-02-08 17:21:32", crsapi.RestoreBackup),
+		row("2017-02-08 17:21:32", "restoreBackup"),
 		row("2017-02-08 16:46:34", backup),
 		row("2017-02-08 15:38:16", clean),
 		row("2017-02-08 15:35:25", backup),

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	backup = crsapi.BackupInstance
-	clean  = crsapi.CleanInstance
+	backup = "backupInstance"
+	clean  = "cleanInstance"
 )
 
 // ledgerSteps drives a ledger as polls and scrapes do.

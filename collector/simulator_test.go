@@ -32,16 +32,11 @@ func watch(t *testing.T, server *crsapitest.Server, regions ...string) *collecto
 		Regions:       regions,
 		TimeoutOffset: 500 * time.Millisecond,
 		Dial: func(region string, observe func(crsapi.Attempt)) (collector.Source, error) {
-			client, err := crsapi.NewClient(crsapi.Config{
-				Region:    region,
-				Endpoint:  server.URL,
-				Transport: server.Client().Transport,
-				UTCOffset: crsapitest.DefaultUTCOffset,
-				Observe:   observe,
-				Credentials: credentials.Static{
-					SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey,
-				},
-			})
+			cfg := crsapi.DefaultConfig()
+			cfg.Region, cfg.Observe, cfg.RateLimit = region, observe, 0
+			cfg.Endpoint, cfg.Transport = server.URL, server.Client().Transport
+			cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+			client, err := crsapi.NewClient(cfg)
 			if err != nil {
 				return nil, err
 			}
@@ -230,7 +225,7 @@ func TestFailureBetweenTwoScrapes(t *testing.T) {
 		)
 		task := func(age time.Duration, status crsapi.Status) crsapi.Task {
 			return crsapi.Task{
-				RedisID: "crs-a", RedisName: "a", ProjectID: "0", TaskName: crsapi.BackupInstance,
+				RedisID: "crs-a", RedisName: "a", ProjectID: "0", TaskName: "backupInstance",
 				StartTime: time.Now().Add(-age).Truncate(time.Second).UTC(), Status: status,
 			}
 		}

@@ -28,7 +28,7 @@ func (a *turning) All() iter.Seq[crsapi.Task] {
 		}
 		for n := range a.changes * a.turn {
 			if !yield(crsapi.Task{
-				RedisID: a.ids[n%a.instances], TaskName: crsapi.BackupInstance, Status: crsapi.StatusFailed,
+				RedisID: a.ids[n%a.instances], TaskName: "backupInstance", Status: crsapi.StatusFailed,
 				StartTime: time.Unix(a.begin+int64(1_000_000+n), 0),
 			}) {
 				return

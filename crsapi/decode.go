@@ -15,43 +15,41 @@ import (
 )
 
 const (
-	// maxLabel bounds redisId, taskName and redisName, in bytes. The vendor's
-	// are a tenth of it.
+	// maxLabel is the size limit of redisId, taskName and redisName, in bytes.
+	// Those of Tencent are about a tenth of it.
 	maxLabel = 256
-	// maxTotal bounds totalCount: beyond it is a broken server, not a list.
+	// maxTotal limits totalCount. A higher number shows a broken server.
 	maxTotal = 10_000_000
-
-	timeLayout = "2006-01-02 15:04:05"
 )
 
-// answer is one response of the API, whether it tells of tasks or of an error.
-type answer struct {
-	code     string // in decimal, or a name where the API has names
+// response is a decoded response, with a list of tasks or an error.
+type response struct {
+	code     string // a decimal number, or a name as in API 3.0
 	codeDesc string
 	message  string
 	total    int
-	rows     []row // rejected ones in their places
+	rows     []row // includes rejected rows, in their places
 }
 
-// decoder reads one response. The API's documents leave open what an empty
-// list looks like and how numbers are written, so it reads all that was seen
-// or is likely; what bears on a count it reads strictly.
-type decoder struct {
+// responseDecoder reads one response. The documents do not say what an empty
+// list looks like or how numbers are written, so it accepts every form that was
+// seen or is likely. Fields that affect counts are parsed strictly.
+type responseDecoder struct {
 	json  *jsontext.Decoder
 	body  []byte
 	names *symbols
 	zone  *time.Location
-	text  []byte // of the last scalar read, if that had escapes
+	text  []byte // buffer for a string with escapes
 
-	answer
+	response
 	hasTotal bool
 }
 
-// hashSeed is fixed for a process, so that equal rows hash equal in a sweep.
+// hashSeed makes equal rows have equal hashes in all pages.
 var hashSeed = maphash.MakeSeed()
 
-func decodeAnswer(body []byte, names *symbols, zone *time.Location) (answer, error) {
-	d := decoder{
+func decodeResponse(body []byte, names *symbols, zone *time.Location) (response, error) {
+	d := responseDecoder{
 		json: jsontext.NewDecoder(bytes.NewBuffer(body),
 			jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)),
 		body:  body,
@@ -59,36 +57,49 @@ func decodeAnswer(body []byte, names *symbols, zone *time.Location) (answer, err
 		zone:  zone,
 	}
 	if err := d.document(); err != nil {
-		return answer{}, withoutText(err)
+		return response{}, withoutText(err)
 	}
 	switch {
 	case d.code == "":
-		return answer{}, errors.New("no code in the answer")
+		return response{}, errors.New("the response has no code")
 	case d.code == "0" && !d.hasTotal:
-		return answer{}, errors.New("no totalCount in the answer")
+		return response{}, errors.New("the response has no totalCount")
 	}
-	return d.answer, nil
+	return d.response, nil
 }
 
-// withoutText keeps a server's bytes out of a syntax error: they may be
-// anything, and an HTML page is no use in a log.
+// error returns the error that a code other than 0 means.
+func (r response) error() *Error {
+	e := &Error{CodeDesc: r.codeDesc, Message: r.message}
+	class := classOfName(r.code)
+	if code, err := strconv.Atoi(r.code); err == nil {
+		e.Code, class = code, classOfCode(code)
+	} else {
+		e.CodeDesc = r.code
+	}
+	e.Reason, e.retry = class.reason, class.retry
+	return e
+}
+
+// withoutText returns syntax errors without the text of the response, which may
+// be an HTML page or contain secrets.
 func withoutText(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the JSON ends early")
+		return errors.New("unexpected end of JSON")
 	}
 	var syntax *jsontext.SyntacticError
 	if errors.As(err, &syntax) {
-		return fmt.Errorf("not JSON from byte %d on", syntax.ByteOffset)
+		return fmt.Errorf("invalid JSON at byte %d", syntax.ByteOffset)
 	}
 	return err
 }
 
-func (d *decoder) document() error {
+func (d *responseDecoder) document() error {
 	if d.json.PeekKind() != '{' {
 		if _, err := d.json.ReadToken(); err != nil {
 			return err
 		}
-		return errors.New("the answer is no JSON object")
+		return errors.New("the response is not a JSON object")
 	}
 	err := d.members(func(name []byte) error {
 		switch string(name) {
@@ -111,7 +122,7 @@ func (d *decoder) document() error {
 		case "data":
 			return d.data()
 		case "Response":
-			return d.envelope3()
+			return d.errorOfAPI3()
 		}
 		return d.json.SkipValue()
 	})
@@ -124,10 +135,10 @@ func (d *decoder) document() error {
 	case err != nil:
 		return err
 	}
-	return errors.New("more than one JSON value in the answer")
+	return errors.New("the response has more than one JSON value")
 }
 
-func (d *decoder) totalCount() error {
+func (d *responseDecoder) totalCount() error {
 	text, kind, err := d.scalar()
 	if err != nil || kind == 'n' {
 		return err
@@ -140,7 +151,7 @@ func (d *decoder) totalCount() error {
 	return nil
 }
 
-func (d *decoder) data() error {
+func (d *responseDecoder) data() error {
 	if d.json.PeekKind() != '{' {
 		return d.json.SkipValue()
 	}
@@ -152,9 +163,9 @@ func (d *decoder) data() error {
 	})
 }
 
-// taskSet reads an array of rows, or an object whose values are rows, which
-// is how PHP writes an array with gaps.
-func (d *decoder) taskSet() error {
+// taskSet reads an array of rows, or an object whose values are rows: PHP
+// writes arrays with gaps like that.
+func (d *responseDecoder) taskSet() error {
 	switch d.json.PeekKind() {
 	case '{':
 		return d.members(func([]byte) error { return d.row() })
@@ -173,7 +184,7 @@ func (d *decoder) taskSet() error {
 	return d.json.SkipValue()
 }
 
-func (d *decoder) row() error {
+func (d *responseDecoder) row() error {
 	begin := d.json.InputOffset()
 	r, ok := row{}, false
 	var err error
@@ -193,13 +204,13 @@ func (d *decoder) row() error {
 	return nil
 }
 
-// task reads a row that is an object; false where redisId, startTime or
-// status are missing or unreadable, or an identifying name is too long.
-func (d *decoder) task() (r row, ok bool, err error) {
+// task reads a row that is an object. ok is false if redisId, startTime or
+// status is missing or invalid, or if redisId or taskName is too long.
+func (d *responseDecoder) task() (r row, ok bool, err error) {
 	ok = true
 	var hasStart, hasStatus bool
 	err = d.members(func(name []byte) error {
-		// Reading the value overwrites the name.
+		// Look at the name first: reading the value overwrites it.
 		member := memberOf(name)
 		if member == memberOther {
 			return d.json.SkipValue()
@@ -277,13 +288,13 @@ func memberOf(name []byte) member {
 	return memberOther
 }
 
-// required tells whether a row without a readable value of it counts nowhere.
+// required reports whether a row is rejected if the value is not a scalar.
 func (m member) required() bool {
 	return m == memberRedisID || m == memberTaskName || m == memberStartTime || m == memberStatus
 }
 
-// envelope3 reads the error envelope of API 3.0.
-func (d *decoder) envelope3() error {
+// errorOfAPI3 reads the member Response, which holds an error of API 3.0.
+func (d *responseDecoder) errorOfAPI3() error {
 	if d.json.PeekKind() != '{' {
 		return d.json.SkipValue()
 	}
@@ -307,9 +318,9 @@ func (d *decoder) envelope3() error {
 	})
 }
 
-// members reads an object and calls read at each member's value, which read
-// must consume. The name is valid until then.
-func (d *decoder) members(read func(name []byte) error) error {
+// members reads an object. It calls read before the value of each member, and
+// read must read the value. The name is valid until read does so.
+func (d *responseDecoder) members(read func(name []byte) error) error {
 	if _, err := d.json.ReadToken(); err != nil {
 		return err
 	}
@@ -326,10 +337,10 @@ func (d *decoder) members(read func(name []byte) error) error {
 	return err
 }
 
-// scalar reads the next value: a string without its quotes and escapes, and
-// as valid UTF-8; a number, true, false or null as it stands; of an object or
-// array nothing. The text is valid until the next call.
-func (d *decoder) scalar() (text []byte, kind jsontext.Kind, err error) {
+// scalar reads the next value. It returns a string unquoted and as valid UTF-8,
+// and a number, true, false or null as written. It skips objects and arrays.
+// The text is valid until the next call.
+func (d *responseDecoder) scalar() (text []byte, kind jsontext.Kind, err error) {
 	kind = d.json.PeekKind()
 	if kind == '{' || kind == '[' {
 		return nil, kind, d.json.SkipValue()
@@ -345,13 +356,13 @@ func (d *decoder) scalar() (text []byte, kind jsontext.Kind, err error) {
 	if bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
 		return inner, kind, nil
 	}
-	// The error only says that bytes were replaced, which is what is wanted.
+	// The error only says that invalid bytes were replaced, as intended.
 	d.text, _ = jsontext.AppendUnquote(d.text[:0], value)
 	return d.text, kind, nil
 }
 
-// number returns the shortest decimal of an integer however it is written
-// ("07", 7.0, 7e0), and any other text as it is.
+// number returns an integer in its shortest form, for example 7 for 07, 7.0 and
+// 7e0, and any other text as it is.
 func number(text []byte) string {
 	s := string(bytes.TrimSpace(text))
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
@@ -363,8 +374,9 @@ func number(text []byte) string {
 	return s
 }
 
-// unnumbered is the status of a number that fits no Status: unknown.
-const unnumbered Status = math.MinInt32
+// statusOutOfRange stands for a number that is not an int32. It prints as
+// "unknown".
+const statusOutOfRange Status = math.MinInt32
 
 func parseStatus(text []byte) (Status, bool) {
 	s := number(text)
@@ -372,12 +384,12 @@ func parseStatus(text []byte) (Status, bool) {
 		return Status(n), true
 	}
 	if f, err := strconv.ParseFloat(s, 64); err == nil && !math.IsNaN(f) && !math.IsInf(f, 0) {
-		return unnumbered, true
+		return statusOutOfRange, true
 	}
 	return 0, false
 }
 
-// truncate cuts a text to maxLabel bytes, at the end of a character.
+// truncate returns at most maxLabel bytes of text, without cutting a character.
 func truncate(text []byte) []byte {
 	if len(text) <= maxLabel {
 		return text

@@ -1,17 +1,21 @@
-package crsapi
+package crsapi_test
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
 )
 
-var beijing = time.FixedZone("", 8*60*60)
-
+// rowJSON returns the task of the documented example as JSON. Fields are pairs of
+// a name and a JSON value that replace members, or remove them if the value is
+// empty.
 func rowJSON(fields ...string) string {
 	row := map[string]string{
 		"startTime": `"2017-02-10 16:56:18"`, "taskName": `"backupInstance"`, "redisName": `"for API test"`,
@@ -36,52 +40,62 @@ func listJSON(total int, rows ...string) string {
 		total, strings.Join(rows, ","))
 }
 
+// pageOf returns what Page makes of a response body.
+func pageOf(t *testing.T, body string) (*crsapi.Page, error) {
+	t.Helper()
+	c := newTestClient(t, func(cfg *crsapi.Config) {
+		cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) { return respond(http.StatusOK, body) })
+	})
+	return c.Page(t.Context(), crsapi.Query{})
+}
+
 func TestDecodeRow(t *testing.T) {
-	want := Task{
+	want := crsapi.Task{
 		RedisID: "crs-izbob1wh", RedisName: "for API test", ProjectID: "0", TaskName: "backupInstance",
-		StartTime: time.Date(2017, 2, 10, 8, 56, 18, 0, time.UTC), Status: StatusSucceeded, Progress: 1,
+		StartTime: time.Date(2017, 2, 10, 8, 56, 18, 0, time.UTC), Status: crsapi.StatusSucceeded, Progress: 1,
 	}
-	with := func(change func(*Task)) *Task {
+	with := func(change func(*crsapi.Task)) *crsapi.Task {
 		task := want
 		change(&task)
 		return &task
 	}
-	long := strings.Repeat("x", maxLabel+1)
+	long := strings.Repeat("x", 256+1)
 	for name, test := range map[string]struct {
 		row  string
-		want *Task // nil if rejected
+		want *crsapi.Task // nil if rejected
 	}{
 		"as documented":             {rowJSON(), &want},
 		"unknown member":            {rowJSON("extra", `{"a":[1,{}]}`), &want},
 		"status as string":          {rowJSON("status", `"2"`), &want},
 		"status 2.0":                {rowJSON("status", `2.0`), &want},
-		"status -1":                 {rowJSON("status", `-1`), with(func(t *Task) { t.Status = StatusError })},
-		"status unheard of":         {rowJSON("status", `17`), with(func(t *Task) { t.Status = 17 })},
-		"status beyond int32":       {rowJSON("status", `4294967298`), with(func(t *Task) { t.Status = unnumbered })},
-		"status of half":            {rowJSON("status", `1.5`), with(func(t *Task) { t.Status = unnumbered })},
+		"status -1":                 {rowJSON("status", `-1`), with(func(t *crsapi.Task) { t.Status = crsapi.StatusError })},
+		"status undocumented":       {rowJSON("status", `17`), with(func(t *crsapi.Task) { t.Status = 17 })},
+		"status beyond int32":       {rowJSON("status", `4294967298`), with(func(t *crsapi.Task) { t.Status = math.MinInt32 })},
+		"status fraction":           {rowJSON("status", `1.5`), with(func(t *crsapi.Task) { t.Status = math.MinInt32 })},
 		"status missing":            {rowJSON("status", ""), nil},
 		"status null":               {rowJSON("status", "null"), nil},
-		"status a word":             {rowJSON("status", `"done"`), nil},
+		"status word":               {rowJSON("status", `"done"`), nil},
 		"status empty":              {rowJSON("status", `""`), nil},
 		"status true":               {rowJSON("status", `true`), nil},
 		"status NaN":                {rowJSON("status", `"NaN"`), nil},
 		"status object":             {rowJSON("status", `{}`), nil},
-		"progress float":            {rowJSON("progress", `0.5`), with(func(t *Task) { t.Progress = 0.5 })},
-		"progress null":             {rowJSON("progress", `null`), with(func(t *Task) { t.Progress = 0 })},
-		"progress array":            {rowJSON("progress", `[]`), with(func(t *Task) { t.Progress = 0 })},
-		"project as string":         {rowJSON("projectId", `"12"`), with(func(t *Task) { t.ProjectID = "12" })},
-		"project null":              {rowJSON("projectId", `null`), with(func(t *Task) { t.ProjectID = "" })},
-		"project a word":            {rowJSON("projectId", `"x"`), with(func(t *Task) { t.ProjectID = "" })},
-		"name of later flow":        {rowJSON("taskName", `"upgradeArch"`), with(func(t *Task) { t.TaskName = "upgradeArch" })},
-		"name missing":              {rowJSON("taskName", ""), with(func(t *Task) { t.TaskName = "" })},
+		"progress float":            {rowJSON("progress", `0.5`), with(func(t *crsapi.Task) { t.Progress = 0.5 })},
+		"progress null":             {rowJSON("progress", `null`), with(func(t *crsapi.Task) { t.Progress = 0 })},
+		"progress array":            {rowJSON("progress", `[]`), with(func(t *crsapi.Task) { t.Progress = 0 })},
+		"project as string":         {rowJSON("projectId", `"12"`), with(func(t *crsapi.Task) { t.ProjectID = "12" })},
+		"project null":              {rowJSON("projectId", `null`), with(func(t *crsapi.Task) { t.ProjectID = "" })},
+		"project word":              {rowJSON("projectId", `"x"`), with(func(t *crsapi.Task) { t.ProjectID = "" })},
+		"name undocumented":         {rowJSON("taskName", `"upgradeArch"`), with(func(t *crsapi.Task) { t.TaskName = "upgradeArch" })},
+		"name missing":              {rowJSON("taskName", ""), with(func(t *crsapi.Task) { t.TaskName = "" })},
 		"name object":               {rowJSON("taskName", "{}"), nil},
 		"name too long":             {rowJSON("taskName", `"`+long+`"`), nil},
-		"name escaped":              {rowJSON("taskName", `"a\"\u4e2d\n"`), with(func(t *Task) { t.TaskName = "a\"中\n" })},
-		"name of invalid UTF-8":     {rowJSON("taskName", "\"a\xffb\""), with(func(t *Task) { t.TaskName = "a\ufffdb" })},
-		"name of a lone surrogate":  {rowJSON("taskName", `"a\ud800"`), with(func(t *Task) { t.TaskName = "a\ufffd" })},
+		"name escaped":              {rowJSON("taskName", `"a\"\u4e2d\n"`), with(func(t *crsapi.Task) { t.TaskName = "a\"中\n" })},
+		"name invalid UTF-8":        {rowJSON("taskName", "\"a\xffb\""), with(func(t *crsapi.Task) { t.TaskName = "a\ufffdb" })},
+		"name lone surrogate":       {rowJSON("taskName", `"a\ud800"`), with(func(t *crsapi.Task) { t.TaskName = "a\ufffd" })},
 		"member name escaped":       {strings.Replace(rowJSON(), `"status"`, `"st\u0061tus"`, 1), &want},
-		"redisName too long":        {rowJSON("redisName", `"`+strings.Repeat("é", maxLabel)+`"`), with(func(t *Task) { t.RedisName = strings.Repeat("é", maxLabel/2) })},
-		"redisName null":            {rowJSON("redisName", "null"), with(func(t *Task) { t.RedisName = "" })},
+		"redisName too long":        {rowJSON("redisName", `"`+strings.Repeat("é", 256)+`"`), with(func(t *crsapi.Task) { t.RedisName = strings.Repeat("é", 256/2) })},
+		"redisName cut":             {rowJSON("redisName", `"x`+strings.Repeat("é", 256)+`"`), with(func(t *crsapi.Task) { t.RedisName = "x" + strings.Repeat("é", 127) })},
+		"redisName null":            {rowJSON("redisName", "null"), with(func(t *crsapi.Task) { t.RedisName = "" })},
 		"redisId missing":           {rowJSON("redisId", ""), nil},
 		"redisId empty":             {rowJSON("redisId", `""`), nil},
 		"redisId null":              {rowJSON("redisId", `null`), nil},
@@ -98,34 +112,29 @@ func TestDecodeRow(t *testing.T) {
 		"an empty object":           {`{}`, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			names := newSymbols()
-			// The neighbours show that one bad row blinds no other.
-			a, err := decodeAnswer([]byte(listJSON(3, rowJSON(), test.row, rowJSON())), names, beijing)
+			// An invalid row must not affect the rows around it.
+			p, err := pageOf(t, listJSON(3, rowJSON(), test.row, rowJSON()))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(a.rows) != 3 || names.task(a.rows[0]) != want || names.task(a.rows[2]) != want {
-				t.Fatalf("the neighbours suffered: %+v", a.rows)
+			tasks, rejected := []crsapi.Task{want, want}, 1
+			if test.want != nil {
+				tasks, rejected = []crsapi.Task{want, *test.want, want}, 0
 			}
-			switch got := a.rows[1]; {
-			case test.want == nil && got.readable():
-				t.Errorf("got %+v, want it rejected", names.task(got))
-			case test.want != nil && !got.readable():
-				t.Errorf("rejected, want %+v", *test.want)
-			case test.want != nil && names.task(got) != *test.want:
-				t.Errorf("got  %+v\nwant %+v", names.task(got), *test.want)
+			if !slices.Equal(p.Tasks, tasks) || p.Rejected != rejected {
+				t.Errorf("got  %+v, %d rejected\nwant %+v, %d rejected", p.Tasks, p.Rejected, tasks, rejected)
 			}
 		})
 	}
 }
 
-func TestDecodeAnswer(t *testing.T) {
+func TestDecodeResponse(t *testing.T) {
 	row := rowJSON()
 	for name, test := range map[string]struct {
 		body  string
 		rows  int
 		total int
-		code  string
+		code  string // of the error, if not 0
 	}{
 		"documented":            {listJSON(9, row, row), 2, 9, "0"},
 		"code as string":        {strings.Replace(listJSON(1, row), `"code":0`, `"code":"0"`, 1), 1, 1, "0"},
@@ -140,25 +149,36 @@ func TestDecodeAnswer(t *testing.T) {
 		"data before code":      {`{"data":{"redisTaskSet":[` + row + `]},"totalCount":1,"code":0}`, 1, 1, "0"},
 		"error":                 {`{"code":4100,"message":"no","codeDesc":"AuthFailure"}`, 0, 0, "4100"},
 		"error as string":       {`{"code":"4100","message":null}`, 0, 0, "4100"},
+		"unknown members":       {`{"extra":[1],"code":0,"totalCount":0,"data":{"more":1,"redisTaskSet":[]}}`, 0, 0, "0"},
+		"unknown error member":  {`{"Response":{"Error":{"Code":"InvalidParameter","More":[]},"RequestId":"x"}}`, 0, 0, "InvalidParameter"},
 		"API 3.0 envelope":      {`{"Response":{"Error":{"Code":"AuthFailure.SignatureFailure","Message":"no"},"RequestId":"x"}}`, 0, 0, "AuthFailure.SignatureFailure"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a, err := decodeAnswer([]byte(test.body), newSymbols(), beijing)
+			p, err := pageOf(t, test.body)
+			if test.code != "0" {
+				var failed *crsapi.Error
+				if !errors.As(err, &failed) || fmt.Sprint(failed.Code) != test.code && failed.CodeDesc != test.code {
+					t.Errorf("got %v, want code %s", err, test.code)
+				}
+				return
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(a.rows) != test.rows || a.total != test.total || a.code != test.code {
-				t.Errorf("got %d rows, total %d, code %q; want %d, %d, %q",
-					len(a.rows), a.total, a.code, test.rows, test.total, test.code)
+			if len(p.Tasks) != test.rows || p.TotalCount != test.total {
+				t.Errorf("got %d tasks of %d, want %d of %d", len(p.Tasks), p.TotalCount, test.rows, test.total)
 			}
 		})
 	}
 	for name, test := range map[string]struct{ body, want string }{
-		"empty":              {``, "ends early"},
-		"HTML":               {`<html>secret</html>`, "not JSON from byte 0"},
-		"an array":           {`[]`, "no JSON object"},
-		"null":               {`null`, "no JSON object"},
-		"truncated":          {listJSON(1, row)[:200], "ends early"},
+		"empty":              {``, "unexpected end of JSON"},
+		"HTML":               {`<html>secret</html>`, "invalid JSON at byte 0"},
+		"an array":           {`[]`, "not a JSON object"},
+		"null":               {`null`, "not a JSON object"},
+		"truncated":          {listJSON(1, row)[:200], "unexpected end of JSON"},
+		"text after it":      {listJSON(0) + `x`, "invalid JSON at byte"},
+		"invalid name":       {`{"code":0,x}`, "invalid JSON at byte"},
+		"Response a number":  {`{"Response":1}`, "no code"},
 		"two values":         {listJSON(0) + `{}`, "more than one JSON value"},
 		"no code":            {`{"totalCount":0}`, "no code"},
 		"code null":          {`{"code":null,"totalCount":0}`, "no code"},
@@ -166,121 +186,20 @@ func TestDecodeAnswer(t *testing.T) {
 		"no total":           {`{"code":0}`, "no totalCount"},
 		"total null":         {`{"code":0,"totalCount":null}`, "no totalCount"},
 		"total negative":     {`{"code":0,"totalCount":-1}`, "totalCount is not"},
-		"total of half":      {`{"code":0,"totalCount":1.5}`, "totalCount is not"},
-		"total a word":       {`{"code":0,"totalCount":"many"}`, "totalCount is not"},
+		"total fraction":     {`{"code":0,"totalCount":1.5}`, "totalCount is not"},
+		"total word":         {`{"code":0,"totalCount":"many"}`, "totalCount is not"},
 		"total too large":    {`{"code":0,"totalCount":10000001}`, "totalCount is not"},
-		"answer of API 3.0":  {`{"Response":{"RequestId":"x"}}`, "no code"},
-		"row that is broken": {`{"code":0,"totalCount":1,"data":{"redisTaskSet":[{"a":]}}`, "not JSON from byte"},
+		"success of API 3.0": {`{"Response":{"RequestId":"x"}}`, "no code"},
+		"broken row":         {`{"code":0,"totalCount":1,"data":{"redisTaskSet":[{"a":]}}`, "invalid JSON at byte"},
 	} {
 		t.Run("error/"+name, func(t *testing.T) {
-			_, err := decodeAnswer([]byte(test.body), newSymbols(), beijing)
+			_, err := pageOf(t, test.body)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %q in it", err, test.want)
 			}
 			if err != nil && strings.Contains(err.Error(), "secret") {
-				t.Errorf("the error tells the body: %v", err)
+				t.Errorf("the error contains the body: %v", err)
 			}
 		})
 	}
-}
-
-// FuzzDecodeAnswer holds the decoder against the standard library: what it
-// accepts is JSON, and its texts are fit for labels and logs.
-func FuzzDecodeAnswer(f *testing.F) {
-	f.Add([]byte(listJSON(2, rowJSON(), rowJSON("redisId", ""))))
-	f.Add([]byte(`{"code":"4100","message":"a\u0000","codeDesc":"AuthFailure"}`))
-	f.Add([]byte(`{"Response":{"Error":{"Code":"InternalError","Message":"x"}}}`))
-	f.Add([]byte(listJSON(1, rowJSON("taskName", "\"a\xff\\ud800\""))))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		names := newSymbols()
-		a, err := decodeAnswer(slices.Clone(body), names, beijing)
-		if err != nil {
-			return
-		}
-		if !json.Valid(body) {
-			t.Fatal("accepted what is no JSON")
-		}
-		for _, r := range a.rows {
-			task := names.task(r)
-			if r.readable() && task.RedisID == "" {
-				t.Fatalf("a task without redisId: %+v", task)
-			}
-			for _, label := range []string{task.RedisID, task.RedisName, task.TaskName, task.ProjectID} {
-				if !utf8.ValidString(label) || len(label) > maxLabel {
-					t.Fatalf("label %q", label)
-				}
-			}
-		}
-		if e := a.error(); !utf8.ValidString(e.Error()) && a.code != "0" {
-			t.Fatalf("error %q", e.Error())
-		}
-	})
-}
-
-func FuzzParseStatus(f *testing.F) {
-	for _, s := range []string{"0", "-1", "3", "2.0", "1e3", "x", "", " 2 ", "99999999999"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		status, ok := parseStatus([]byte(s))
-		if !ok {
-			return
-		}
-		if status.String() == "" {
-			t.Fatal("a status without a name")
-		}
-		if again, ok := parseStatus([]byte(fmt.Sprint(int32(status)))); status != unnumbered && (!ok || again != status) {
-			t.Fatalf("%q is %d, which is %d", s, status, again)
-		}
-	})
-}
-
-func benchmarkBody() []byte {
-	var rows []string
-	for i := range 100 {
-		rows = append(rows, rowJSON("redisId", fmt.Sprintf(`"crs-%08d"`, i%30)))
-	}
-	return []byte(listJSON(100, rows...))
-}
-
-func BenchmarkDecode(b *testing.B) {
-	body := benchmarkBody()
-	b.Run("ours", func(b *testing.B) {
-		names := newSymbols()
-		b.SetBytes(int64(len(body)))
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := decodeAnswer(body, names, beijing); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("encoding/json", func(b *testing.B) {
-		b.SetBytes(int64(len(body)))
-		b.ReportAllocs()
-		for b.Loop() {
-			if err := json.Unmarshal(body, new(documented)); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-}
-
-// documented is the answer as one would write it down for encoding/json.
-type documented struct {
-	Code       int    `json:"code"`
-	Message    string `json:"message"`
-	CodeDesc   string `json:"codeDesc"`
-	TotalCount int    `json:"totalCount"`
-	Data       struct {
-		RedisTaskSet []struct {
-			StartTime string  `json:"startTime"`
-			TaskName  string  `json:"taskName"`
-			RedisName string  `json:"redisName"`
-			RedisID   string  `json:"redisId"`
-			ProjectID int64   `json:"projectId"`
-			Status    int     `json:"status"`
-			Progress  float64 `json:"progress"`
-		} `json:"redisTaskSet"`
-	} `json:"data"`
 }

@@ -6,25 +6,27 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 )
 
-// Reason says in one word why a request or a sweep failed. The set is closed,
-// so that it can be a label.
+// Reason is the kind of a failure. The set is fixed, so that it can be the value
+// of a metric label.
 type Reason string
 
 // The reasons.
 const (
-	ReasonAuth      Reason = "auth"      // the key, its signature, its token or its time was refused
-	ReasonDenied    Reason = "denied"    // the key is good and may not
+	ReasonAuth      Reason = "auth"      // key, signature, token or timestamp refused, or no key
+	ReasonDenied    Reason = "denied"    // valid credentials, permission denied
 	ReasonThrottled Reason = "throttled" // over the quota
-	ReasonTimeout   Reason = "timeout"   // an attempt or the whole sweep ran out of time
-	ReasonNetwork   Reason = "network"   // no connection, reset, TLS
-	ReasonServer    Reason = "server"    // the API says that it is at fault
-	ReasonDecode    Reason = "decode"    // not the documented answer, or totals that never add up
-	ReasonAPI       Reason = "api"       // any other code or HTTP status
+	ReasonTimeout   Reason = "timeout"   // an attempt or the whole call ran out of time
+	ReasonNetwork   Reason = "network"   // no connection, reset, TLS error
+	ReasonServer    Reason = "server"    // internal error or maintenance of the API
+	ReasonDecode    Reason = "decode"    // not a documented response, or inconsistent totals
+	ReasonAPI       Reason = "api"       // any other error code or HTTP status
 )
 
-// Reasons returns all of them.
+// Reasons returns all reasons.
 func Reasons() []Reason {
 	return []Reason{
 		ReasonAuth, ReasonDenied, ReasonThrottled, ReasonTimeout,
@@ -32,27 +34,27 @@ func Reasons() []Reason {
 	}
 }
 
-// Error is what Page and Sweep return, found with errors.As. It tells no
-// secret, and no URL beyond the host.
+// Error is the error of a failed call. Find it with errors.As. Its text contains
+// no secret, and no part of the URL other than the host.
 type Error struct {
 	Reason     Reason
-	Code       int    // of the API; 0 where it gave none
-	CodeDesc   string // of the API, or the code of an API 3.0 envelope
-	Message    string // of the API, on one line, at most 256 characters
-	HTTPStatus int    // 0 where no answer came
+	Code       int    // code of API 2.0; 0 if the response has none
+	CodeDesc   string // codeDesc of API 2.0, or the code if it is not a number
+	Message    string // message of the API on one line, at most 256 characters
+	HTTPStatus int    // 0 if there was no response
 
-	// Requested is true where a failed HTTP request is the cause, one that
-	// Config.Observe was told of, and false where the sweep itself failed:
-	// totals that never add up, time that ran out between two requests.
+	// Requested is true if a failed HTTP request is the cause, one that was
+	// reported to Config.Observe. It is false if no request could be sent or if
+	// valid responses contradict each other.
 	Requested bool
 
-	Err error // the cause below; nil where the answer itself is the error
+	Err error // the underlying error; nil if the API returned the error
 
 	host  string
 	retry retry
 }
 
-// retry is how often an attempt that failed may be made again.
+// retry says how often a failed attempt may be repeated.
 type retry uint8
 
 const (
@@ -89,16 +91,29 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap returns the cause, nil where there is none below.
+// Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// class is what follows from an error code.
+// redact removes secrets from all texts that the server or the transport wrote.
+func (e *Error) redact(r credentials.Redactor) {
+	if e.Err != nil {
+		e.Err = r.Err(e.Err)
+	}
+	e.CodeDesc = credentials.OneLine(r.Text(e.CodeDesc))
+	e.Message = credentials.OneLine(r.Text(e.Message))
+}
+
+func decodeError(format string, args ...any) *Error {
+	return &Error{Reason: ReasonDecode, Err: fmt.Errorf(format, args...)}
+}
+
+// class is what an error code means for the client.
 type class struct {
 	reason Reason
 	retry  retry
 }
 
-// codeClasses holds the common error codes of API 2.0; every other code is
+// codeClasses maps the common error codes of API 2.0. Other codes are
 // {ReasonAPI, retryNever}.
 var codeClasses = map[int]class{
 	4100: {ReasonAuth, retryNever},
@@ -109,8 +124,8 @@ var codeClasses = map[int]class{
 	4105: {ReasonAuth, retryNever},
 	4106: {ReasonAuth, retryNever},
 	4110: {ReasonDenied, retryNever},
-	// Expired or replayed: a fresh Timestamp and Nonce may mend it, and if
-	// they do not, the clocks are apart and no number of them will.
+	// Expired (4200) or replayed (4500): a new timestamp and nonce may fix it.
+	// If they do not, the clocks differ, and more retries do not help.
 	4200: {ReasonAuth, retryOnce},
 	4300: {ReasonDenied, retryNever},
 	4400: {ReasonThrottled, retryOften},
@@ -129,8 +144,9 @@ func classOfCode(code int) class {
 	return class{ReasonAPI, retryNever}
 }
 
-// namedClasses holds the codes of API 3.0, which an API 2.0 host may answer
-// with, by what they begin with; the first match counts.
+// namedClasses maps error codes of API 3.0, which a host of API 2.0 may return.
+// A code matches if it is equal to the prefix or continues with a dot. The first
+// match counts.
 var namedClasses = []struct {
 	prefix string
 	class  class
@@ -165,16 +181,11 @@ func classOfStatus(status int) class {
 	return class{ReasonAPI, retryNever}
 }
 
-// classOfTransport sorts the errors of sending a request and reading its
-// answer.
+// classOfTransport maps errors of sending a request and reading its response.
 func classOfTransport(err error) class {
 	var timeout interface{ Timeout() bool }
 	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
 		return class{ReasonTimeout, retryOften}
 	}
 	return class{ReasonNetwork, retryOften}
-}
-
-func decodeError(format string, args ...any) *Error {
-	return &Error{Reason: ReasonDecode, Err: fmt.Errorf(format, args...)}
 }

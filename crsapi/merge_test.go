@@ -3,7 +3,6 @@ package crsapi
 import (
 	"strings"
 	"testing"
-	"time"
 )
 
 // FuzzSettle has a union make a list of whatever readings: it must have the
@@ -57,24 +56,4 @@ func pagesOf(text []byte) (pages [][]row) {
 		pages = append(pages, page)
 	}
 	return pages
-}
-
-// FuzzStartTime holds what is accepted as a time against how it is written.
-func FuzzStartTime(f *testing.F) {
-	for _, s := range []string{"2017-02-10 16:56:18", "0000-00-00 00:00:00", "2016-02-29 23:59:59", "2017-02-10T16:56:18Z", "", "2017-2-1 1:2:3"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		if strings.ContainsAny(s, "\"\\\n") {
-			return
-		}
-		a, err := decodeAnswer([]byte(listJSON(1, rowJSON("startTime", `"`+s+`"`))), newSymbols(), beijing)
-		if err != nil || !a.rows[0].readable() {
-			return
-		}
-		whole, _, _ := strings.Cut(strings.ReplaceAll(s, ",", "."), ".") // fractions are dropped
-		if got := time.Unix(a.rows[0].start, 0).In(beijing).Format(timeLayout); got != whole && len(whole) == len(got) {
-			t.Fatalf("%q is read as %s", s, got)
-		}
-	})
 }

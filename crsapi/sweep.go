@@ -132,7 +132,7 @@ type reading struct {
 	inOrder bool    // pages were read one after the other
 
 	// first is the first page, asked for once more when all others had come.
-	first answer
+	first response
 }
 
 func (r *reading) read(ctx context.Context) error {
@@ -318,7 +318,7 @@ func (r *reading) readHead(ctx context.Context, _ int, seen *union) (pages [][]r
 func (r *reading) readTail(ctx context.Context, total int, seen *union) (pages [][]row, newTotal int, err error) {
 	pages, newTotal, err = r.readLast(ctx, total, seen)
 	for i := max(total-1, 0)/r.size - 1; err == nil && i >= 0 && !slices.ContainsFunc(pages[0], seen.has); i-- {
-		var p answer
+		var p response
 		p, err = r.page(ctx, i*r.size, r.size)
 		pages = slices.Insert(pages, 0, p.rows)
 	}
@@ -363,12 +363,12 @@ func (r *reading) newestFirst() bool {
 	return first.start >= last.start
 }
 
-func (r *reading) page(ctx context.Context, offset, limit int) (answer, error) {
+func (r *reading) page(ctx context.Context, offset, limit int) (response, error) {
 	q := r.query
 	q.Offset, q.Limit = offset, limit
 	a, err := r.client.fetch(ctx, q, r.sweep.names)
 	if err != nil {
-		return answer{}, fmt.Errorf("page at offset %d: %w", offset, err)
+		return response{}, fmt.Errorf("page at offset %d: %w", offset, err)
 	}
 	r.sweep.pages.Add(1)
 	return a, nil

@@ -28,13 +28,10 @@ func serve(t testing.TB, tasks []crsapi.Task, change func(*crsapi.Config)) (*crs
 	server := crsapitest.NewMemoryServer()
 	t.Cleanup(server.Close)
 	server.SetTasks(region, tasks)
-	cfg := crsapi.Config{
-		Region:      region,
-		Credentials: credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey},
-		Endpoint:    server.URL,
-		UTCOffset:   8 * time.Hour,
-		Transport:   server.Client().Transport,
-	}
+	cfg := crsapi.DefaultConfig()
+	cfg.Region, cfg.RateLimit = region, 0
+	cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+	cfg.Endpoint, cfg.Transport = server.URL, server.Client().Transport
 	if change != nil {
 		change(&cfg)
 	}
@@ -231,7 +228,7 @@ func (m *listMover) newTask() crsapi.Task {
 	m.n++
 	return crsapi.Task{
 		RedisID: fmt.Sprintf("crs-new%05d", m.random.IntN(5)), RedisName: "new", ProjectID: "0",
-		TaskName:  crsapi.BackupInstance,
+		TaskName:  "backupInstance",
 		StartTime: time.Date(2025, 1, 1, 0, 0, m.n/m.perSecond, 0, time.UTC),
 		Status:    crsapi.StatusFailed,
 	}
@@ -452,7 +449,7 @@ func TestTwinsAtAPageBorder(t *testing.T) {
 
 func backupAt(id string, minutes int) crsapi.Task {
 	return crsapi.Task{
-		RedisID: id, RedisName: "n", ProjectID: "0", TaskName: crsapi.BackupInstance,
+		RedisID: id, RedisName: "n", ProjectID: "0", TaskName: "backupInstance",
 		StartTime: time.Date(2025, 1, 1, 0, minutes, 0, 0, time.UTC), Status: crsapi.StatusSucceeded,
 	}
 }

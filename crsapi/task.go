@@ -4,11 +4,11 @@ import (
 	"time"
 )
 
-// Status is a task's state as the API numbers it. Numbers beyond the
-// documented five are data, not an error: they print as "unknown".
+// Status is the state of a task, with the numbers of the API. Numbers other than
+// the documented five are valid and print as "unknown".
 type Status int32
 
-// The statuses that the document of GetRedisTaskList defines.
+// The documented statuses.
 const (
 	StatusError     Status = -1
 	StatusPending   Status = 0
@@ -35,24 +35,9 @@ func (s Status) String() string {
 	}
 }
 
-// Task names as the document gives them. Others occur and pass through.
-const (
-	NewInstance    = "newInstance"
-	ResizeInstance = "resizeInstance"
-	CloseInstance  = "closeInstance"
-	CleanInstance  = "cleanInstance"
-	StartInstance  = "startInstance"
-	DeleteInstance = "deleteInstance"
-	SetPassword    = "setPassword"
-	ImportRdb      = "importRdb"
-	ExportBackup   = "exportBackup"
-	RestoreBackup  = "restoreBackup"
-	RestoreStream  = "restoreStream"
-	BackupInstance = "backupInstance"
-)
-
-// TaskTypes are the values that Query.TaskTypes takes: seven of the twelve
-// names, with a prefix that the returned names do not have.
+// TaskTypes returns the valid values of Query.TaskTypes: seven of the twelve
+// documented task names, with the prefix "task_", which names in responses do
+// not have.
 func TaskTypes() []string {
 	return []string{
 		"task_importRdb",
@@ -65,15 +50,18 @@ func TaskTypes() []string {
 	}
 }
 
-// Task is one row of redisTaskSet. The API gives a row no id: RedisID,
-// TaskName and StartTime are all the identity there is, and two tasks may
-// share it.
+// Task is one task of the list. Tasks have no ID: RedisID, TaskName and
+// StartTime identify a task, but two tasks may have the same.
 type Task struct {
-	RedisID   string
-	RedisName string
-	ProjectID string // decimal; empty where the API gave none
+	RedisID   string // of the instance, never empty
+	RedisName string // of the instance
+	ProjectID string // decimal; empty if the response has none
+	// TaskName is one of newInstance, resizeInstance, closeInstance,
+	// cleanInstance, startInstance, deleteInstance, setPassword, importRdb,
+	// exportBackup, restoreBackup, restoreStream and backupInstance, or a name
+	// that is not documented.
 	TaskName  string
-	StartTime time.Time // submission, to the second, UTC
+	StartTime time.Time // submission time, in UTC, with a resolution of one second
 	Status    Status
-	Progress  float32 // 0 uncompleted to 1 completed
+	Progress  float32 // from 0 to 1, which is complete
 }

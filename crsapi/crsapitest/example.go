@@ -25,15 +25,15 @@ func DocumentExample() []crsapi.Task {
 		}
 	}
 	return []crsapi.Task{
-		task(10, 16, 56, 18, crsapi.RestoreBackup),
-		task(10, 15, 2, 36, crsapi.BackupInstance),
-		task(10, 14, 59, 29, crsapi.BackupInstance),
-		task(9, 19, 0, 24, crsapi.BackupInstance),
-		task(8, 19, 9, 26, crsapi.BackupInstance),
-		task(8, 17, 21, 32, crsapi.RestoreBackup),
-		task(8, 16, 46, 34, crsapi.BackupInstance),
-		task(8, 15, 38, 16, crsapi.CleanInstance),
-		task(8, 15, 35, 25, crsapi.BackupInstance),
+		task(10, 16, 56, 18, "restoreBackup"),
+		task(10, 15, 2, 36, "backupInstance"),
+		task(10, 14, 59, 29, "backupInstance"),
+		task(9, 19, 0, 24, "backupInstance"),
+		task(8, 19, 9, 26, "backupInstance"),
+		task(8, 17, 21, 32, "restoreBackup"),
+		task(8, 16, 46, 34, "backupInstance"),
+		task(8, 15, 38, 16, "cleanInstance"),
+		task(8, 15, 35, 25, "backupInstance"),
 	}
 }
 
@@ -60,8 +60,8 @@ func Generate(n, instances int, seed uint64) []crsapi.Task {
 	}
 
 	names := []string{
-		crsapi.NewInstance, crsapi.ResizeInstance, crsapi.CleanInstance, crsapi.SetPassword,
-		crsapi.ImportRdb, crsapi.ExportBackup, crsapi.RestoreBackup, crsapi.RestoreStream,
+		"newInstance", "resizeInstance", "cleanInstance", "setPassword",
+		"importRdb", "exportBackup", "restoreBackup", "restoreStream",
 	}
 	tasks := make([]crsapi.Task, n)
 	at := time.Date(2024, time.December, 31, 23, 59, 59, 0, time.UTC)
@@ -71,7 +71,7 @@ func Generate(n, instances int, seed uint64) []crsapi.Task {
 			RedisID:   on.id,
 			RedisName: on.name,
 			ProjectID: on.project,
-			TaskName:  crsapi.BackupInstance,
+			TaskName:  "backupInstance",
 			StartTime: at,
 			Status:    crsapi.StatusSucceeded,
 			Progress:  1,

@@ -15,7 +15,7 @@ func Example() {
 	// A new task appears while the second page is being asked for.
 	srv.OnRequest(func(r crsapitest.Request) {
 		if r.Seq == 2 {
-			srv.Add(r.Region, crsapi.Task{RedisID: "crs-izbob1wh", TaskName: crsapi.BackupInstance})
+			srv.Add(r.Region, crsapi.Task{RedisID: "crs-izbob1wh", TaskName: "backupInstance"})
 		}
 	})
 	// Pages are capped, and every tenth request or so fails.

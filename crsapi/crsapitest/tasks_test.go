@@ -22,7 +22,7 @@ func tasks(ids ...string) []crsapi.Task {
 	at := time.Date(2024, time.March, 1, 12, 0, 0, 0, time.UTC)
 	for i, id := range ids {
 		list = append(list, crsapi.Task{
-			RedisID: id, RedisName: "n", ProjectID: "0", TaskName: crsapi.BackupInstance,
+			RedisID: id, RedisName: "n", ProjectID: "0", TaskName: "backupInstance",
 			StartTime: at.Add(-time.Duration(i) * time.Minute), Status: crsapi.StatusSucceeded, Progress: 1,
 		})
 	}
@@ -99,8 +99,8 @@ func TestFilters(t *testing.T) {
 	list[0].RedisName = "first"
 	list[1].Status = crsapi.StatusFailed
 	list[2].Status = crsapi.StatusError
-	list[3].TaskName = crsapi.CleanInstance
-	list[4].TaskName = crsapi.NewInstance
+	list[3].TaskName = "cleanInstance"
+	list[4].TaskName = "newInstance"
 	list[5].Status = 9
 	srv.SetTasks(region, list)
 	tests := []struct {

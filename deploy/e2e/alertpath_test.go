@@ -192,9 +192,9 @@ func TestAlertPath(t *testing.T) {
 	exporter := newExporterUnderTest(t)
 	now := time.Now()
 	exporter.api.SetTasks(region, []crsapi.Task{
-		task(crsapi.ImportRdb, crsapi.StatusExecuting, now.Add(-time.Minute)),
-		task(crsapi.BackupInstance, crsapi.StatusExecuting, now.Add(-2*time.Minute)),
-		task(crsapi.BackupInstance, crsapi.StatusSucceeded, now.Add(-24*time.Hour)),
+		task("importRdb", crsapi.StatusExecuting, now.Add(-time.Minute)),
+		task("backupInstance", crsapi.StatusExecuting, now.Add(-2*time.Minute)),
+		task("backupInstance", crsapi.StatusSucceeded, now.Add(-24*time.Hour)),
 	})
 	webhook := newReceiver(t)
 	alertmanager, prometheus := freeAddress(t), freeAddress(t)
@@ -271,7 +271,7 @@ func TestAlertPath(t *testing.T) {
 	}
 
 	// A newer backup that only runs is no success.
-	exporter.api.Add(region, task(crsapi.BackupInstance, crsapi.StatusExecuting, now.Add(-30*time.Second)))
+	exporter.api.Add(region, task("backupInstance", crsapi.StatusExecuting, now.Add(-30*time.Second)))
 	until(t, prometheus, `crs_tasks{taskName="backupInstance", status="executing"} == 1`)
 	until(t, prometheus, `crs:task_age_seconds{taskName="backupInstance", status="executing"}`)
 	if got := webhook.of("CRSBackupFailed"); len(got) != 1 {
@@ -348,7 +348,7 @@ func TestExposed(t *testing.T) {
 	exporter := newExporterUnderTest(t)
 	var tasks []crsapi.Task
 	for i, status := range []crsapi.Status{-1, 0, 1, 2, 3, 99} {
-		tasks = append(tasks, task(crsapi.BackupInstance, status, time.Now().Add(-time.Duration(i)*time.Hour)))
+		tasks = append(tasks, task("backupInstance", status, time.Now().Add(-time.Duration(i)*time.Hour)))
 	}
 	exporter.api.SetTasks(region, tasks)
 	exporter.start(t)

@@ -1,0 +1,93 @@
+package crsapi_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+)
+
+func ExampleClient_Page() {
+	server := crsapitest.NewServer() // a simulator with the tasks of Tencent's document
+	defer server.Close()
+	server.SetTasks("ap-guangzhou", crsapitest.DocumentExample())
+
+	cfg := crsapi.DefaultConfig()
+	cfg.Region = "ap-guangzhou"
+	cfg.Endpoint = server.URL // leave the default for the real API
+	cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+	client, err := crsapi.NewClient(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.CloseIdleConnections()
+
+	page, err := client.Page(context.Background(), crsapi.Query{Limit: 2})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(page.Tasks), "of", page.TotalCount)
+	for _, task := range page.Tasks {
+		fmt.Println(task.StartTime.Format("2006-01-02 15:04:05"), task.RedisID, task.TaskName, task.Status)
+	}
+	// Output:
+	// 2 of 9
+	// 2017-02-10 08:56:18 crs-izbob1wh restoreBackup succeeded
+	// 2017-02-10 07:02:36 crs-izbob1wh backupInstance succeeded
+}
+
+func ExampleClient_Tasks() {
+	server := crsapitest.NewServer()
+	defer server.Close()
+	server.SetTasks("ap-guangzhou", crsapitest.DocumentExample())
+
+	cfg := crsapi.DefaultConfig()
+	cfg.Region, cfg.Endpoint = "ap-guangzhou", server.URL
+	cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+	cfg.PageSize = 4
+	client, err := crsapi.NewClient(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.CloseIdleConnections()
+
+	count := map[crsapi.Status]int{}
+	for task, err := range client.Tasks(context.Background(), crsapi.Query{}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		count[task.Status]++
+	}
+	fmt.Println(count[crsapi.StatusSucceeded], "tasks succeeded")
+	// Output: 9 tasks succeeded
+}
+
+func ExampleError() {
+	server := crsapitest.NewServer()
+	defer server.Close()
+
+	cfg := crsapi.DefaultConfig()
+	cfg.Region, cfg.Endpoint = "ap-guangzhou", server.URL
+	cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: "not the secret key"}
+	client, err := crsapi.NewClient(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.CloseIdleConnections()
+
+	_, err = client.Page(context.Background(), crsapi.Query{})
+	var failed *crsapi.Error
+	switch {
+	case errors.As(err, &failed) && failed.Reason == crsapi.ReasonAuth:
+		fmt.Println("check the key:", failed.Code)
+	case errors.As(err, &failed) && failed.Reason == crsapi.ReasonThrottled:
+		fmt.Println("lower RateLimit")
+	case err != nil:
+		fmt.Println("other failure")
+	}
+	// Output: check the key: 4100
+}
