@@ -64,8 +64,8 @@ func TestCheck(t *testing.T) {
 		"gateway":            {crsapitest.HTTPStatus(http.StatusBadGateway), nil, "server", "try again in some minutes"},
 		"elsewhere":          {crsapitest.HTTPStatus(http.StatusNotFound), nil, "api", "see the error above, --crs.endpoint"},
 		"HTML":               {crsapitest.Body("<html>"), nil, "decode", "The answer is not the API's"},
-		"reset":              {crsapitest.ResetBeforeHeaders(), nil, "network", "There is no connection to 127.0.0.1"},
-		"hang":               {crsapitest.Hang(), []string{"--crs.request-timeout=50ms"}, "timeout", "127.0.0.1"},
+		"reset":              {crsapitest.ResetBeforeHeaders, nil, "network", "There is no connection to 127.0.0.1"},
+		"hang":               {crsapitest.Hang, []string{"--crs.request-timeout=50ms"}, "timeout", "127.0.0.1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -190,7 +190,7 @@ func TestCheckIsInterrupted(t *testing.T) {
 	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: nil})
 	ctx, cancel := context.WithCancel(t.Context())
 	server.OnRequest(func(crsapitest.Request) { cancel() })
-	server.Inject(crsapitest.Fault{Do: crsapitest.Hang()})
+	server.Inject(crsapitest.Fault{Do: crsapitest.Hang})
 	var stdout bytes.Buffer
 	if err := run(ctx, append(args, "--check"), &stdout, io.Discard); !errors.Is(err, context.Canceled) || stdout.Len() > 0 {
 		t.Errorf("got %v, printed %q", err, &stdout)
@@ -205,7 +205,7 @@ func TestCheckTellsNoSecret(t *testing.T) {
 		"HTML":     crsapitest.HTTPStatus(500),
 		"redirect": crsapitest.Redirect("http://127.0.0.1:1/"),
 		"envelope": crsapitest.Envelope("InternalError", "x"),
-		"reset":    crsapitest.ResetBeforeHeaders(),
+		"reset":    crsapitest.ResetBeforeHeaders,
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, args := simulate(t, map[string][]crsapi.Task{guangzhou: nil})

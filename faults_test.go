@@ -187,18 +187,18 @@ func faultCases(elsewhere string) map[string]faultCase {
 
 		"redirect to another host": {do: crsapitest.Redirect(elsewhere), reason: api},
 
-		"hang":                 {do: crsapitest.Hang(), reason: timeout},
+		"hang":                 {do: crsapitest.Hang, reason: timeout},
 		"slow headers":         {do: crsapitest.SlowHeaders(50 * time.Millisecond), reason: timeout},
 		"slow body":            {do: crsapitest.SlowBody(1, 50*time.Millisecond), reason: timeout},
-		"reset before headers": {do: crsapitest.ResetBeforeHeaders(), reason: network},
-		"reset after headers":  {do: crsapitest.ResetAfterHeaders(), reason: network},
-		"reset in mid-body":    {do: crsapitest.ResetMidBody(), reason: network},
-		"closed in mid-body":   {do: crsapitest.ShortBody(), reason: network},
+		"reset before headers": {do: crsapitest.ResetBeforeHeaders, reason: network},
+		"reset after headers":  {do: crsapitest.ResetAfterHeaders, reason: network},
+		"reset in mid-body":    {do: crsapitest.ResetMidBody, reason: network},
+		"closed in mid-body":   {do: crsapitest.ShortBody, reason: network},
 		"huge header":          {do: crsapitest.Header("X-Huge", strings.Repeat("x", 1<<20)), reason: network},
-		"endless body":         {do: crsapitest.EndlessBody(), reason: decode},
+		"endless body":         {do: crsapitest.EndlessBody, reason: decode},
 		"gzip bomb":            {do: crsapitest.GzipBomb(1 << 30), reason: decode},
 
-		"truncated":              {do: crsapitest.TruncatedJSON(), reason: decode},
+		"truncated":              {do: crsapitest.TruncatedJSON, reason: decode},
 		"HTML":                   {do: crsapitest.HTTPStatus(http.StatusOK), reason: decode},
 		"empty body":             {do: crsapitest.Body(""), reason: decode},
 		"empty object":           {do: crsapitest.Body("{}"), reason: decode},
@@ -209,46 +209,46 @@ func faultCases(elsewhere string) map[string]faultCase {
 		"totalCount null":        {do: crsapitest.Body(`{"code":0,"totalCount":null,"data":{"redisTaskSet":[]}}`), reason: decode},
 		"totalCount not there":   {do: crsapitest.Body(`{"code":0,"data":{"redisTaskSet":[]}}`), reason: decode},
 		"totalCount a fraction":  {do: crsapitest.Body(`{"code":0,"totalCount":0.5,"data":{"redisTaskSet":[]}}`), reason: decode},
-		"data a word":            {do: crsapitest.Data(`"x"`), reason: decode},
-		"data null though tasks": {do: crsapitest.Data("null"), reason: decode},
-		"task set a number":      {do: crsapitest.TaskSet("7"), reason: decode},
-		"task set an object":     {do: crsapitest.TaskSet(`{"redisId":"crs-1"}`), reason: decode},
-		"tasks null":             {do: crsapitest.TaskSet("null"), reason: decode},
-		"total negative":         {do: crsapitest.Total(-1), reason: decode},
-		"total very negative":    {do: crsapitest.Total(-1 << 62), reason: decode},
-		"total huge":             {do: crsapitest.Total(1 << 62), reason: decode},
-		"total zero":             {do: crsapitest.Total(0), reason: decode},
-		"total too small":        {do: crsapitest.TotalDelta(-7), reason: decode},
-		"total too great":        {do: crsapitest.TotalDelta(7), reason: decode},
-		"total less by a page":   {do: crsapitest.TotalDelta(-20), reason: decode},
-		"total more by a page":   {do: crsapitest.TotalDelta(20), reason: decode},
-		"offset ignored":         {do: crsapitest.IgnoreOffset(), reason: decode},
+		"data a word":            {do: crsapitest.Format{Data: new(`"x"`)}, reason: decode},
+		"data null though tasks": {do: crsapitest.Format{Data: new("null")}, reason: decode},
+		"task set a number":      {do: crsapitest.Format{TaskSet: new("7")}, reason: decode},
+		"task set an object":     {do: crsapitest.Format{TaskSet: new(`{"redisId":"crs-1"}`)}, reason: decode},
+		"tasks null":             {do: crsapitest.Format{TaskSet: new("null")}, reason: decode},
+		"total negative":         {do: totalOf(-1), reason: decode},
+		"total very negative":    {do: totalOf(-1 << 62), reason: decode},
+		"total huge":             {do: totalOf(1 << 62), reason: decode},
+		"total zero":             {do: totalOf(0), reason: decode},
+		"total too small":        {do: totalPlus(-7), reason: decode},
+		"total too great":        {do: totalPlus(7), reason: decode},
+		"total less by a page":   {do: totalPlus(-20), reason: decode},
+		"total more by a page":   {do: totalPlus(20), reason: decode},
+		"offset ignored":         {do: crsapitest.IgnoreOffset, reason: decode},
 
 		"latency":         {do: crsapitest.Latency(20 * time.Millisecond)},
 		"page cap":        {do: crsapitest.PageCap(7)},
-		"offsets rounded": {do: crsapitest.RoundOffsets()},
-		"string code":     {do: crsapitest.StringCode()},
-		"string total":    {do: crsapitest.StringTotal()},
-		"float progress":  {do: crsapitest.FloatProgress()},
-		"no Date":         {do: crsapitest.NoDate()},
+		"offsets rounded": {do: crsapitest.RoundOffsets},
+		"string code":     {do: crsapitest.Format{StringCode: true}},
+		"string total":    {do: crsapitest.Format{StringTotal: true}},
+		"float progress":  {do: crsapitest.Format{FloatProgress: true}},
+		"no Date":         {do: crsapitest.Header("Date", "")},
 
-		"first page again for another": {do: crsapitest.IgnoreOffset(), skip: 1, count: 1},
+		"first page again for another": {do: crsapitest.IgnoreOffset, skip: 1, count: 1},
 
 		"half: 502":           {do: crsapitest.HTTPStatus(http.StatusBadGateway), reason: server, rate: 0.5},
 		"half: quota":         {do: crsapitest.APIError(4400), reason: throttled, rate: 0.5},
-		"half: reset":         {do: crsapitest.ResetMidBody(), reason: network, rate: 0.5},
-		"half: truncated":     {do: crsapitest.TruncatedJSON(), reason: decode, rate: 0.5},
+		"half: reset":         {do: crsapitest.ResetMidBody, reason: network, rate: 0.5},
+		"half: truncated":     {do: crsapitest.TruncatedJSON, reason: decode, rate: 0.5},
 		"half: revoked":       {do: crsapitest.APIError(4104), reason: auth, rate: 0.5},
-		"half: one total off": {do: crsapitest.TotalDelta(1), reason: decode, rate: 0.5},
+		"half: one total off": {do: totalPlus(1), reason: decode, rate: 0.5},
 		"half: a page short":  {do: crsapitest.PageCap(10), reason: decode, rate: 0.5},
-		"half: same page":     {do: crsapitest.IgnoreOffset(), reason: decode, rate: 0.5},
+		"half: same page":     {do: crsapitest.IgnoreOffset, reason: decode, rate: 0.5},
 	}
 	for code, reason := range map[int]crsapi.Reason{
 		4000: api, 4100: auth, 4101: denied, 4102: denied, 4103: denied, 4104: auth, 4105: auth, 4106: auth,
 		4110: denied, 4200: auth, 4300: denied, 4400: throttled, 4420: throttled, 4480: throttled, 4500: auth,
 		4600: api, 5000: api, 5100: server, 6000: server, 6100: api, 6200: server, 11201: api, -1: api,
 	} {
-		cases[fmt.Sprintf("code %d", code)] = faultCase{do: crsapitest.APIErrorText(code, "Some", "text"), reason: reason}
+		cases[fmt.Sprintf("code %d", code)] = faultCase{do: crsapitest.APIError(code, "Some", "text"), reason: reason}
 	}
 	for status, reason := range map[int]crsapi.Reason{
 		204: api, 302: api, 400: api, 401: denied, 403: denied, 404: api, 405: api, 408: api, 413: api, 429: throttled,
@@ -342,7 +342,7 @@ func testFault(t *testing.T, test faultCase) {
 		wantDown(t, samples, before, guangzhou, test.reason)
 	}
 
-	server.Heal()
+	server.ClearFaults()
 	healed := exporter.scrape()
 	for region, list := range tasks {
 		wantWhole(t, healed, region, list)
@@ -466,4 +466,14 @@ func TestClockAnHourOff(t *testing.T) {
 			}
 		})
 	}
+}
+
+// totalOf returns an effect that sets totalCount to n.
+func totalOf(n int) crsapitest.Effect {
+	return crsapitest.Total(func(int) int { return n })
+}
+
+// totalPlus returns an effect that adds n to totalCount.
+func totalPlus(n int) crsapitest.Effect {
+	return crsapitest.Total(func(total int) int { return total + n })
 }

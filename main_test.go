@@ -254,10 +254,10 @@ func TestOneRegionDown(t *testing.T) {
 		reason string
 	}{
 		"failing":  {crsapitest.HTTPStatus(http.StatusBadGateway), "server"},
-		"hanging":  {crsapitest.Hang(), "timeout"},
+		"hanging":  {crsapitest.Hang, "timeout"},
 		"revoked":  {crsapitest.APIError(4104), "auth"},
 		"HTML":     {crsapitest.Body("<html>"), "decode"},
-		"totals":   {crsapitest.TotalDelta(7), "decode"},
+		"totals":   {totalPlus(7), "decode"},
 		"denied":   {crsapitest.APIError(4103), "denied"},
 		"quota":    {crsapitest.APIError(4400), "throttled"},
 		"no route": {crsapitest.HTTPStatus(http.StatusNotFound), "api"},
@@ -286,7 +286,7 @@ func TestOneRegionDown(t *testing.T) {
 					t.Errorf("%s of the region that is down: present %v", series, ok)
 				}
 			}
-			server.Heal()
+			server.ClearFaults()
 			want(t, exporter.scrape(), map[string]string{`crs_up{region="ap-guangzhou"}`: "1"})
 		})
 	}
@@ -319,7 +319,7 @@ func TestPaths(t *testing.T) {
 
 func TestNotReadyWhileRegionsHang(t *testing.T) {
 	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: nil})
-	server.Inject(crsapitest.Fault{Do: crsapitest.Hang()})
+	server.Inject(crsapitest.Fault{Do: crsapitest.Hang})
 	exporter := start(t, args...)
 	if status, body := exporter.get("/-/ready"); status != 503 || !strings.Contains(body, guangzhou) {
 		t.Errorf("status %d: %s", status, body)
@@ -458,9 +458,9 @@ func TestSecretsNeverShow(t *testing.T) {
 		"throttle": crsapitest.APIError(4400),
 		"HTML":     crsapitest.HTTPStatus(500),
 		"redirect": crsapitest.Redirect("http://127.0.0.1:1/"),
-		"hang":     crsapitest.Hang(),
+		"hang":     crsapitest.Hang,
 		"envelope": crsapitest.Envelope("InternalError", "x"),
-		"totals":   crsapitest.TotalDelta(3),
+		"totals":   totalPlus(3),
 	} {
 		for _, format := range []string{"logfmt", "json"} {
 			t.Run(name+"/"+format, func(t *testing.T) {
@@ -555,7 +555,7 @@ func TestDrainOfAHungAPI(t *testing.T) {
 	asked := make(chan struct{})
 	var once sync.Once
 	server.OnRequest(func(crsapitest.Request) { once.Do(func() { close(asked) }) })
-	server.Inject(crsapitest.Fault{Do: crsapitest.Hang()})
+	server.Inject(crsapitest.Fault{Do: crsapitest.Hang})
 	var body string
 	var scrape sync.WaitGroup
 	scrape.Go(func() { _, body = exporter.get("/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "60") })

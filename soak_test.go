@@ -204,26 +204,26 @@ func soakFaults() []soakFault {
 		{"HTTPStatus(429)", crsapitest.HTTPStatus(http.StatusTooManyRequests)},
 		{"HTTPStatus(200)", crsapitest.HTTPStatus(http.StatusOK)},
 		{"Redirect(\"http://localhost:9/\")", crsapitest.Redirect("http://localhost:9/")},
-		{"Hang()", crsapitest.Hang()},
+		{"Hang", crsapitest.Hang},
 		{"Latency(30 * ms)", crsapitest.Latency(30 * time.Millisecond)},
 		{"SlowHeaders(10 * ms)", crsapitest.SlowHeaders(10 * time.Millisecond)},
 		{"SlowBody(64, 10*ms)", crsapitest.SlowBody(64, 10*time.Millisecond)},
-		{"ResetBeforeHeaders()", crsapitest.ResetBeforeHeaders()},
-		{"ResetAfterHeaders()", crsapitest.ResetAfterHeaders()},
-		{"ResetMidBody()", crsapitest.ResetMidBody()},
-		{"ShortBody()", crsapitest.ShortBody()},
-		{"EndlessBody()", crsapitest.EndlessBody()},
+		{"ResetBeforeHeaders", crsapitest.ResetBeforeHeaders},
+		{"ResetAfterHeaders", crsapitest.ResetAfterHeaders},
+		{"ResetMidBody", crsapitest.ResetMidBody},
+		{"ShortBody", crsapitest.ShortBody},
+		{"EndlessBody", crsapitest.EndlessBody},
 		{"GzipBomb(1 << 28)", crsapitest.GzipBomb(1 << 28)},
-		{"TruncatedJSON()", crsapitest.TruncatedJSON()},
+		{"TruncatedJSON", crsapitest.TruncatedJSON},
 		{"Body(\"{}\")", crsapitest.Body("{}")},
-		{"TotalDelta(1)", crsapitest.TotalDelta(1)},
-		{"TotalDelta(-1)", crsapitest.TotalDelta(-1)},
-		{"Total(-1)", crsapitest.Total(-1)},
-		{"TotalJitter(2)", crsapitest.TotalJitter(2)},
+		{"totalPlus(1)", totalPlus(1)},
+		{"totalPlus(-1)", totalPlus(-1)},
+		{"totalOf(-1)", totalOf(-1)},
+		{"totalJitter(2)", totalJitter(2)},
 		{"PageCap(33)", crsapitest.PageCap(33)},
-		{"RoundOffsets()", crsapitest.RoundOffsets()},
-		{"IgnoreOffset()", crsapitest.IgnoreOffset()},
-		{"StringCode()", crsapitest.StringCode()},
+		{"RoundOffsets", crsapitest.RoundOffsets},
+		{"IgnoreOffset", crsapitest.IgnoreOffset},
+		{"StringCode", crsapitest.Format{StringCode: true}},
 	}
 }
 
@@ -334,7 +334,7 @@ func TestSoak(t *testing.T) {
 				failed++
 			}
 		}
-		simulator.Heal()
+		simulator.ClearFaults()
 		if t.Failed() {
 			t.Fatalf("at scrape %d with %q", i, injected)
 		}
@@ -365,4 +365,10 @@ func TestSoak(t *testing.T) {
 		"goroutines %d at first and %d at the end, heap %.1f MiB after a quarter and %.1f MiB at the end, %.0f s\n",
 		soakScrapes, len(regions), faults, failed, counted, routines, spare,
 		float64(heap)/(1<<20), float64(heaps)/(1<<20), time.Since(begin).Seconds())
+}
+
+// totalJitter returns an effect that adds a random number from -n to n to
+// totalCount.
+func totalJitter(n int) crsapitest.Effect {
+	return crsapitest.Total(func(total int) int { return total - n + rand.IntN(2*n+1) })
 }

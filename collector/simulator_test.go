@@ -135,7 +135,7 @@ func TestOneRegionInTroubleHarmsNoOther(t *testing.T) {
 			s.Inject(crsapitest.Fault{Region: "ap-beijing", Do: crsapitest.HTTPStatus(http.StatusBadGateway)})
 		}, "server"},
 		{"hanging", func(s *crsapitest.Server) {
-			s.Inject(crsapitest.Fault{Region: "ap-beijing", Do: crsapitest.Hang()})
+			s.Inject(crsapitest.Fault{Region: "ap-beijing", Do: crsapitest.Hang})
 		}, "timeout"},
 		{"key refused", func(s *crsapitest.Server) {
 			s.Inject(crsapitest.Fault{Region: "ap-beijing", Do: crsapitest.APIError(4100)})
@@ -147,10 +147,10 @@ func TestOneRegionInTroubleHarmsNoOther(t *testing.T) {
 			s.Inject(crsapitest.Fault{Region: "ap-beijing", Do: crsapitest.APIError(4400)})
 		}, "throttled"},
 		{"totals that never add up", func(s *crsapitest.Server) {
-			s.Inject(crsapitest.Fault{Region: "ap-beijing", Do: crsapitest.TotalDelta(50)})
+			s.Inject(crsapitest.Fault{Region: "ap-beijing", Do: crsapitest.Total(func(total int) int { return total + 50 })})
 		}, "decode"},
 		{"reset", func(s *crsapitest.Server) {
-			s.Inject(crsapitest.Fault{Region: "ap-beijing", Do: crsapitest.ResetBeforeHeaders()})
+			s.Inject(crsapitest.Fault{Region: "ap-beijing", Do: crsapitest.ResetBeforeHeaders})
 		}, "network"},
 	}
 	for _, test := range tests {
@@ -187,7 +187,7 @@ func TestOneRegionInTroubleHarmsNoOther(t *testing.T) {
 					}
 				}
 
-				server.Heal()
+				server.ClearFaults()
 				after := scrape(t, e)
 				if !slices.Equal(describing(after, "ap-beijing"), describing(before, "ap-beijing")) {
 					t.Error("the region in trouble has not recovered")

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,15 +100,15 @@ func TestSweepAtRest(t *testing.T) {
 		"many":                   {2537, 100, nil, 27},
 		"capped":                 {2537, 100, crsapitest.PageCap(40), 65},
 		"capped, a multiple":     {2520, 100, crsapitest.PageCap(40), 65},
-		"capped and rounded":     {2537, 100, crsapitest.All(crsapitest.PageCap(40), crsapitest.RoundOffsets()), 65},
-		"rounded":                {2537, 100, crsapitest.RoundOffsets(), 27},
+		"capped and rounded":     {2537, 100, crsapitest.All(crsapitest.PageCap(40), crsapitest.RoundOffsets), 65},
+		"rounded":                {2537, 100, crsapitest.RoundOffsets, 27},
 		"cap of one":             {7, 100, crsapitest.PageCap(1), 9},
 		"page size of one":       {7, 1, nil, 9},
-		"strings for numbers":    {250, 100, crsapitest.All(crsapitest.StringCode(), crsapitest.StringTotal()), 4},
-		"null where empty":       {0, 100, crsapitest.WhenEmpty(crsapitest.Data("null")), 1},
-		"array where empty":      {0, 100, crsapitest.WhenEmpty(crsapitest.Data("[]")), 1},
-		"null set where empty":   {0, 100, crsapitest.WhenEmpty(crsapitest.TaskSet("null")), 1},
-		"object set where empty": {0, 100, crsapitest.WhenEmpty(crsapitest.TaskSet("{}")), 1},
+		"strings for numbers":    {250, 100, crsapitest.Format{StringCode: true, StringTotal: true}, 4},
+		"null where empty":       {0, 100, crsapitest.Format{EmptyOnly: true, Data: new("null")}, 1},
+		"array where empty":      {0, 100, crsapitest.Format{EmptyOnly: true, Data: new("[]")}, 1},
+		"null set where empty":   {0, 100, crsapitest.Format{EmptyOnly: true, TaskSet: new("null")}, 1},
+		"object set where empty": {0, 100, crsapitest.Format{EmptyOnly: true, TaskSet: new("{}")}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -155,19 +156,19 @@ func TestTwinsAreTwoTasks(t *testing.T) {
 
 func TestSweepRefusesWhatDoesNotAddUp(t *testing.T) {
 	for name, do := range map[string]crsapitest.Effect{
-		"offset ignored":                 crsapitest.IgnoreOffset(),
-		"offset ignored at a cap":        crsapitest.All(crsapitest.IgnoreOffset(), crsapitest.PageCap(40)),
-		"offset ignored at a cap of one": crsapitest.All(crsapitest.IgnoreOffset(), crsapitest.PageCap(1)),
-		"one too many":                   crsapitest.TotalDelta(1),
-		"one too few":                    crsapitest.TotalDelta(-1),
-		"a page too many":                crsapitest.TotalDelta(100),
-		"a page too few":                 crsapitest.TotalDelta(-100),
-		"down to a multiple":             crsapitest.TotalDelta(-50),
-		"none though there are":          crsapitest.Total(0),
-		"far too many":                   crsapitest.Total(9_999_999),
-		"a changing total":               crsapitest.TotalJitter(3),
-		"rows lost":                      crsapitest.TaskSet("[]"),
-		"data lost":                      crsapitest.Data("null"),
+		"offset ignored":                 crsapitest.IgnoreOffset,
+		"offset ignored at a cap":        crsapitest.All(crsapitest.IgnoreOffset, crsapitest.PageCap(40)),
+		"offset ignored at a cap of one": crsapitest.All(crsapitest.IgnoreOffset, crsapitest.PageCap(1)),
+		"one too many":                   totalPlus(1),
+		"one too few":                    totalPlus(-1),
+		"a page too many":                totalPlus(100),
+		"a page too few":                 totalPlus(-100),
+		"down to a multiple":             totalPlus(-50),
+		"none though there are":          totalOf(0),
+		"far too many":                   totalOf(9_999_999),
+		"a changing total":               totalJitter(3),
+		"rows lost":                      crsapitest.Format{TaskSet: new("[]")},
+		"data lost":                      crsapitest.Format{Data: new("null")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -339,7 +340,7 @@ func TestSweepProperties(t *testing.T) {
 			effects   = []crsapitest.Effect{crsapitest.PageCap(pageCap)}
 		)
 		if rapid.Bool().Draw(rt, "round") {
-			effects = append(effects, crsapitest.RoundOffsets())
+			effects = append(effects, crsapitest.RoundOffsets)
 		}
 		tasks := crsapitest.Generate(n, instances, seed)
 		if n > 0 {
@@ -372,7 +373,7 @@ func TestSweepFails(t *testing.T) {
 		"a later page":  {crsapitest.APIError(4100), 7, crsapi.ReasonAuth},
 		"the last":      {crsapitest.HTTPStatus(500), 25, crsapi.ReasonServer},
 		"the head":      {crsapitest.APIError(4400), 26, crsapi.ReasonThrottled},
-		"a hung page":   {crsapitest.Hang(), 7, crsapi.ReasonTimeout},
+		"a hung page":   {crsapitest.Hang, 7, crsapi.ReasonTimeout},
 		"a page of 404": {crsapitest.HTTPStatus(404), 7, crsapi.ReasonAPI},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -413,7 +414,7 @@ func TestOnePageTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tasks := crsapitest.Generate(1050, 30, 1)
 		c, server := serve(t, tasks, func(cfg *crsapi.Config) { cfg.Concurrency = 1 })
-		server.Inject(crsapitest.Fault{Skip: 1, Count: 1, Do: crsapitest.IgnoreOffset()})
+		server.Inject(crsapitest.Fault{Skip: 1, Count: 1, Do: crsapitest.IgnoreOffset})
 		if s := mustSweep(t, c); !maps.Equal(swept(s), bagOf(tasks)) {
 			t.Errorf("%d tasks, but not those that are listed", s.Len())
 		}
@@ -482,4 +483,21 @@ func TestRateLimitHoldsBehindAFullHouse(t *testing.T) {
 			}
 		}
 	})
+}
+
+// totalOf returns an effect that sets totalCount to n.
+func totalOf(n int) crsapitest.Effect {
+	return crsapitest.Total(func(int) int { return n })
+}
+
+// totalPlus returns an effect that adds n to totalCount.
+func totalPlus(n int) crsapitest.Effect {
+	return crsapitest.Total(func(total int) int { return total + n })
+}
+
+// totalJitter returns an effect that adds -n to n to totalCount, the next number
+// at each request.
+func totalJitter(n int) crsapitest.Effect {
+	var turn atomic.Int64
+	return crsapitest.Total(func(total int) int { return total - n + int(turn.Add(1))%(2*n+1) })
 }

@@ -2,18 +2,18 @@ package crsapitest
 
 import "time"
 
-// The account that New sets up. The pair has the form of a real one and is
-// good nowhere else.
+// The key pair of the account that New creates. It has the format of a real
+// pair, but no real service accepts it.
 const (
 	SecretID  = "AKIDcrsapitestNotARealSecretId000000"
 	SecretKey = "crsapitestNotARealSecretKey00000"
 )
 
-// Account is a key pair that may ask.
+// Account is a key pair that may send requests.
 type Account struct {
 	SecretID  string
 	SecretKey string
-	Token     string // of temporary credentials, then required; else empty, and none may be sent
+	Token     string // required if set, as for temporary credentials; forbidden if empty
 }
 
 // SetAccount adds an account, or replaces the one with the same SecretID.
@@ -26,19 +26,18 @@ func (s *Simulator) SetAccount(a Account) {
 	s.accounts[a.SecretID] = a
 }
 
-// RevokeAccount removes an account. Requests that it signs are answered 4104
-// from then on.
+// RevokeAccount removes an account. Its later requests get 4104.
 func (s *Simulator) RevokeAccount(secretID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.accounts, secretID)
 }
 
-// nonces remembers each Nonce for as long as a request that bears it could
-// pass as timely, in two generations so that forgetting costs nothing.
+// nonces stores each Nonce while its Timestamp may still be valid. It has two
+// generations, so that it can drop the old one whole.
 type nonces struct {
 	young, old map[nonce]struct{}
-	born       time.Time // of young
+	start      time.Time // of young
 }
 
 type nonce struct {
@@ -46,15 +45,15 @@ type nonce struct {
 	value    int64
 }
 
-// use reports whether n is new. A Timestamp may be up to a window ahead, and
-// good for a window more, so that a generation lasts two.
+// use reports whether v is new. A Timestamp may be one window ahead and is
+// valid for one window after it, so a generation lasts two windows.
 func (n *nonces) use(v nonce, now time.Time, window time.Duration) bool {
-	if age := now.Sub(n.born); n.young == nil || age >= 2*window || age < 0 {
+	if age := now.Sub(n.start); n.young == nil || age >= 2*window || age < 0 {
 		n.old = n.young
 		if age >= 4*window {
 			n.old = nil
 		}
-		n.young, n.born = make(map[nonce]struct{}), now
+		n.young, n.start = make(map[nonce]struct{}), now
 	}
 	if _, used := n.young[v]; used {
 		return false

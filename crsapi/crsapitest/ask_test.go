@@ -11,6 +11,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strconv"
@@ -19,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 	"go.uber.org/goleak"
 )
@@ -27,7 +29,7 @@ const region = "ap-guangzhou"
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// asker is a client of the tests' own, which shares no line with what it tests.
+// asker is a client for these tests. It shares no code with the simulator.
 type asker struct {
 	client *http.Client
 	url    string
@@ -51,8 +53,8 @@ func newAsker(srv *crsapitest.Server) *asker {
 	}
 }
 
-// params returns the parameters of a good request, changed by pairs of name
-// and value; the value "-" leaves a parameter out.
+// params returns the parameters of a valid request. Pairs of name and value
+// change it; the value "-" removes a parameter.
 func (a *asker) params(pairs ...string) map[string]string {
 	p := map[string]string{
 		"Action":    "GetRedisTaskList",
@@ -79,7 +81,7 @@ func (a *asker) params(pairs ...string) map[string]string {
 	return p
 }
 
-// signature signs p, as the documents say, for the host of endpoint.
+// signature signs p for the host of a.url, as documented.
 func (a *asker) signature(p map[string]string) string {
 	u, err := url.Parse(a.url)
 	if err != nil {
@@ -89,9 +91,12 @@ func (a *asker) signature(p map[string]string) string {
 	for _, name := range slices.Sorted(maps.Keys(p)) {
 		pairs = append(pairs, name+"="+p[name])
 	}
-	text := a.method + u.Hostname() + u.Path + "?" + strings.Join(pairs, "&")
+	return a.sign(a.method+u.Hostname()+u.Path+"?"+strings.Join(pairs, "&"), p["SignatureMethod"])
+}
+
+func (a *asker) sign(text, method string) string {
 	hash := sha256.New
-	if p["SignatureMethod"] != "HmacSHA256" {
+	if method != "HmacSHA256" {
 		hash = sha1.New
 	}
 	mac := hmac.New(hash, []byte(a.key))
@@ -132,11 +137,11 @@ func (a *asker) raw(t testing.TB, encoded string) *http.Request {
 	return r
 }
 
-// response is an answer read to its end, or as far as it went.
+// response is a response with the part of its body that arrived.
 type response struct {
 	*http.Response
 	body []byte
-	err  error // of Do, or of reading the body
+	err  error // from Do, or from reading the body
 }
 
 func (a *asker) do(r *http.Request) response {
@@ -154,18 +159,18 @@ func (a *asker) ask(t testing.TB, pairs ...string) response {
 	return a.do(a.request(t, pairs...))
 }
 
-// documented is the answer as the document describes it, read strictly.
-type documented struct {
+// parsedPage is a response in the documented format.
+type parsedPage struct {
 	Code       int    `json:"code"`
 	Message    string `json:"message"`
 	CodeDesc   string `json:"codeDesc"`
 	TotalCount int    `json:"totalCount"`
 	Data       struct {
-		Set []row `json:"redisTaskSet"`
+		Set []parsedRow `json:"redisTaskSet"`
 	} `json:"data"`
 }
 
-type row struct {
+type parsedRow struct {
 	StartTime string `json:"startTime"`
 	TaskName  string `json:"taskName"`
 	RedisName string `json:"redisName"`
@@ -175,7 +180,7 @@ type row struct {
 	Progress  int    `json:"progress"`
 }
 
-func (r response) documented(t testing.TB) documented {
+func (r response) documented(t testing.TB) parsedPage {
 	t.Helper()
 	if r.err != nil {
 		t.Fatal(r.err)
@@ -183,7 +188,7 @@ func (r response) documented(t testing.TB) documented {
 	if r.StatusCode != http.StatusOK {
 		t.Fatalf("status %d, body %.200q", r.StatusCode, r.body)
 	}
-	var d documented
+	var d parsedPage
 	decoder := json.NewDecoder(bytes.NewReader(r.body))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&d); err != nil {
@@ -192,7 +197,7 @@ func (r response) documented(t testing.TB) documented {
 	return d
 }
 
-// list asks and returns what the page holds, written "total: name name".
+// list requests a page and returns it as "total: id id".
 func (a *asker) list(t testing.TB, pairs ...string) string {
 	t.Helper()
 	d := a.ask(t, pairs...).documented(t)
@@ -218,4 +223,65 @@ func newServer(t testing.TB) (*crsapitest.Server, *asker) {
 	t.Cleanup(srv.Close)
 	srv.SetTasks(region, nil)
 	return srv, newAsker(srv)
+}
+
+// tasks returns tasks with the given ids, a minute apart, newest first.
+func tasks(ids ...string) []crsapi.Task {
+	var list []crsapi.Task
+	at := time.Date(2024, time.March, 1, 12, 0, 0, 0, time.UTC)
+	for i, id := range ids {
+		list = append(list, crsapi.Task{
+			RedisID: id, RedisName: "n", ProjectID: "0", TaskName: "backupInstance",
+			StartTime: at.Add(-time.Duration(i) * time.Minute), Status: crsapi.StatusSucceeded, Progress: 1,
+		})
+	}
+	return list
+}
+
+// numbered returns n tasks with the ids 0, 1, 2 and so on.
+func numbered(n int) []crsapi.Task {
+	var ids []string
+	for i := range n {
+		ids = append(ids, strconv.Itoa(i))
+	}
+	return tasks(ids...)
+}
+
+func newMemoryServer(t *testing.T) (*crsapitest.Server, *asker) {
+	t.Helper()
+	srv := crsapitest.NewMemoryServer()
+	t.Cleanup(srv.Close)
+	srv.SetTasks(region, nil)
+	return srv, newAsker(srv)
+}
+
+// newDirectAsker returns an asker that calls sim without a server.
+func newDirectAsker(sim *crsapitest.Simulator) *asker {
+	return &asker{
+		client: &http.Client{Transport: direct{sim}},
+		url:    "http://redis.api.qcloud.com" + crsapitest.Path,
+		method: http.MethodGet,
+		id:     crsapitest.SecretID,
+		key:    crsapitest.SecretKey,
+		region: region,
+	}
+}
+
+// direct is a transport that calls a handler without a connection.
+type direct struct{ http.Handler }
+
+func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	d.ServeHTTP(w, r)
+	return w.Result(), nil
+}
+
+// codes sends n requests and returns the codes of the responses.
+func codes(t testing.TB, a *asker, n int) []int {
+	t.Helper()
+	var got []int
+	for range n {
+		got = append(got, a.code(t))
+	}
+	return got
 }

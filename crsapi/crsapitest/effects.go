@@ -7,188 +7,222 @@ import (
 	"time"
 )
 
-// APIError answers code with what the documents say of it.
-func APIError(code int) Effect {
-	return answers(renderRefusal(refuse(code, "")))
-}
+// Effect changes how one request is answered. Only this package implements it.
+// Several effects on one request work together. Where two contradict each
+// other, the one injected last wins.
+type Effect interface{ apply(x *exchange) }
 
-// APIErrorText answers code with the given words.
-func APIErrorText(code int, codeDesc, message string) Effect {
-	return answers(renderRefusal(&refusal{code, codeDesc, message}))
-}
+// The named types in this file implement Effect too, so that a value of them
+// needs no function around it.
+type effectFunc func(x *exchange)
 
-// Envelope answers an error as API 3.0 writes it, code being a word such as
-// AuthFailure.SignatureFailure.
-func Envelope(code, message string) Effect {
-	return answers(func(x *exchange, a *answer) {
-		a.json()
-		a.body = append(a.body, `{"Response":{"Error":{"Code":`...)
-		a.body = appendString(a.body, code)
-		a.body = append(a.body, `,"Message":`...)
-		a.body = appendString(a.body, message+x.secrets())
-		a.body = append(a.body, `},"RequestId":"3c140219-cfe9-470e-b241-907877d6fb03"}}`...)
+func (f effectFunc) apply(x *exchange) { f(x) }
+
+// All combines effects into one.
+func All(effects ...Effect) Effect {
+	return effectFunc(func(x *exchange) {
+		for _, effect := range effects {
+			effect.apply(x)
+		}
 	})
 }
 
-// HTTPStatus answers with a gateway's HTML page of that status, from 200 on.
+// APIError answers with an error code, and with the text that the documents
+// give for it. Two more arguments, codeDesc and message, replace that text.
+func APIError(code int, text ...string) Effect {
+	switch len(text) {
+	case 0:
+		return replyWith(renderRefusal(refuse(code, "")))
+	case 2:
+		return replyWith(renderRefusal(&refusal{code, text[0], text[1]}))
+	default:
+		panic("crsapitest: APIError: text must be codeDesc and message, or absent")
+	}
+}
+
+// Envelope answers with an error in the format of API 3.0. The code is a word
+// such as AuthFailure.SignatureFailure.
+func Envelope(code, message string) Effect {
+	return replyWith(func(x *exchange, p *reply) {
+		p.setJSON()
+		p.body = append(p.body, `{"Response":{"Error":{"Code":`...)
+		p.body = appendString(p.body, code)
+		p.body = append(p.body, `,"Message":`...)
+		p.body = appendString(p.body, message+x.secrets())
+		p.body = append(p.body, `},"RequestId":"3c140219-cfe9-470e-b241-907877d6fb03"}}`...)
+	})
+}
+
+// HTTPStatus answers with an HTML page, as a gateway does. The status must be
+// from 200 to 599.
 func HTTPStatus(status int) Effect {
 	if status < http.StatusOK || status > 599 {
-		panic("crsapitest: HTTPStatus: not from 200 to 599")
+		panic("crsapitest: HTTPStatus: status must be from 200 to 599")
 	}
-	return answers(renderHTML(status))
+	return replyWith(renderHTML(status))
 }
 
-// Redirect answers 307, which keeps method and body, to another URL.
+// Redirect answers 307 with url as the Location. A client that follows a 307
+// repeats method and body.
 func Redirect(url string) Effect {
 	page := renderHTML(http.StatusTemporaryRedirect)
-	return answers(func(x *exchange, a *answer) {
-		page(x, a)
-		to := url
+	return replyWith(func(x *exchange, p *reply) {
+		page(x, p)
+		location := url
 		if x.echo {
-			to += "?" + x.raw
+			location += "?" + x.raw
 		}
-		a.header.Set("Location", to)
+		p.header.Set("Location", location)
 	})
 }
 
-// Body answers 200 with a body that need not be JSON.
+// Body answers 200 with this body. It does not have to be JSON.
 func Body(body string) Effect {
-	return answers(func(_ *exchange, a *answer) {
-		a.json()
-		a.body = append(a.body, body...)
+	return replyWith(func(_ *exchange, p *reply) {
+		p.setJSON()
+		p.body = append(p.body, body...)
 	})
 }
 
-// Respond leaves the whole answer to h. Its Date and added headers are set
-// already.
+// Respond lets h write the response. The Date header and those of [Header] are
+// already set.
 func Respond(h http.Handler) Effect {
-	return delivers(func(_ *exchange, w http.ResponseWriter, r *http.Request, a *answer) {
-		a.header.Del("Content-Length")
-		a.header.Del("Content-Type")
-		copyHeader(w, a)
+	return deliverWith(func(_ *exchange, w http.ResponseWriter, r *http.Request, p *reply) {
+		p.header.Del("Content-Length")
+		p.header.Del("Content-Type")
+		copyHeader(w, p)
 		h.ServeHTTP(w, r)
 	})
 }
 
-func answers(render render) Effect { return func(x *exchange) { x.render = render } }
+func replyWith(render render) Effect { return effectFunc(func(x *exchange) { x.render = render }) }
 
-// Latency holds the answer back. The list is read after it.
-func Latency(d time.Duration) Effect { return func(x *exchange) { x.delay = d } }
+// Latency delays the response. The simulator reads the task list after the
+// delay.
+type Latency time.Duration
 
-// Hang never answers: it ends when the client leaves or the server closes.
-func Hang() Effect { return func(x *exchange) { x.hang = true } }
+func (d Latency) apply(x *exchange) { x.delay = time.Duration(d) }
 
-// RateLimit answers 4400 to what exceeds perSecond requests a second in a
-// region: a bucket that holds perSecond requests and fills at that rate. What is
-// refused does not count against it.
+// RateLimit answers 4400 when a region gets more than perSecond requests per
+// second. It is a token bucket that holds perSecond tokens. A request that gets
+// 4400 takes no token.
 func RateLimit(perSecond int) Effect {
 	if perSecond <= 0 {
-		panic("crsapitest: RateLimit: not positive")
+		panic("crsapitest: RateLimit: perSecond must be positive")
 	}
 	type bucket struct {
-		left float64
-		at   time.Time
+		tokens float64
+		at     time.Time
 	}
 	var mu sync.Mutex
 	buckets := make(map[string]*bucket)
 	exceeded := APIError(4400)
-	return func(x *exchange) {
+	return effectFunc(func(x *exchange) {
 		mu.Lock()
 		defer mu.Unlock()
 		now, full := time.Now(), float64(perSecond)
 		b := buckets[x.regionName]
 		if b == nil {
-			b = &bucket{left: full, at: now}
+			b = &bucket{tokens: full, at: now}
 			buckets[x.regionName] = b
 		}
-		b.left = min(full, b.left+now.Sub(b.at).Seconds()*full)
+		b.tokens = min(full, b.tokens+now.Sub(b.at).Seconds()*full)
 		b.at = now
-		if b.left < 1 {
-			exceeded(x)
+		if b.tokens < 1 {
+			exceeded.apply(x)
 			return
 		}
-		b.left--
-	}
+		b.tokens--
+	})
 }
 
-// PageCap gives at most so many rows a page, whatever the limit. Of several
-// caps, successive requests get one each, round and round.
+// PageCap limits the rows of a page, whatever limit the request has. With
+// several caps, each request uses the next one, in a cycle.
 func PageCap(caps ...int) Effect {
 	if len(caps) == 0 {
-		panic("crsapitest: PageCap: no cap")
+		panic("crsapitest: PageCap: at least one cap is required")
 	}
 	for _, n := range caps {
 		if n <= 0 {
-			panic("crsapitest: PageCap: not positive")
+			panic("crsapitest: PageCap: a cap must be positive")
 		}
 	}
 	var turn atomic.Uint64
-	return func(x *exchange) {
+	return effectFunc(func(x *exchange) {
 		x.cap = caps[(turn.Add(1)-1)%uint64(len(caps))]
+	})
+}
+
+// OffsetEffect is an Effect on the offset of a request.
+type OffsetEffect int
+
+const (
+	// RoundOffsets rounds the offset down to a multiple of the limit, or of
+	// the [PageCap] if that is smaller.
+	RoundOffsets OffsetEffect = iota
+	// IgnoreOffset returns the first page for every offset.
+	IgnoreOffset
+)
+
+func (o OffsetEffect) apply(x *exchange) {
+	x.roundOffset = x.roundOffset || o == RoundOffsets
+	x.ignoreOffset = x.ignoreOffset || o == IgnoreOffset
+}
+
+// Total replaces totalCount by what change returns for the true one. The
+// simulator may call change from several goroutines at the same time.
+func Total(change func(total int) int) Effect {
+	if change == nil {
+		panic("crsapitest: Total: change is nil")
+	}
+	return effectFunc(func(x *exchange) { x.total = change })
+}
+
+// Format is an Effect on the JSON of a page. StringCode also applies to errors.
+// A field with the zero value changes nothing.
+type Format struct {
+	StringCode    bool    // write code as a string
+	StringTotal   bool    // write totalCount as a string
+	FloatProgress bool    // write progress 1 as 1.0
+	Data          *string // raw JSON to write as data; "" leaves the field out
+	TaskSet       *string // raw JSON to write as redisTaskSet; "" leaves the field out
+	EmptyOnly     bool    // apply only to pages without rows
+}
+
+func (f Format) apply(x *exchange) {
+	if f.EmptyOnly {
+		x.emptyFormat.add(f)
+	} else {
+		x.format.add(f)
 	}
 }
 
-// RoundOffsets rounds offset down to a multiple of the limit, or of the cap
-// where that is less.
-func RoundOffsets() Effect { return func(x *exchange) { x.roundOffset = true } }
-
-// IgnoreOffset gives the first page whatever is asked.
-func IgnoreOffset() Effect { return func(x *exchange) { x.ignoreOffset = true } }
-
-// Total answers n as totalCount.
-func Total(n int) Effect {
-	return func(x *exchange) { x.total = func(int) int { return n } }
-}
-
-// TotalDelta adds n, which may be negative, to totalCount.
-func TotalDelta(n int) Effect {
-	return func(x *exchange) { x.total = func(total int) int { return total + n } }
-}
-
-// TotalJitter moves totalCount at random by up to n either way.
-func TotalJitter(n int) Effect {
-	if n < 0 {
-		panic("crsapitest: TotalJitter: negative")
+// add applies g on top of f.
+func (f *Format) add(g Format) {
+	f.StringCode = f.StringCode || g.StringCode
+	f.StringTotal = f.StringTotal || g.StringTotal
+	f.FloatProgress = f.FloatProgress || g.FloatProgress
+	if g.Data != nil {
+		f.Data = g.Data
 	}
-	return func(x *exchange) {
-		x.total = func(total int) int { return total - n + x.sim.intn(2*n+1) }
+	if g.TaskSet != nil {
+		f.TaskSet = g.TaskSet
 	}
 }
 
-// StringCode writes code as a string.
-func StringCode() Effect { return func(x *exchange) { x.stringCode = true } }
-
-// StringTotal writes totalCount as a string.
-func StringTotal() Effect { return func(x *exchange) { x.stringTotal = true } }
-
-// FloatProgress writes progress with a fraction: 1.0.
-func FloatProgress() Effect { return func(x *exchange) { x.floats = true } }
-
-// Data writes raw, such as null or [], as data; an empty raw leaves data out.
-func Data(raw string) Effect { return func(x *exchange) { x.data = &raw } }
-
-// TaskSet writes raw, such as null or {}, as redisTaskSet; an empty raw leaves
-// it out.
-func TaskSet(raw string) Effect { return func(x *exchange) { x.taskSet = &raw } }
-
-// WhenEmpty has effects on how a page is written (Data, TaskSet, the string
-// and total ones) befall only pages without rows.
-func WhenEmpty(effects ...Effect) Effect {
-	return func(x *exchange) { x.whenEmpty = append(x.whenEmpty, effects...) }
-}
-
-// Header sets a header of the answer.
+// Header sets a response header. An empty value removes the header, Date
+// included.
 func Header(name, value string) Effect {
-	return func(x *exchange) {
+	return effectFunc(func(x *exchange) {
 		if x.header == nil {
 			x.header = make(http.Header)
 		}
 		x.header.Set(name, value)
-	}
+	})
 }
 
-// DateSkew puts the Date header ahead of the simulator's clock by d.
-func DateSkew(d time.Duration) Effect { return func(x *exchange) { x.date = d } }
+// DateSkew sets the Date header ahead of the simulator's clock by this
+// duration. The clock itself does not change; see [Simulator.SetClockSkew].
+type DateSkew time.Duration
 
-// NoDate leaves the Date header out.
-func NoDate() Effect { return func(x *exchange) { x.noDate = true } }
+func (d DateSkew) apply(x *exchange) { x.dateSkew = time.Duration(d) }

@@ -9,14 +9,15 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi"
 )
 
-// encoder writes rows as the document shows them: the same fields, order and
-// types. It appends, as a benchmark's server must cost less than its client.
-type encoder struct {
+// rowEncoder writes rows with the fields, order and types of the document's
+// example. It appends to a buffer because a benchmark's server must be cheaper
+// than its client.
+type rowEncoder struct {
 	zone          *time.Location
 	floatProgress bool
 }
 
-func (e encoder) appendTask(b []byte, t *crsapi.Task) []byte {
+func (e rowEncoder) appendTask(b []byte, t *crsapi.Task) []byte {
 	b = append(b, `{"startTime":"`...)
 	b = t.StartTime.In(e.zone).AppendFormat(b, timeLayout)
 	b = append(b, `","taskName":`...)
@@ -36,7 +37,7 @@ func (e encoder) appendTask(b []byte, t *crsapi.Task) []byte {
 	return append(b, '}')
 }
 
-func (e encoder) appendProgress(b []byte, progress float32) []byte {
+func (e rowEncoder) appendProgress(b []byte, progress float32) []byte {
 	f := float64(progress)
 	switch {
 	case math.IsNaN(f) || math.IsInf(f, 0):
@@ -48,7 +49,8 @@ func (e encoder) appendProgress(b []byte, progress float32) []byte {
 	}
 }
 
-// appendProjectID writes a number where id is one, else a string.
+// appendProjectID writes a JSON number if id is a plain integer, and a string
+// otherwise.
 func appendProjectID(b []byte, id string) []byte {
 	if n, err := strconv.ParseInt(id, 10, 64); err == nil {
 		if at := len(b); string(strconv.AppendInt(b, n, 10)[at:]) == id {
@@ -58,14 +60,14 @@ func appendProjectID(b []byte, id string) []byte {
 	return appendString(b, id)
 }
 
-// appendString writes a JSON string. Invalid UTF-8 becomes U+FFFD; SetRawRows
-// is the way to serve it as it is.
+// appendString writes a JSON string. Invalid UTF-8 becomes U+FFFD. SetRawRows
+// can serve invalid UTF-8 unchanged.
 func appendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
 			quoted, err := json.Marshal(s)
 			if err != nil {
-				panic("crsapitest: a string does not marshal: " + err.Error())
+				panic("crsapitest: marshal a string: " + err.Error())
 			}
 			return append(b, quoted...)
 		}

@@ -9,10 +9,10 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi"
 )
 
-// DocumentExample returns the nine tasks of the document's own example, newest
-// first. Served at UTC+8 they give the document's answer.
+// DocumentExample returns the nine tasks of the document's example, newest
+// first. Served at UTC+8, they produce the response in the document.
 func DocumentExample() []crsapi.Task {
-	zone := time.FixedZone("", int(DefaultUTCOffset/time.Second))
+	zone := time.FixedZone("", int(defaultUTCOffset/time.Second))
 	task := func(day, hour, minute, second int, name string) crsapi.Task {
 		return crsapi.Task{
 			RedisID:   "crs-izbob1wh",
@@ -37,13 +37,13 @@ func DocumentExample() []crsapi.Task {
 	}
 }
 
-// Generate returns n plausible tasks of so many instances, newest first, the
-// same for the same seed. Most are backups that succeeded; the newest one in a
-// hundred may still be pending or under way. Times go back from the end of
-// 2024, a minute a task at most, so that a few tasks share a second.
+// Generate returns n realistic tasks of this many instances, newest first. The
+// same seed gives the same tasks. Most are backups that succeeded. Only the
+// newest 1 % may be pending or executing. The submission times go back from the
+// end of 2024 with gaps of less than a minute, and some tasks share a second.
 func Generate(n, instances int, seed uint64) []crsapi.Task {
 	if n < 0 || instances <= 0 {
-		panic("crsapitest: Generate: n is negative or there are no instances")
+		panic("crsapitest: Generate: n is negative or instances is not positive")
 	}
 	random := rand.New(rand.NewPCG(seed, 0))
 
@@ -95,7 +95,7 @@ func Generate(n, instances int, seed uint64) []crsapi.Task {
 	return tasks
 }
 
-// instanceID returns an id in the form of crs-izbob1wh.
+// instanceID returns an id such as crs-izbob1wh.
 func instanceID(random *rand.Rand) string {
 	const alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
 	id := []byte("crs-........")

@@ -2,110 +2,104 @@ package crsapitest
 
 import (
 	"context"
-	"maps"
 	"net/http"
 	"strconv"
 	"time"
 )
 
-// exchange is one request on its way to an answer. Effects set its fields;
-// answer carries them out.
+// exchange is one request and what is known about its response. Effects set its
+// fields; respond applies them.
 type exchange struct {
 	sim        *Simulator
-	region     *region // nil if unknown
-	regionName string  // empty if unknown
-	query      query
+	list       *taskList // nil if the region is unknown
+	regionName string    // empty if the region is unknown
+	query      taskQuery
 	now        time.Time
 	zone       *time.Location
 
 	echo                   bool
 	raw, source, signature string // of the request, for echo
 
-	// Before the answer.
+	// Before the response.
 	hang  bool
 	delay time.Duration
 
-	// What the answer is.
+	// Content of the response.
 	render render
 
-	// How a page is read and written.
+	// Reading and writing a page.
 	cap          int
 	roundOffset  bool
 	ignoreOffset bool
 	total        func(total int) int
-	stringCode   bool
-	stringTotal  bool
-	floats       bool
-	data         *string // raw JSON; empty leaves the field out
-	taskSet      *string // raw JSON; empty leaves the field out
-	whenEmpty    []Effect
+	format       Format
+	emptyFormat  Format // on top of format, for pages without rows
 
-	// How it goes over the wire.
-	header  http.Header
-	date    time.Duration // off the simulator's clock
-	noDate  bool
-	cut     bool
-	deliver deliver
+	// Transport of the response.
+	header   http.Header
+	dateSkew time.Duration
+	truncate bool
+	deliver  deliver
 
-	left bool
+	ended bool
 }
 
-// answer is a whole HTTP response, ready to be sent or spoilt.
-type answer struct {
+// reply is a complete HTTP response, before network faults are applied.
+type reply struct {
 	status int
 	header http.Header
 	body   []byte
-	code   *int // of the API; nil where the answer has none
+	code   *int // of the API; nil if the response has none
 }
 
 type (
-	render  func(x *exchange, a *answer)
-	deliver func(x *exchange, w http.ResponseWriter, r *http.Request, a *answer)
+	render  func(x *exchange, p *reply)
+	deliver func(x *exchange, w http.ResponseWriter, r *http.Request, p *reply)
 )
 
-// leave ends the count of the exchange as one in flight.
-func (x *exchange) leave() {
-	if x.left {
+// end stops counting the exchange as in flight.
+func (x *exchange) end() {
+	if x.ended {
 		return
 	}
-	x.left = true
-	x.sim.counts.leave("")
+	x.ended = true
+	x.sim.counts.end("")
 	if x.regionName != "" {
-		x.sim.counts.leave(x.regionName)
+		x.sim.counts.end(x.regionName)
 	}
 }
 
-// counted counts the answer as given.
-func (x *exchange) counted(a *answer) {
-	if a.code == nil {
+// countCode counts the API code of a response.
+func (x *exchange) countCode(p *reply) {
+	if p.code == nil {
 		return
 	}
-	x.sim.counts.answer("", *a.code)
+	x.sim.counts.code("", *p.code)
 	if x.regionName != "" {
-		x.sim.counts.answer(x.regionName, *a.code)
+		x.sim.counts.code(x.regionName, *p.code)
 	}
 }
 
-func (x *exchange) answer(w http.ResponseWriter, r *http.Request) {
+func (x *exchange) respond(w http.ResponseWriter, r *http.Request) {
 	x.wait(r.Context())
 
 	buf := x.sim.buffer()
-	a := &answer{status: http.StatusOK, header: make(http.Header, 4), body: (*buf)[:0]}
+	p := &reply{status: http.StatusOK, header: make(http.Header, 4), body: (*buf)[:0]}
 	defer func() {
-		*buf = a.body
+		*buf = p.body
 		x.sim.buffers.Put(buf)
 	}()
 
-	x.render(x, a)
-	if x.cut {
-		a.body = a.body[:len(a.body)/2]
-		a.code = nil
+	x.render(x, p)
+	if x.truncate {
+		p.body = p.body[:len(p.body)/2]
+		p.code = nil
 	}
-	x.finishHeader(a)
-	x.deliver(x, w, r, a)
+	x.finishHeader(p)
+	x.deliver(x, w, r, p)
 }
 
-// buffer returns a buffer to be given back to s.buffers.
+// buffer returns a buffer. The caller returns it to s.buffers.
 func (s *Simulator) buffer() *[]byte {
 	if buf, ok := s.buffers.Get().(*[]byte); ok {
 		return buf
@@ -113,7 +107,7 @@ func (s *Simulator) buffer() *[]byte {
 	return new([]byte)
 }
 
-// wait lets latency pass. It does not return to a client that has left.
+// wait applies Hang and Latency.
 func (x *exchange) wait(ctx context.Context) {
 	if x.hang {
 		<-ctx.Done()
@@ -122,7 +116,8 @@ func (x *exchange) wait(ctx context.Context) {
 	pause(ctx, x.delay)
 }
 
-// pause aborts the handler when the client leaves or the server closes.
+// pause waits for d. It aborts the handler if the client disconnects or the
+// server closes.
 func pause(ctx context.Context, d time.Duration) {
 	if d <= 0 {
 		return
@@ -136,22 +131,24 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// finishHeader sets what every answer has.
-func (x *exchange) finishHeader(a *answer) {
-	if a.status != http.StatusNoContent && a.status != http.StatusNotModified {
-		a.header.Set("Content-Length", strconv.Itoa(len(a.body)))
+// finishHeader sets the headers that every response has.
+func (x *exchange) finishHeader(p *reply) {
+	if p.status != http.StatusNoContent && p.status != http.StatusNotModified {
+		p.header.Set("Content-Length", strconv.Itoa(len(p.body)))
 	}
-	a.header.Set("Date", x.now.Add(x.date).UTC().Format(http.TimeFormat))
-	if x.noDate {
-		a.header["Date"] = nil
-	}
+	p.header.Set("Date", x.now.Add(x.dateSkew).UTC().Format(http.TimeFormat))
 	if x.echo {
-		a.header.Set("X-Debug-Request", x.secrets())
+		p.header.Set("X-Debug-Request", x.secrets())
 	}
-	maps.Copy(a.header, x.header)
+	for name, values := range x.header {
+		if values[0] == "" {
+			values = nil // net/http adds no Date if the value is nil
+		}
+		p.header[name] = values
+	}
 }
 
-// secrets is what EchoSecrets hands out, and empty without it.
+// secrets returns the text that EchoSecrets adds to responses, or "".
 func (x *exchange) secrets() string {
 	if !x.echo {
 		return ""
@@ -159,40 +156,40 @@ func (x *exchange) secrets() string {
 	return " [source " + x.source + "] [signature " + x.signature + "] [request " + x.raw + "]"
 }
 
-func (a *answer) json() { a.header.Set("Content-Type", "application/json; charset=utf-8") }
+func (p *reply) setJSON() { p.header.Set("Content-Type", "application/json; charset=utf-8") }
 
-// renderHTML answers as a gateway does that never asked the API.
+// renderHTML returns the error page of a gateway in front of the API.
 func renderHTML(status int) render {
-	return func(x *exchange, a *answer) {
-		a.status = status
-		a.header.Set("Content-Type", "text/html; charset=utf-8")
+	return func(x *exchange, p *reply) {
+		p.status = status
+		p.header.Set("Content-Type", "text/html; charset=utf-8")
 		title := strconv.Itoa(status) + " " + http.StatusText(status)
-		a.body = append(a.body, "<html>\r\n<head><title>"...)
-		a.body = append(a.body, title...)
-		a.body = append(a.body, "</title></head>\r\n<body>\r\n<center><h1>"...)
-		a.body = append(a.body, title...)
-		a.body = append(a.body, "</h1></center>\r\n<hr>"...)
-		a.body = append(a.body, x.secrets()...)
-		a.body = append(a.body, "</body>\r\n</html>\r\n"...)
+		p.body = append(p.body, "<html>\r\n<head><title>"...)
+		p.body = append(p.body, title...)
+		p.body = append(p.body, "</title></head>\r\n<body>\r\n<center><h1>"...)
+		p.body = append(p.body, title...)
+		p.body = append(p.body, "</h1></center>\r\n<hr>"...)
+		p.body = append(p.body, x.secrets()...)
+		p.body = append(p.body, "</body>\r\n</html>\r\n"...)
 	}
 }
 
 func renderRefusal(e *refusal) render {
-	return func(x *exchange, a *answer) {
-		a.json()
-		a.code = &e.code
-		a.body = append(a.body, `{"code":`...)
-		a.body = appendInt(a.body, e.code, x.stringCode)
-		a.body = append(a.body, `,"message":`...)
-		a.body = appendString(a.body, e.message+x.secrets())
-		a.body = append(a.body, `,"codeDesc":`...)
-		a.body = appendString(a.body, e.codeDesc+x.secrets())
-		a.body = append(a.body, '}')
+	return func(x *exchange, p *reply) {
+		p.setJSON()
+		p.code = &e.code
+		p.body = append(p.body, `{"code":`...)
+		p.body = appendInt(p.body, e.code, x.format.StringCode)
+		p.body = append(p.body, `,"message":`...)
+		p.body = appendString(p.body, e.message+x.secrets())
+		p.body = append(p.body, `,"codeDesc":`...)
+		p.body = appendString(p.body, e.codeDesc+x.secrets())
+		p.body = append(p.body, '}')
 	}
 }
 
-// renderPage answers as the document says, but for the faults on the way.
-func renderPage(x *exchange, a *answer) {
+// renderPage writes a page as documented, with the faults of the exchange.
+func renderPage(x *exchange, p *reply) {
 	limit, offset := x.query.limit, x.query.offset
 	if x.cap > 0 {
 		limit = min(limit, x.cap)
@@ -204,44 +201,43 @@ func renderPage(x *exchange, a *answer) {
 		offset = 0
 	}
 
-	// The rows come last and decide what is before them.
+	// The fields before the rows depend on the rows, so encode the rows first.
 	buf := x.sim.buffer()
 	defer x.sim.buffers.Put(buf)
-	e := encoder{zone: x.zone, floatProgress: x.floats}
-	rows, n, total := x.region.appendRows((*buf)[:0], x.query.filter, offset, limit, e)
+	e := rowEncoder{zone: x.zone, floatProgress: x.format.FloatProgress}
+	rows, n, total := x.list.appendRows((*buf)[:0], x.query.filter, offset, limit, e)
 	*buf = rows
 
+	format := x.format
 	if n == 0 {
-		for _, effect := range x.whenEmpty {
-			effect(x)
-		}
+		format.add(x.emptyFormat)
 	}
 	if x.total != nil {
 		total = x.total(total)
 	}
 
-	a.json()
-	a.code = new(int)
-	a.body = append(a.body, `{"code":`...)
-	a.body = appendInt(a.body, 0, x.stringCode)
-	a.body = append(a.body, `,"message":"","codeDesc":"Success","totalCount":`...)
-	a.body = appendInt(a.body, total, x.stringTotal)
+	p.setJSON()
+	p.code = new(int)
+	p.body = append(p.body, `{"code":`...)
+	p.body = appendInt(p.body, 0, format.StringCode)
+	p.body = append(p.body, `,"message":"","codeDesc":"Success","totalCount":`...)
+	p.body = appendInt(p.body, total, format.StringTotal)
 	switch {
-	case x.data != nil:
-		a.body = appendField(a.body, `,"data":`, *x.data)
-	case x.taskSet != nil:
-		a.body = append(a.body, `,"data":{`...)
-		a.body = appendField(a.body, `"redisTaskSet":`, *x.taskSet)
-		a.body = append(a.body, '}')
+	case format.Data != nil:
+		p.body = appendField(p.body, `,"data":`, *format.Data)
+	case format.TaskSet != nil:
+		p.body = append(p.body, `,"data":{`...)
+		p.body = appendField(p.body, `"redisTaskSet":`, *format.TaskSet)
+		p.body = append(p.body, '}')
 	default:
-		a.body = append(a.body, `,"data":{"redisTaskSet":[`...)
-		a.body = append(a.body, rows...)
-		a.body = append(a.body, `]}`...)
+		p.body = append(p.body, `,"data":{"redisTaskSet":[`...)
+		p.body = append(p.body, rows...)
+		p.body = append(p.body, `]}`...)
 	}
-	a.body = append(a.body, '}')
+	p.body = append(p.body, '}')
 }
 
-// appendField appends nothing where there is no value.
+// appendField appends name and value, or nothing if value is empty.
 func appendField(b []byte, name, value string) []byte {
 	if value == "" {
 		return b

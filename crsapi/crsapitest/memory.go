@@ -7,7 +7,8 @@ import (
 	"sync"
 )
 
-// memoryListener hands the far ends of the pipes that dial makes to Accept.
+// memoryListener is a net.Listener for pipes. Accept returns the server end of
+// each pipe that dial creates.
 type memoryListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -19,17 +20,17 @@ func newMemoryListener() *memoryListener {
 }
 
 func (l *memoryListener) dial(ctx context.Context, _, address string) (net.Conn, error) {
-	near, far := net.Pipe()
+	client, server := net.Pipe()
 	var err error
 	select {
-	case l.conns <- far:
-		return near, nil
+	case l.conns <- server:
+		return client, nil
 	case <-l.closed:
 		err = net.ErrClosed
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	_, _ = near.Close(), far.Close()
+	_, _ = client.Close(), server.Close()
 	return nil, fmt.Errorf("dial %s in memory: %w", address, err)
 }
 
@@ -52,4 +53,4 @@ func (l *memoryListener) Addr() net.Addr { return memoryAddr{} }
 type memoryAddr struct{}
 
 func (memoryAddr) Network() string { return "memory" }
-func (memoryAddr) String() string  { return Host }
+func (memoryAddr) String() string  { return host }

@@ -11,15 +11,15 @@ import (
 	"unicode/utf8"
 )
 
-// maxParams bounds the query string and the form body, in bytes. The longest
-// request that the document allows needs less than a tenth.
+// maxParams is the size limit of the query string and of the form body, in
+// bytes. The longest documented request needs less than a tenth of it.
 const maxParams = 64 << 10
 
 // param is one parameter, decoded.
 type param struct{ name, value string }
 
-// params are a request's parameters, sorted by name in ASCII order, each name
-// once.
+// params are the parameters of a request, sorted by name in ASCII order. Names
+// are unique.
 type params []param
 
 func (p params) get(name string) (value string, ok bool) {
@@ -32,8 +32,8 @@ func (p params) get(name string) (value string, ok bool) {
 	return p[i].value, true
 }
 
-// rawParams returns the parameters as sent: of GET from the query string, of
-// POST from the form body alone. A status other than 0 is the gateway's answer.
+// rawParams returns the encoded parameters: the query string of a GET, the form
+// body of a POST. If status is not 0, the gateway responds with it.
 func rawParams(r *http.Request) (raw string, status int, refused *refusal) {
 	if r.Method == http.MethodGet {
 		if len(r.URL.RawQuery) > maxParams {
@@ -55,8 +55,8 @@ func rawParams(r *http.Request) (raw string, status int, refused *refusal) {
 	return string(body), 0, nil
 }
 
-// parseParams is stricter than url.ParseQuery: nothing is skipped, nothing may
-// come twice, and every parameter has a name and a value.
+// parseParams is stricter than url.ParseQuery: it skips nothing, each name must
+// be unique, and each parameter must have a name and a value.
 func parseParams(raw string) (params, *refusal) {
 	if raw == "" {
 		return nil, nil
@@ -65,7 +65,7 @@ func parseParams(raw string) (params, *refusal) {
 	for pair := range strings.SplitSeq(raw, "&") {
 		rawName, rawValue, ok := strings.Cut(pair, "=")
 		if !ok || rawName == "" {
-			return nil, invalidCommon("parameters", "must be name=value, joined by &")
+			return nil, invalidCommon("parameters", "must be name=value pairs, joined by &")
 		}
 		name, err := url.QueryUnescape(rawName)
 		if err != nil || !utf8.ValidString(name) {
@@ -83,13 +83,13 @@ func parseParams(raw string) (params, *refusal) {
 	slices.SortFunc(p, func(a, b param) int { return strings.Compare(a.name, b.name) })
 	for i := 1; i < len(p); i++ {
 		if p[i].name == p[i-1].name {
-			return nil, invalidCommon(p[i].name, "is given twice")
+			return nil, invalidCommon(p[i].name, "occurs more than once")
 		}
 	}
 	return p, nil
 }
 
-// hostname returns the host of a Host header as it is signed: without a port.
+// hostname returns the part of a Host header that is signed: all but the port.
 func hostname(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		return name

@@ -16,33 +16,33 @@ import (
 	"time"
 )
 
-// Host is the documented host of the API, by which [NewMemoryServer] is asked.
-const Host = "redis.api.qcloud.com"
+// host is the documented host of the API.
+const host = "redis.api.qcloud.com"
 
-// Server is a Simulator that is being served.
+// Server is an HTTP server for a Simulator.
 type Server struct {
 	*Simulator
 
-	URL string // the whole endpoint, path included
+	URL string // of the endpoint, with the path
 
 	server *http.Server
 	client *http.Client
 	cert   *x509.Certificate
 	cancel context.CancelFunc
-	served chan struct{} // closed when the accept loop has ended
+	served chan struct{} // closed when the accept loop ends
 
-	conns    sync.WaitGroup // whose goroutines are net/http's
-	handlers sync.WaitGroup // among them those of hijacked connections
+	conns    sync.WaitGroup // connections that net/http still owns
+	handlers sync.WaitGroup // including those of hijacked connections
 }
 
-// NewServer serves a new Simulator over HTTP on a loopback port that the
-// system chooses. Like httptest.NewServer it panics if there is none.
+// NewServer serves a new Simulator over HTTP on a free loopback port. Like
+// httptest.NewServer, it panics if it cannot listen.
 func NewServer() *Server {
 	return New().Serve(listen())
 }
 
-// NewTLSServer is NewServer over HTTPS, with a certificate made for the
-// occasion that [Server.Client] trusts. It speaks HTTP/1.1 alone.
+// NewTLSServer is NewServer over HTTPS, HTTP/1.1 only. Its certificate is new
+// and self-signed; [Server.Client] trusts it.
 func NewTLSServer() *Server {
 	key, cert, err := newCertificate()
 	if err != nil {
@@ -61,16 +61,16 @@ func NewTLSServer() *Server {
 	return srv
 }
 
-// NewMemoryServer serves a new Simulator over connections that never leave the
-// process. Only its Client reaches it. In a bubble of testing/synctest all of
-// it sees the bubble's clock; it must be made and closed there.
+// NewMemoryServer serves a new Simulator over in-memory connections. Only its
+// Client can connect. It works in a testing/synctest bubble, with the clock of
+// the bubble, if the test creates and closes it there.
 func NewMemoryServer() *Server {
 	listener := newMemoryListener()
-	return serve(New(), listener, "http://"+Host, &http.Transport{DialContext: listener.dial})
+	return serve(New(), listener, "http://"+host, &http.Transport{DialContext: listener.dial})
 }
 
-// Serve serves s over HTTP on l until the Server is closed, which closes l. The
-// simulator may be served more than once.
+// Serve serves s over HTTP on l. Closing the Server closes l. Several servers
+// may serve the same Simulator.
 func (s *Simulator) Serve(l net.Listener) *Server {
 	return serve(s, l, "http://"+l.Addr().String(), &http.Transport{})
 }
@@ -78,7 +78,7 @@ func (s *Simulator) Serve(l net.Listener) *Server {
 func listen() net.Listener {
 	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		panic("crsapitest: no loopback port to listen on: " + err.Error())
+		panic("crsapitest: listen on a loopback port: " + err.Error())
 	}
 	return listener
 }
@@ -99,11 +99,12 @@ func serve(s *Simulator, l net.Listener, base string, transport *http.Transport)
 		ConnState:   srv.trackConn,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		Protocols:   &protocols,
-		// Requests must come in quickly; answers may take for ever.
+		// Limit the time of requests only. A fault may delay a response without
+		// limit.
 		ReadTimeout:    10 * time.Second,
 		MaxHeaderBytes: 2 * maxParams,
-		// Longer than the 90 s of Go's clients, so that an idle connection is
-		// theirs to close.
+		// Longer than the 90 s of Go's default client, so that the client closes
+		// idle connections first.
 		IdleTimeout: 3 * time.Minute,
 	}
 	go func() {
@@ -113,7 +114,7 @@ func serve(s *Simulator, l net.Listener, base string, transport *http.Transport)
 	return srv
 }
 
-// trackConn counts connections until net/http has done with them.
+// trackConn counts the connections that net/http owns.
 func (s *Server) trackConn(_ net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew: // called from the accept loop
@@ -129,22 +130,23 @@ func (s *Server) track(w http.ResponseWriter, r *http.Request) {
 	s.ServeHTTP(w, r)
 }
 
-// Client returns a client that reaches the server and trusts its certificate.
-// Its Transport serves nothing else, and what it holds open ends with Close.
+// Client returns a client that can connect to the server and trusts its
+// certificate. Its Transport is only for this server. Close ends its
+// connections.
 func (s *Server) Client() *http.Client { return s.client }
 
-// Certificate returns the certificate of NewTLSServer, its own authority; nil
-// for other servers.
+// Certificate returns the self-signed certificate of a server from
+// NewTLSServer, and nil for other servers.
 func (s *Server) Certificate() *x509.Certificate { return s.cert }
 
-// Close stops serving, cuts all connections, hung ones too, and waits until
-// every goroutine of the server's has ended. It may be called more than once.
-// A hook that blocks must be let go before.
+// Close closes the listener and all connections, those of hanging requests
+// included, and waits until all goroutines of the server end. A second call does
+// nothing. If a hook blocks, the caller must unblock it before Close.
 func (s *Server) Close() {
 	s.cancel()
 	_ = s.server.Close()
-	// In this order each count only falls while it is waited for: connections
-	// begin in the accept loop, handlers on a connection.
+	// The accept loop starts connections, and connections start handlers. In
+	// this order, no WaitGroup can grow while it is waited for.
 	<-s.served
 	s.conns.Wait()
 	s.handlers.Wait()
@@ -159,7 +161,7 @@ func newCertificate() (*ecdsa.PrivateKey, *x509.Certificate, error) {
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
 		Subject:               pkix.Name{CommonName: "crsapitest"},
-		DNSNames:              []string{"localhost", Host},
+		DNSNames:              []string{"localhost", host},
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		NotBefore:             now.Add(-time.Hour),
 		NotAfter:              now.AddDate(1, 0, 0),

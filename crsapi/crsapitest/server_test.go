@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -17,14 +16,6 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 	"go.uber.org/goleak"
 )
-
-func newMemoryServer(t *testing.T) (*crsapitest.Server, *asker) {
-	t.Helper()
-	srv := crsapitest.NewMemoryServer()
-	t.Cleanup(srv.Close)
-	srv.SetTasks(region, nil)
-	return srv, newAsker(srv)
-}
 
 func TestServers(t *testing.T) {
 	for name, start := range map[string]func() *crsapitest.Server{
@@ -58,11 +49,11 @@ func TestServers(t *testing.T) {
 		a := newAsker(srv)
 		a.client = &http.Client{Transport: &http.Transport{}}
 		if res := a.ask(t); res.err == nil {
-			t.Error("a client that does not know the certificate gets through")
+			t.Error("a client without the certificate connected")
 		}
 	})
 
-	t.Run("one simulator twice, on listeners of the caller's", func(t *testing.T) {
+	t.Run("one simulator on two listeners", func(t *testing.T) {
 		sim := crsapitest.New()
 		sim.SetTasks(region, tasks("a"))
 		for range 2 {
@@ -83,11 +74,10 @@ func TestServers(t *testing.T) {
 		}
 	})
 
-	t.Run("no server at all", func(t *testing.T) {
+	t.Run("no server", func(t *testing.T) {
 		sim := crsapitest.New()
 		sim.SetTasks(region, tasks("a"))
-		a := &asker{url: "http://" + crsapitest.Host + crsapitest.Path, method: http.MethodGet, id: crsapitest.SecretID, key: crsapitest.SecretKey, region: region}
-		a.client = &http.Client{Transport: direct{sim}}
+		a := newDirectAsker(sim)
 		if got := a.list(t); got != "1: a" {
 			t.Error(got)
 		}
@@ -98,23 +88,14 @@ func TestServers(t *testing.T) {
 	})
 }
 
-// direct calls a handler without a connection.
-type direct struct{ http.Handler }
-
-func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
-	w := httptest.NewRecorder()
-	d.ServeHTTP(w, r)
-	return w.Result(), nil
-}
-
-// Close must end what would never end, and leave no goroutine and no port.
+// Close must end responses that never end, all goroutines, and the listener.
 func TestClose(t *testing.T) {
 	effects := map[string]crsapitest.Effect{
-		"hang":         crsapitest.Hang(),
+		"hang":         crsapitest.Hang,
 		"latency":      crsapitest.Latency(time.Hour),
 		"slow headers": crsapitest.SlowHeaders(time.Hour),
 		"slow body":    crsapitest.SlowBody(1, time.Hour),
-		"endless":      crsapitest.EndlessBody(),
+		"endless":      crsapitest.EndlessBody,
 	}
 	for name, effect := range effects {
 		for kind, start := range map[string]func() *crsapitest.Server{
@@ -144,7 +125,7 @@ func TestClose(t *testing.T) {
 							_, err = res.Body.Read(buf)
 						}
 						if err.Error() == "EOF" {
-							t.Errorf("an answer came to a good end: %v", res)
+							t.Errorf("a response was complete: %v", res)
 						}
 					})
 				}
@@ -158,15 +139,15 @@ func TestClose(t *testing.T) {
 					t.Errorf("%d requests in flight", n)
 				}
 				if res := a.ask(t); res.err == nil {
-					t.Error("the closed server answers")
+					t.Error("the closed server responded")
 				}
 			})
 		}
 	}
 }
 
-// net/http lingers on a connection whose request it has not read to the end;
-// Close must wait for that too.
+// net/http keeps a connection open for a while if it has not read the whole
+// request. Close must wait for it.
 func TestCloseWaitsForConnections(t *testing.T) {
 	ignore := goleak.IgnoreCurrent()
 	srv := crsapitest.NewServer()
@@ -179,15 +160,15 @@ func TestCloseWaitsForConnections(t *testing.T) {
 	if _, err := io.WriteString(conn, head+strings.Repeat("x", 400<<10)); err != nil {
 		t.Fatal(err)
 	}
-	answer, err := io.ReadAll(conn)
-	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 413 ") {
-		t.Fatalf("%.80q, error %v", answer, err)
+	response, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(response), "HTTP/1.1 413 ") {
+		t.Fatalf("%.80q, error %v", response, err)
 	}
 	srv.Close()
 	goleak.VerifyNone(t, ignore)
 }
 
-func TestCloseWaitsForHijackers(t *testing.T) {
+func TestCloseWaitsForHijackedConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv, a := newMemoryServer(t)
 		ended := false
@@ -212,7 +193,7 @@ func TestCloseWaitsForHijackers(t *testing.T) {
 	})
 }
 
-// A request that comes in drop by drop must not hold a connection.
+// A slow request must not keep a connection open.
 func TestSlowRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv, _ := newMemoryServer(t)
@@ -226,18 +207,18 @@ func TestSlowRequest(t *testing.T) {
 		if _, err := io.WriteString(conn, head); err != nil {
 			t.Fatal(err)
 		}
-		answer, err := io.ReadAll(conn)
-		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") || time.Since(start) != 10*time.Second {
-			t.Errorf("%.80q, error %v after %v", answer, err, time.Since(start))
+		response, err := io.ReadAll(conn)
+		if err != nil || !strings.HasPrefix(string(response), "HTTP/1.1 400 ") || time.Since(start) != 10*time.Second {
+			t.Errorf("%.80q, error %v after %v", response, err, time.Since(start))
 		}
 	})
 }
 
-// What hangs must hang for as long as the client will wait.
-func TestHangOutlastsAnyTimeout(t *testing.T) {
+// A hanging request must not end before the client gives up.
+func TestHangOutlastsTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv, a := newMemoryServer(t)
-		srv.Inject(crsapitest.Fault{Do: crsapitest.Hang()})
+		srv.Inject(crsapitest.Fault{Do: crsapitest.Hang})
 		for _, a.method = range []string{http.MethodGet, http.MethodPost} {
 			ctx, cancel := context.WithTimeout(t.Context(), 48*time.Hour)
 			defer cancel()
@@ -251,8 +232,8 @@ func TestHangOutlastsAnyTimeout(t *testing.T) {
 	})
 }
 
-// A day of requests in a bubble: Timestamp, Nonce and Date all go by its clock.
-func TestBubble(t *testing.T) {
+// Timestamp, Nonce and Date follow the clock of the bubble.
+func TestSynctestClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, a := newMemoryServer(t)
 		for range 24 {

@@ -8,32 +8,30 @@ import (
 )
 
 const (
-	// Path is the only path that is served; it is part of what is signed.
+	// Path is the only path that the API serves. It is part of the signed text.
 	Path = "/v2/index.php"
 
-	// DefaultWindow is how far a Timestamp may be from the simulator's clock:
-	// the strictest that the vendor's documents name.
-	DefaultWindow = 5 * time.Minute
+	// defaultWindow is the shortest of the windows in the vendor's documents.
+	defaultWindow = 5 * time.Minute
 
-	// DefaultUTCOffset is the zone of the API's times.
-	DefaultUTCOffset = 8 * time.Hour
+	defaultUTCOffset = 8 * time.Hour
 
 	timeLayout = "2006-01-02 15:04:05"
 )
 
-// Simulator is the API with all its state: accounts, regions and their tasks,
-// faults, and counts of what was asked. All methods are safe for concurrent
-// use, from within a hook too.
+// Simulator is the API with its state: accounts, regions with their tasks,
+// faults, and counts of requests. All methods are safe for concurrent use, also
+// from a hook.
 //
-// It is an http.Handler. What cannot be answered (a hung request whose client
-// left, a connection cut on purpose where it cannot be hijacked) ends with
-// panic(http.ErrAbortHandler), as net/http's server expects; whoever calls
-// ServeHTTP without that server must recover it.
+// It is an http.Handler. ServeHTTP panics with http.ErrAbortHandler when it
+// cannot send a response: the client of a hanging request disconnected, or a
+// fault breaks a connection that cannot be hijacked. The server of net/http
+// recovers this panic. Callers without that server must recover it.
 type Simulator struct {
 	mu       sync.Mutex
 	accounts map[string]Account
 	nonces   nonces
-	regions  map[string]*region
+	regions  map[string]*taskList
 	faults   []*injected
 	random   *rand.Rand
 	hook     func(Request)
@@ -42,102 +40,106 @@ type Simulator struct {
 	zone     *time.Location
 	echo     bool
 
-	counts  counts
+	counts  requestCounts
 	buffers sync.Pool
 }
 
 var _ http.Handler = (*Simulator)(nil)
 
-// New returns a Simulator without regions and with one account: [SecretID] and
-// [SecretKey], no token. Its random choices are the same each time; see
-// [Simulator.Seed].
+// New returns a Simulator without regions. It has one account, [SecretID] and
+// [SecretKey], without a token. A Timestamp may differ from its clock by 5
+// minutes, and its times are in UTC+8. Its random choices are the same each
+// time; see [Simulator.Seed].
 func New() *Simulator {
 	s := &Simulator{
 		accounts: make(map[string]Account),
-		regions:  make(map[string]*region),
-		window:   DefaultWindow,
+		regions:  make(map[string]*taskList),
+		window:   defaultWindow,
 	}
 	s.Seed(1)
-	s.SetUTCOffset(DefaultUTCOffset)
+	s.SetUTCOffset(defaultUTCOffset)
 	s.SetAccount(Account{SecretID: SecretID, SecretKey: SecretKey})
 	return s
 }
 
-// Seed starts the source of random choices (a Fault's Rate, TotalJitter) anew.
+// Seed restarts the random choices for the Rate of faults.
 func (s *Simulator) Seed(seed uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.random = rand.New(rand.NewPCG(seed, seed))
 }
 
-// SetUTCOffset sets the zone, east of Greenwich, in which startTime is written
-// and beginTime and endTime are read.
+// SetUTCOffset sets the time zone of startTime, beginTime and endTime. Positive
+// offsets are east of Greenwich.
 func (s *Simulator) SetUTCOffset(offset time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.zone = time.FixedZone("", int(offset/time.Second))
 }
 
-// SetWindow sets how far a Timestamp may be from the simulator's clock, either
-// way. It must be a second or more; fractions of one are left out.
+// SetWindow sets the largest accepted difference between a Timestamp and the
+// simulator's clock. It must be at least a second. Fractions of a second are
+// ignored.
 func (s *Simulator) SetWindow(window time.Duration) {
 	if window < time.Second {
-		panic("crsapitest: SetWindow: less than a second")
+		panic("crsapitest: SetWindow: window must be at least a second")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.window = window
 }
 
-// SetClockSkew puts the simulator's clock ahead of time.Now by skew: the clock
-// that Timestamp is held against, that error messages tell and that the Date
-// header shows. For a Date header that is wrong alone, see [DateSkew].
+// SetClockSkew sets the simulator's clock ahead of time.Now by skew. This clock
+// decides whether a Timestamp is valid, and it appears in error messages and in
+// the Date header. [DateSkew] changes only the Date header.
 func (s *Simulator) SetClockSkew(skew time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.skew = skew
 }
 
-// EchoSecrets makes the simulator hand back what a server never should, as
-// some do: message and codeDesc of every error, the body of every HTML page,
-// the Location of every redirect and a header of every answer then hold the
-// signed source (with SecretId and Token), the Signature, and both as they
-// came over the wire. A client must let none of it through. Heal ends it.
+// EchoSecrets makes the simulator return secrets to the client, as some servers
+// do by mistake: the signed text with SecretId and Token, the Signature, and the
+// encoded parameters. They appear in message and codeDesc of every error, in
+// every HTML page, in the Location of every redirect (only the parameters), and
+// in a header of every response. A client must not log or pass on any of them.
+// ClearFaults turns it off.
 func (s *Simulator) EchoSecrets(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.echo = on
 }
 
-// Request is a verified request, as a hook sees it.
+// Request is a verified request, as a hook gets it.
 type Request struct {
 	Region        string
 	Method        string // GET or POST
-	Offset, Limit int    // as asked, before any fault
+	Offset, Limit int    // as sent, before faults are applied
 	Seq           int    // 1 for the first verified request of the region
 
 	params params
 }
 
-// Param returns a parameter as it was sent, decoded, and "" for one that was
-// not sent.
+// Param returns the decoded value of a parameter, or "" if the request does not
+// have it.
 func (r Request) Param(name string) string {
 	value, _ := r.params.get(name)
 	return value
 }
 
-// OnRequest has hook called with each verified request, before its faults are
-// chosen and its answer is built, and so also before any latency. The hook may
-// call every method of the Simulator: to move the list between two pages, say.
-// It runs on the request's own goroutine, several at once; blocking holds up
-// no other request. A nil hook ends it.
+// OnRequest sets a hook for verified requests. The hook runs before the faults
+// of the request are chosen, before any latency, and before the task list is
+// read. It may call all methods of the Simulator, for example to change the list
+// between two pages. It runs on the goroutine of the request, so several calls
+// may run at the same time, and a call that blocks delays no other request. A
+// nil hook removes the current one.
 func (s *Simulator) OnRequest(hook func(Request)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hook = hook
 }
 
-// ServeHTTP answers one request.
+// ServeHTTP handles one request.
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	x := &exchange{
@@ -151,8 +153,8 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Unlock()
 
-	s.counts.arrive("")
-	defer x.leave()
+	s.counts.begin("")
+	defer x.end()
 
 	switch {
 	case r.URL.Path != Path:
@@ -162,11 +164,11 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		s.handle(x, r)
 	}
-	x.answer(w, r)
+	x.respond(w, r)
 }
 
-// handle reads and verifies the request, and has the hook and the faults at
-// the exchange of one that passes.
+// handle reads and verifies the request. If it is valid, handle calls the hook
+// and applies the effects to the exchange.
 func (s *Simulator) handle(x *exchange, r *http.Request) {
 	raw, status, refused := rawParams(r)
 	x.raw = raw
@@ -188,8 +190,8 @@ func (s *Simulator) handle(x *exchange, r *http.Request) {
 
 	s.mu.Lock()
 	hook := s.hook
-	x.region.seq++
-	seq := x.region.seq
+	x.list.seq++
+	seq := x.list.seq
 	s.mu.Unlock()
 	if hook != nil {
 		hook(Request{
@@ -202,23 +204,23 @@ func (s *Simulator) handle(x *exchange, r *http.Request) {
 		})
 	}
 	for _, effect := range s.effects(x.regionName) {
-		effect(x)
+		effect.apply(x)
 	}
 }
 
-// verify finds the region, checks the request, and notes what it asks for.
+// verify verifies the request, and sets the region and query of the exchange.
 func (s *Simulator) verify(x *exchange, r *http.Request, p params) (refused *refusal) {
 	x.source = source(r.Method, hostname(r.Host), Path, p)
 	x.signature, _ = p.get("Signature")
 	name, _ := p.get("Region")
-	if x.region = s.region(name); x.region != nil {
+	if x.list = s.list(name); x.list != nil {
 		x.regionName = name
-		s.counts.arrive(name)
+		s.counts.begin(name)
 	}
 	if refused := s.authenticate(p, x.source, x.now); refused != nil {
 		return refused
 	}
-	if x.region == nil {
+	if x.list == nil {
 		return invalidCommon("Region", "is not a region of this service")
 	}
 	x.query, refused = parseQuery(p, x.zone)

@@ -8,16 +8,16 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi"
 )
 
-// maxCached bounds how many filters' matches a region remembers.
+// maxCached is the number of filters in the cache of a task list.
 const maxCached = 8
 
-// region holds one region's list, newest first, which is the order it is
-// served in.
-type region struct {
-	seq int // under Simulator.mu
+// taskList is the list of one region, newest first. The API returns it in this
+// order.
+type taskList struct {
+	seq int // of the last verified request; Simulator.mu guards it
 
 	mu      sync.RWMutex
-	buf     []crsapi.Task // the list is buf[head:], so that Add has room in front
+	buf     []crsapi.Task // the list is buf[head:]; the space before head is for Add
 	head    int
 	raw     []string
 	version uint64
@@ -29,134 +29,136 @@ type region struct {
 	}
 }
 
-func (r *region) tasks() []crsapi.Task { return r.buf[r.head:] }
+func (l *taskList) tasks() []crsapi.Task { return l.buf[l.head:] }
 
-func (s *Simulator) region(name string) *region {
+func (s *Simulator) list(name string) *taskList {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.regions[name]
 }
 
-// create returns the region of that name, a new and empty one if need be.
-func (s *Simulator) create(name string) *region {
+// create returns the list of a region. It creates the region if necessary.
+func (s *Simulator) create(name string) *taskList {
 	if name == "" {
-		panic("crsapitest: a region's name is empty")
+		panic("crsapitest: the name of a region is empty")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := s.regions[name]
-	if r == nil {
-		r = &region{}
-		s.regions[name] = r
+	l := s.regions[name]
+	if l == nil {
+		l = &taskList{}
+		s.regions[name] = l
 	}
-	return r
+	return l
 }
 
-// SetTasks sets a region's list, newest first. The region exists from then on;
-// one that was never given tasks is answered with an error.
+// SetTasks sets the list of a region, newest first, and creates the region if
+// necessary. Requests for a region that does not exist get an error.
 func (s *Simulator) SetTasks(region string, tasks []crsapi.Task) {
 	own := slices.Clone(tasks)
 	s.Update(region, func([]crsapi.Task) []crsapi.Task { return own })
 }
 
-// Add puts tasks at the head of a region's list, where the newest are, in the
-// order given.
+// Add inserts tasks at the start of the list of a region, where the newest tasks
+// are, and keeps their order.
 func (s *Simulator) Add(region string, tasks ...crsapi.Task) {
-	r := s.create(region)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.version++
-	if r.head < len(tasks) {
-		old := r.tasks()
+	l := s.create(region)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.version++
+	if l.head < len(tasks) {
+		old := l.tasks()
 		room := len(tasks) + len(old)/2
 		buf := make([]crsapi.Task, room+len(old))
 		copy(buf[room:], old)
-		r.buf, r.head = buf, room
+		l.buf, l.head = buf, room
 	}
-	r.head -= len(tasks)
-	copy(r.buf[r.head:], tasks)
+	l.head -= len(tasks)
+	copy(l.buf[l.head:], tasks)
 }
 
-// Drop takes n tasks, or all if there are fewer, off the tail of a region's
-// list, where the oldest are.
+// Drop removes the last n tasks of the list of a region, the oldest ones, or all
+// if there are fewer.
 func (s *Simulator) Drop(region string, n int) {
 	if n < 0 {
-		panic("crsapitest: Drop: negative")
+		panic("crsapitest: Drop: n is negative")
 	}
-	r := s.create(region)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.version++
-	keep := len(r.buf) - min(n, len(r.tasks()))
-	clear(r.buf[keep:])
-	r.buf = r.buf[:keep]
+	l := s.create(region)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.version++
+	keep := len(l.buf) - min(n, len(l.tasks()))
+	clear(l.buf[keep:])
+	l.buf = l.buf[:keep]
 }
 
-// Update replaces a region's list by what change makes of it, in one step that
-// no answer falls into. change may edit the list in place and return it; what
-// it returns belongs to the Simulator. It must not call the Simulator.
+// Update replaces the list of a region by the result of change, atomically: a
+// page shows the list before or after it. change may modify its argument and
+// return it. The caller must not use the result afterwards. change must not call
+// methods of the Simulator.
 func (s *Simulator) Update(region string, change func(tasks []crsapi.Task) []crsapi.Task) {
-	r := s.create(region)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.version++
-	r.buf, r.head = change(r.tasks()), 0
+	l := s.create(region)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.version++
+	l.buf, l.head = change(l.tasks()), 0
 }
 
-// Tasks returns a copy of a region's list.
+// Tasks returns a copy of the list of a region.
 func (s *Simulator) Tasks(region string) []crsapi.Task {
-	r := s.region(region)
-	if r == nil {
+	l := s.list(region)
+	if l == nil {
 		return nil
 	}
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return slices.Clone(r.tasks())
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return slices.Clone(l.tasks())
 }
 
-// SetRawRows puts rows before a region's tasks, each written into redisTaskSet
-// byte by byte: not JSON, not UTF-8, not a task, whatever the test needs. They
-// are paged and counted in totalCount like tasks, and match every filter.
+// SetRawRows sets rows that come before the tasks of a region. redisTaskSet
+// contains each row unchanged, so that a test can send invalid JSON, invalid
+// UTF-8 or rows that are not tasks. Paging and totalCount include these rows, and
+// every filter matches them.
 func (s *Simulator) SetRawRows(region string, rows ...string) {
-	r := s.create(region)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.raw = slices.Clone(rows)
+	l := s.create(region)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.raw = slices.Clone(rows)
 }
 
-// RemoveRegion makes a region unknown. What was counted of it stays.
+// RemoveRegion removes a region. Its counts stay.
 func (s *Simulator) RemoveRegion(region string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.regions, region)
 }
 
-// appendRows appends the n rows from offset on, at most limit of them, and tells
-// the length of the whole list. Only these rows are touched, unless a filter is
-// seen for the first time.
-func (r *region) appendRows(b []byte, f filter, offset, limit int, e encoder) (rows []byte, n, total int) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
+// appendRows appends at most limit rows, starting at offset. It returns the
+// number of appended rows and of all rows that match f. It visits only these
+// rows, unless the filter is new.
+func (l *taskList) appendRows(b []byte, f filter, offset, limit int, e rowEncoder) (rows []byte, n, total int) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
 
-	tasks := r.tasks()
+	tasks := l.tasks()
 	var matches []int32
 	listed := len(tasks)
 	filtered := f != anyTask()
 	if filtered {
-		matches = r.matches(f)
+		matches = l.matches(f)
 		listed = len(matches)
 	}
 
-	total = len(r.raw) + listed
+	total = len(l.raw) + listed
 	first := min(offset, total)
 	last := min(first+limit, total)
 	for i := first; i < last; i++ {
 		if i > first {
 			b = append(b, ',')
 		}
-		switch at := i - len(r.raw); {
+		switch at := i - len(l.raw); {
 		case at < 0:
-			b = append(b, r.raw[i]...)
+			b = append(b, l.raw[i]...)
 		case filtered:
 			b = e.appendTask(b, &tasks[matches[at]])
 		default:
@@ -166,22 +168,21 @@ func (r *region) appendRows(b []byte, f filter, offset, limit int, e encoder) (r
 	return b, last - first, total
 }
 
-// matches returns the indexes of the tasks that f lets through, from a cache
-// where it can: or each page of a filtered sweep would cost the whole list.
-// The caller holds r.mu.
-func (r *region) matches(f filter) []int32 {
-	c := &r.cache
+// matches returns the indexes of the tasks that match f. It has a cache, because
+// otherwise each page of a filtered list would visit all tasks. The caller holds
+// l.mu.
+func (l *taskList) matches(f filter) []int32 {
+	c := &l.cache
 	c.Lock()
 	defer c.Unlock()
-	if c.matches == nil || c.version != r.version || len(c.matches) >= maxCached {
-		c.matches, c.version = make(map[filter][]int32), r.version
+	if c.matches == nil || c.version != l.version || len(c.matches) >= maxCached {
+		c.matches, c.version = make(map[filter][]int32), l.version
 	}
 	found, ok := c.matches[f]
 	if !ok {
-		tasks := r.tasks()
-		types := crsapi.TaskTypes()
+		tasks := l.tasks()
 		for i := range tasks {
-			if f.match(&tasks[i], types) {
+			if f.match(&tasks[i]) {
 				found = append(found, int32(i))
 			}
 		}
@@ -190,7 +191,7 @@ func (r *region) matches(f filter) []int32 {
 	return found
 }
 
-func (f *filter) match(t *crsapi.Task, types []string) bool {
+func (f *filter) match(t *crsapi.Task) bool {
 	if f.redisID != "" && f.redisID != t.RedisID {
 		return false
 	}
@@ -207,7 +208,7 @@ func (f *filter) match(t *crsapi.Task, types []string) bool {
 		}
 	}
 	if f.types != 0 {
-		i := slices.IndexFunc(types, func(taskType string) bool {
+		i := slices.IndexFunc(taskTypes(), func(taskType string) bool {
 			name, _ := strings.CutPrefix(taskType, "task_")
 			return name == t.TaskName
 		})

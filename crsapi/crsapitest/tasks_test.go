@@ -1,10 +1,8 @@
 package crsapitest_test
 
 import (
-	"bytes"
 	"encoding/json"
-	"fmt"
-	"os"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,57 +13,6 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
-
-// tasks returns tasks with the given ids, a minute apart, newest first.
-func tasks(ids ...string) []crsapi.Task {
-	var list []crsapi.Task
-	at := time.Date(2024, time.March, 1, 12, 0, 0, 0, time.UTC)
-	for i, id := range ids {
-		list = append(list, crsapi.Task{
-			RedisID: id, RedisName: "n", ProjectID: "0", TaskName: "backupInstance",
-			StartTime: at.Add(-time.Duration(i) * time.Minute), Status: crsapi.StatusSucceeded, Progress: 1,
-		})
-	}
-	return list
-}
-
-// names returns "total: 0 1 2 …" and tasks with these ids.
-func numbered(n int) []crsapi.Task {
-	var ids []string
-	for i := range n {
-		ids = append(ids, strconv.Itoa(i))
-	}
-	return tasks(ids...)
-}
-
-func TestDocumentExample(t *testing.T) {
-	want, err := os.ReadFile("testdata/example.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, want); err != nil {
-		t.Fatal(err)
-	}
-	srv, a := newServer(t)
-	noise := tasks("crs-other")
-	failed := crsapitest.DocumentExample()[0]
-	failed.Status = crsapi.StatusFailed
-	noise = append(noise, failed)
-	srv.SetTasks(region, append(noise, crsapitest.DocumentExample()...))
-	res := a.ask(t, "limit", "10", "beginTime", "2016-12-28 00:03:52", "endTime", "2017-02-11 00:03:52",
-		"redisId", "crs-izbob1wh", "redisName", "for API test", "taskStatus.0", "2",
-		"taskType.0", "task_restoreBackup", "taskType.1", "task_backupInstance", "taskType.2", "task_cleanInstance")
-	if res.err != nil || !bytes.Equal(res.body, compact.Bytes()) {
-		t.Errorf("error %v, body\n%s\nwant\n%s", res.err, res.body, compact.Bytes())
-	}
-	if kind := res.Header.Get("Content-Type"); kind != "application/json; charset=utf-8" {
-		t.Errorf("Content-Type %q", kind)
-	}
-	if length := res.ContentLength; length != int64(compact.Len()) {
-		t.Errorf("Content-Length %d, want %d", length, compact.Len())
-	}
-}
 
 func TestPaging(t *testing.T) {
 	srv, a := newServer(t)
@@ -112,22 +59,22 @@ func TestFilters(t *testing.T) {
 		{"redisId", []string{"redisId", "b"}, "1: b"},
 		{"redisId is exact", []string{"redisId", "B"}, "0:"},
 		{"redisName", []string{"redisName", "first"}, "1: a"},
-		{"redisName is whole", []string{"redisName", "fir"}, "0:"},
+		{"redisName is not a prefix", []string{"redisName", "fir"}, "0:"},
 		{"both", []string{"redisId", "b", "redisName", "first"}, "0:"},
 		{"from", []string{"beginTime", at(2)}, "3: a b c"},
 		{"to", []string{"endTime", at(2)}, "4: c d e f"},
 		{"from and to, both included", []string{"beginTime", at(3), "endTime", at(1)}, "3: b c d"},
-		{"an instant", []string{"beginTime", at(3), "endTime", at(3)}, "1: d"},
+		{"one second", []string{"beginTime", at(3), "endTime", at(3)}, "1: d"},
 		{"status", []string{"taskStatus.0", "3"}, "1: b"},
 		{"statuses", []string{"taskStatus.0", "3", "taskStatus.1", "-1"}, "2: b c"},
 		{"type", []string{"taskType.0", "task_cleanInstance"}, "1: d"},
 		{"types", []string{"taskType.0", "task_cleanInstance", "taskType.1", "task_backupInstance"}, "5: a b c d f"},
 		{"all", []string{"taskType.0", "task_backupInstance", "taskStatus.0", "2", "beginTime", at(4)}, "1: a"},
-		{"page of the filtered", []string{"taskType.0", "task_backupInstance", "offset", "1", "limit", "2"}, "4: b c"},
+		{"page of a filtered list", []string{"taskType.0", "task_backupInstance", "offset", "1", "limit", "2"}, "4: b c"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			for range 2 { // the second out of the cache
+			for range 2 { // the second time from the cache
 				if got := a.list(t, test.pairs...); got != test.want {
 					t.Errorf("%s, want %s", got, test.want)
 				}
@@ -169,7 +116,7 @@ func TestFilters(t *testing.T) {
 	})
 }
 
-func TestListMoves(t *testing.T) {
+func TestListChanges(t *testing.T) {
 	srv, a := newServer(t)
 	expect := func(want string) {
 		t.Helper()
@@ -202,7 +149,7 @@ func TestListMoves(t *testing.T) {
 	expect("1: again")
 
 	if got := srv.Tasks("ap-nowhere"); got != nil {
-		t.Errorf("tasks of no region: %v", got)
+		t.Errorf("tasks of an unknown region: %v", got)
 	}
 	srv.Add("ap-new", tasks("n")...)
 	a.region = "ap-new"
@@ -213,8 +160,8 @@ func TestListMoves(t *testing.T) {
 	}
 }
 
-// The list as a slide of many small steps must be what a plain slice would be.
-func TestListSlides(t *testing.T) {
+// After many small steps, the list must equal a plain slice with the same steps.
+func TestManySmallChanges(t *testing.T) {
 	sim := crsapitest.New()
 	var want []string
 	for i := range 3000 {
@@ -250,11 +197,11 @@ func TestRawRows(t *testing.T) {
 	}
 	srv.SetRawRows(region)
 	if got := a.list(t); got != "2: a b" {
-		t.Errorf("without: %s", got)
+		t.Errorf("rows removed: %s", got)
 	}
 }
 
-func TestRowsBeyondTheDocument(t *testing.T) {
+func TestUndocumentedRows(t *testing.T) {
 	srv, a := newServer(t)
 	list := tasks("a")
 	list[0].ProjectID = ""
@@ -270,47 +217,13 @@ func TestRowsBeyondTheDocument(t *testing.T) {
 	list[0].ProjectID = "012"
 	srv.SetTasks(region, list)
 	if body := string(a.ask(t).body); !strings.Contains(body, `"projectId":"012"`) {
-		t.Errorf("project that is no number: %s", body)
+		t.Errorf("project that is not a number: %s", body)
 	}
 }
 
-func TestHookMovesTheList(t *testing.T) {
-	srv, a := newServer(t)
-	srv.SetTasks(region, numbered(6))
-	srv.SetTasks("ap-other", nil)
-	var seen []string
-	srv.OnRequest(func(r crsapitest.Request) {
-		seen = append(seen, fmt.Sprintf("%s %s %d+%d #%d %s", r.Region, r.Method, r.Offset, r.Limit, r.Seq, r.Param("redisName")))
-		if r.Seq == 2 {
-			srv.Add(r.Region, tasks("new")...)
-			srv.Drop(r.Region, 2)
-			srv.Update(r.Region, func(list []crsapi.Task) []crsapi.Task { return list })
-			srv.Inject(crsapitest.Fault{Skip: 1, Do: crsapitest.APIError(5100)})
-		}
-	})
-	for i, want := range []string{"6: 0 1 2", "5: 2 3"} {
-		if got := a.list(t, "offset", strconv.Itoa(i*3), "limit", "3"); got != want {
-			t.Errorf("page %d: %s, want %s", i, got, want)
-		}
-	}
-	a.region = "ap-other"
-	if code := a.code(t, "redisName", "n"); code != 5100 {
-		t.Errorf("after the hook's fault: code %d", code)
-	}
-	want := []string{"ap-guangzhou GET 0+3 #1 ", "ap-guangzhou GET 3+3 #2 ", "ap-other GET 0+100 #1 n"}
-	if !slices.Equal(seen, want) {
-		t.Errorf("hook saw %q, want %q", seen, want)
-	}
-	srv.OnRequest(nil)
-	a.ask(t)
-	if len(seen) != 3 {
-		t.Error("the hook goes on")
-	}
-}
-
-// Pages read while the list moves must each be of one state of it: under the
-// race detector, also a proof of the locks.
-func TestListMovesUnderReaders(t *testing.T) {
+// While the list changes, each page must show one state of it. The race detector
+// checks the locks.
+func TestConcurrentChanges(t *testing.T) {
 	srv, _ := newServer(t)
 	srv.SetTasks(region, numbered(50))
 	var wg sync.WaitGroup
@@ -334,25 +247,38 @@ func TestListMovesUnderReaders(t *testing.T) {
 	wg.Wait()
 }
 
-func TestGenerate(t *testing.T) {
-	list := crsapitest.Generate(5000, 20, 7)
-	again := crsapitest.Generate(5000, 20, 7)
-	if !slices.Equal(list, again) {
-		t.Error("the same seed gives another list")
-	}
-	if slices.Equal(list, crsapitest.Generate(5000, 20, 8)) {
-		t.Error("another seed gives the same list")
-	}
-	if len(list) != 5000 || !slices.IsSortedFunc(list, func(a, b crsapi.Task) int { return b.StartTime.Compare(a.StartTime) }) {
-		t.Errorf("%d tasks, or not newest first", len(list))
-	}
-	ids, taskNames, statuses := map[string]int{}, map[string]int{}, map[crsapi.Status]int{}
-	for _, task := range list {
-		ids[task.RedisID]++
-		taskNames[task.TaskName]++
-		statuses[task.Status]++
-	}
-	if len(ids) != 20 || len(taskNames) < 5 || len(statuses) != 5 || statuses[crsapi.StatusSucceeded] < 4500 {
-		t.Errorf("%d instances, names %v, statuses %v", len(ids), taskNames, statuses)
-	}
+func FuzzTask(f *testing.F) {
+	f.Add("crs-izbob1wh", "for API test", "0", "backupInstance", int32(2), float32(1))
+	f.Add("\x00\xff\"\\", "你好\u2028</script>", "007", "", int32(-7), float32(0.5))
+	f.Add("\x00", "\xff", "", "\u007f", int32(0), float32(math.Inf(1)))
+	f.Fuzz(func(t *testing.T, id, name, project, taskName string, status int32, progress float32) {
+		sim := crsapitest.New()
+		sim.SetTasks(region, []crsapi.Task{{
+			RedisID: id, RedisName: name, ProjectID: project, TaskName: taskName,
+			Status: crsapi.Status(status), Progress: progress,
+		}})
+		sim.Inject(crsapitest.Fault{Do: crsapitest.Format{FloatProgress: status%2 == 0}})
+		body := newDirectAsker(sim).ask(t).body
+		var page struct {
+			Data struct {
+				RedisTaskSet []struct {
+					RedisID, RedisName, TaskName string
+					Status                       int32
+					Progress                     *float32
+					ProjectID                    json.RawMessage
+				}
+			}
+		}
+		if err := json.Unmarshal(body, &page); err != nil || len(page.Data.RedisTaskSet) != 1 {
+			t.Fatalf("error %v in %q", err, body)
+		}
+		got := page.Data.RedisTaskSet[0]
+		valid := func(s string) string { return string([]rune(s)) }
+		if got.RedisID != valid(id) || got.RedisName != valid(name) || got.TaskName != valid(taskName) || got.Status != status {
+			t.Fatalf("%+v from %q", got, body)
+		}
+		if got.Progress != nil && *got.Progress != progress {
+			t.Fatalf("progress %v, want %v", *got.Progress, progress)
+		}
+	})
 }

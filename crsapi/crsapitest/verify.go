@@ -18,15 +18,15 @@ import (
 const (
 	action = "GetRedisTaskList"
 
-	// module is the code of the document's own error table. It comes inside
-	// message, under code 4000.
+	// module is the code in the error table of GetRedisTaskList. It is part of
+	// message; the code of such an error is 4000.
 	module = "(11201)"
 
-	lastTimestamp = 253402300799 // of the year 9999
+	lastTimestamp = 253402300799 // the end of the year 9999
 )
 
-// source returns the string that is signed: every parameter but Signature,
-// sorted by name as sent, values raw.
+// source returns the text that is signed: all parameters except Signature,
+// sorted by name as sent, with values that are not URL-encoded.
 func source(method, host, path string, p params) string {
 	var b strings.Builder
 	b.WriteString(method)
@@ -37,7 +37,7 @@ func source(method, host, path string, p params) string {
 		if e.name == "Signature" {
 			continue
 		}
-		// The vendor's SDKs take such a value for a file to upload.
+		// The vendor's SDKs treat such a value as a file to upload.
 		if method == "POST" && strings.HasPrefix(e.value, "@") {
 			continue
 		}
@@ -50,7 +50,7 @@ func source(method, host, path string, p params) string {
 	return b.String()
 }
 
-// sign returns the Signature of source under the given SignatureMethod.
+// sign returns the Signature of source for a SignatureMethod.
 func sign(key, source, method string) string {
 	h := sha1.New
 	if method == "HmacSHA256" {
@@ -61,8 +61,8 @@ func sign(key, source, method string) string {
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// authenticate checks the common parameters. Nothing that an unsigned request
-// says is remembered.
+// authenticate checks the common parameters. It stores a Nonce only if the
+// signature is correct.
 func (s *Simulator) authenticate(p params, source string, now time.Time) *refusal {
 	for _, name := range []string{"Action", "Region", "Timestamp", "Nonce", "SecretId", "Signature"} {
 		if _, ok := p.get(name); !ok {
@@ -70,7 +70,7 @@ func (s *Simulator) authenticate(p params, source string, now time.Time) *refusa
 		}
 	}
 	if got, _ := p.get("Action"); got != action {
-		return refuse(6100, "Action is not one of this host")
+		return refuse(6100, "this host does not serve the Action")
 	}
 	nonceText, _ := p.get("Nonce")
 	nonceValue, ok := parseInt(nonceText, 1, math.MaxInt64)
@@ -116,18 +116,18 @@ func (s *Simulator) authenticate(p params, source string, now time.Time) *refusa
 	return nil
 }
 
-// query holds the parameters of the action itself.
-type query struct {
+// taskQuery holds the parameters of the action.
+type taskQuery struct {
 	limit, offset int
 	filter        filter
 }
 
-// filter is comparable, so that it can key a cache of what it matches.
+// filter is comparable because it is the key of a cache.
 type filter struct {
 	redisID, redisName string // empty for any
 	begin, end         int64  // UNIX seconds, both included
 	statuses           uint8  // bits of documentedStatuses; 0 for any
-	types              uint8  // bits of crsapi.TaskTypes; 0 for any
+	types              uint8  // bits of taskTypes; 0 for any
 }
 
 func documentedStatuses() []crsapi.Status {
@@ -140,10 +140,24 @@ func documentedStatuses() []crsapi.Status {
 	}
 }
 
+// taskTypes are the documented values of taskType, in the document's order. They
+// have a prefix that taskName does not have.
+func taskTypes() []string {
+	return []string{
+		"task_importRdb",
+		"task_exportBackup",
+		"task_restoreBackup",
+		"task_restoreStream",
+		"task_backupInstance",
+		"task_cleanInstance",
+		"task_resizeInstance",
+	}
+}
+
 func anyTask() filter { return filter{begin: math.MinInt64, end: math.MaxInt64} }
 
-func parseQuery(p params, zone *time.Location) (query, *refusal) {
-	q := query{filter: anyTask()}
+func parseQuery(p params, zone *time.Location) (taskQuery, *refusal) {
+	q := taskQuery{filter: anyTask()}
 	limit, offset := int64(-1), int64(-1)
 	for _, e := range p {
 		var ok bool
@@ -151,11 +165,11 @@ func parseQuery(p params, zone *time.Location) (query, *refusal) {
 		name, index, array := strings.Cut(e.name, ".")
 		switch {
 		case array && name == "taskStatus":
-			want = "must be one of the documented statuses, taskStatus.n with n from 0 on"
+			want = "must be one of the documented statuses, taskStatus.n with n starting at 0"
 			ok = arrayIndex(p, name, index) && setBit(&q.filter.statuses, e.value, statusTexts())
 		case array && name == "taskType":
-			want = "must be one of the documented types, taskType.n with n from 0 on"
-			ok = arrayIndex(p, name, index) && setBit(&q.filter.types, e.value, crsapi.TaskTypes())
+			want = "must be one of the documented types, taskType.n with n starting at 0"
+			ok = arrayIndex(p, name, index) && setBit(&q.filter.types, e.value, taskTypes())
 		default:
 			switch e.name {
 			case "Action", "Region", "Timestamp", "Nonce", "SecretId", "Signature", "SignatureMethod", "Token":
@@ -164,7 +178,7 @@ func parseQuery(p params, zone *time.Location) (query, *refusal) {
 				want = "must be a positive integer"
 				limit, ok = parseInt(e.value, 1, math.MaxInt32)
 			case "offset":
-				want = "must be an integer, 0 or greater"
+				want = "must be 0 or a positive integer"
 				offset, ok = parseInt(e.value, 0, math.MaxInt32)
 			case "redisId":
 				q.filter.redisID, ok = e.value, true
@@ -181,16 +195,16 @@ func parseQuery(p params, zone *time.Location) (query, *refusal) {
 			}
 		}
 		if !ok {
-			return query{}, invalid(e.name, want)
+			return taskQuery{}, invalid(e.name, want)
 		}
 	}
 	switch {
 	case limit < 0:
-		return query{}, invalid("limit", "is missing")
+		return taskQuery{}, invalid("limit", "is missing")
 	case offset < 0:
-		return query{}, invalid("offset", "is missing")
+		return taskQuery{}, invalid("offset", "is missing")
 	case q.filter.begin > q.filter.end:
-		return query{}, invalid("endTime", "is before beginTime")
+		return taskQuery{}, invalid("endTime", "is before beginTime")
 	}
 	q.limit, q.offset = int(limit), int(offset)
 	return q, nil
@@ -213,9 +227,9 @@ func setBit(bits *uint8, value string, values []string) bool {
 	return true
 }
 
-// arrayIndex reports whether index is fit for an element of the array name. As
-// no name comes twice, indexes that are all less than their number run from 0
-// without a gap.
+// arrayIndex reports whether index is less than the number of elements of the
+// array. Names are unique, so if this is true for all elements, the indexes start
+// at 0 and have no gap.
 func arrayIndex(p params, name, index string) bool {
 	n := int64(0)
 	for _, e := range p {
@@ -227,8 +241,8 @@ func arrayIndex(p params, name, index string) bool {
 	return ok
 }
 
-// parseInt takes the one way to write an integer that has no sign, no space
-// and no leading zero.
+// parseInt is stricter than strconv.ParseInt: it accepts no plus sign and no
+// leading zero.
 func parseInt(s string, lowest, highest int64) (int64, bool) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || strconv.FormatInt(n, 10) != s || n < lowest || n > highest {
@@ -237,8 +251,8 @@ func parseInt(s string, lowest, highest int64) (int64, bool) {
 	return n, true
 }
 
-// parseTime is stricter than time.Parse, which takes fractions of a second and
-// an hour of one digit.
+// parseTime is stricter than time.Parse, which accepts fractions of a second and
+// an hour with one digit.
 func parseTime(s string, zone *time.Location) (int64, bool) {
 	t, err := time.ParseInLocation(timeLayout, s, zone)
 	if err != nil || t.Format(timeLayout) != s {
@@ -247,14 +261,14 @@ func parseTime(s string, zone *time.Location) (int64, bool) {
 	return t.Unix(), true
 }
 
-// refusal is an error as the API answers it.
+// refusal is an error response of the API.
 type refusal struct {
 	code              int
 	codeDesc, message string
 }
 
-// refuse returns a refusal with what the documents say of code, and their
-// message where none is given.
+// refuse returns a refusal with the documented codeDesc, and with the documented
+// message if message is empty.
 func refuse(code int, message string) *refusal {
 	codeDesc, documented := documentedError(code)
 	if message == "" {
@@ -263,17 +277,17 @@ func refuse(code int, message string) *refusal {
 	return &refusal{code, codeDesc, message}
 }
 
-// invalidCommon refuses a common parameter, or the form of the request.
+// invalidCommon rejects a common parameter, or the encoding of the request.
 func invalidCommon(name, what string) *refusal {
 	return refuse(4000, clip(name)+" "+what)
 }
 
-// invalid refuses a parameter of the action.
+// invalid rejects a parameter of the action.
 func invalid(name, what string) *refusal {
 	return refuse(4000, module+"InvalidParameter: "+clip(name)+" "+what)
 }
 
-// clip bounds a name that the caller chose.
+// clip shortens a name that the client chose.
 func clip(name string) string {
 	const most = 40
 	if len(name) > most {
@@ -283,7 +297,7 @@ func clip(name string) string {
 }
 
 // documentedError returns codeDesc and message of a code. The documents give
-// codeDesc for few; it is empty for the rest.
+// codeDesc for only a few codes.
 func documentedError(code int) (codeDesc, message string) {
 	switch code {
 	case 4000:
@@ -291,7 +305,7 @@ func documentedError(code int) (codeDesc, message string) {
 	case 4100:
 		return "AuthFailure", "authentication failed: wrong signature"
 	case 4101, 4102, 4103, 4110:
-		return "", "not authorised for the API or the resource"
+		return "", "not authorized for the API or the resource"
 	case 4104:
 		return "", "SecretId does not exist"
 	case 4105:
@@ -303,9 +317,9 @@ func documentedError(code int) (codeDesc, message string) {
 	case 4300:
 		return "", "access denied"
 	case 4400, 4420, 4480:
-		return "RequestLimitExceeded", "over the request quota"
+		return "RequestLimitExceeded", "request quota exceeded"
 	case 4500:
-		return "", "replay: Nonce was used before, or the clocks are apart"
+		return "", "replay: Nonce was used before, or the clocks differ"
 	case 4600:
 		return "", "protocol not supported"
 	case 5000:

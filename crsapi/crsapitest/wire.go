@@ -13,60 +13,81 @@ import (
 	"time"
 )
 
-func delivers(deliver deliver) Effect { return func(x *exchange) { x.deliver = deliver } }
+// ConnEffect is an Effect on the connection of a request.
+type ConnEffect int
 
-// deliverWhole sends the answer as it should be.
-func deliverWhole(x *exchange, w http.ResponseWriter, _ *http.Request, a *answer) {
-	copyHeader(w, a)
-	// Before the client can see the end, and so before its next request.
-	x.counted(a)
-	x.leave()
-	w.WriteHeader(a.status)
-	_, _ = w.Write(a.body)
+const (
+	// Hang sends no response. It ends when the client disconnects or the
+	// server closes.
+	Hang ConnEffect = iota
+	// ResetBeforeHeaders resets the connection instead of a response. A
+	// connection that is not TCP is closed by this and the other resets.
+	ResetBeforeHeaders
+	// ResetAfterHeaders resets the connection between headers and body.
+	ResetAfterHeaders
+	// ResetMidBody resets the connection after half of the body.
+	ResetMidBody
+	// ShortBody closes the connection after half of the body, less than
+	// Content-Length says.
+	ShortBody
+	// TruncatedJSON sends half of the body, with the Content-Length of the
+	// half.
+	TruncatedJSON
+	// EndlessBody sends a page with rows that never end.
+	EndlessBody
+)
+
+func (c ConnEffect) apply(x *exchange) {
+	switch c {
+	case Hang:
+		x.hang = true
+	case ResetBeforeHeaders:
+		x.deliver = func(_ *exchange, w http.ResponseWriter, _ *http.Request, _ *reply) { reset(w) }
+	case ResetAfterHeaders:
+		x.deliver = func(_ *exchange, w http.ResponseWriter, _ *http.Request, p *reply) {
+			sendPart(w, p, 0)
+			reset(w)
+		}
+	case ResetMidBody:
+		x.deliver = func(_ *exchange, w http.ResponseWriter, _ *http.Request, p *reply) {
+			sendPart(w, p, len(p.body)/2)
+			reset(w)
+		}
+	case ShortBody:
+		x.deliver = func(_ *exchange, w http.ResponseWriter, _ *http.Request, p *reply) {
+			sendPart(w, p, len(p.body)/2)
+			panic(http.ErrAbortHandler)
+		}
+	case TruncatedJSON:
+		x.truncate = true
+	case EndlessBody:
+		x.deliver = deliverEndless
+	}
 }
 
-func copyHeader(w http.ResponseWriter, a *answer) { maps.Copy(w.Header(), a.header) }
-
-// TruncatedJSON cuts the body in half and gives the half's Content-Length.
-func TruncatedJSON() Effect { return func(x *exchange) { x.cut = true } }
-
-// ShortBody closes the connection after half of the bytes that Content-Length
-// promised.
-func ShortBody() Effect {
-	return delivers(func(_ *exchange, w http.ResponseWriter, _ *http.Request, a *answer) {
-		sendPart(w, a, len(a.body)/2)
-		panic(http.ErrAbortHandler)
-	})
+func deliverWith(deliver deliver) Effect {
+	return effectFunc(func(x *exchange) { x.deliver = deliver })
 }
 
-// ResetBeforeHeaders resets the connection instead of an answer. Over a
-// connection that knows no reset, this and the other resets close it.
-func ResetBeforeHeaders() Effect {
-	return delivers(func(_ *exchange, w http.ResponseWriter, _ *http.Request, _ *answer) { reset(w) })
+// deliverWhole sends the response without a fault.
+func deliverWhole(x *exchange, w http.ResponseWriter, _ *http.Request, p *reply) {
+	copyHeader(w, p)
+	// Count first: once the client has the whole response, it may send the
+	// next request or read the counts.
+	x.countCode(p)
+	x.end()
+	w.WriteHeader(p.status)
+	_, _ = w.Write(p.body)
 }
 
-// ResetAfterHeaders resets the connection between headers and body.
-func ResetAfterHeaders() Effect {
-	return delivers(func(_ *exchange, w http.ResponseWriter, _ *http.Request, a *answer) {
-		sendPart(w, a, 0)
-		reset(w)
-	})
-}
+func copyHeader(w http.ResponseWriter, p *reply) { maps.Copy(w.Header(), p.header) }
 
-// ResetMidBody resets the connection after half of the body.
-func ResetMidBody() Effect {
-	return delivers(func(_ *exchange, w http.ResponseWriter, _ *http.Request, a *answer) {
-		sendPart(w, a, len(a.body)/2)
-		reset(w)
-	})
-}
-
-// sendPart sends headers and n bytes of the body, and sees them off.
-func sendPart(w http.ResponseWriter, a *answer, n int) {
-	copyHeader(w, a)
-	w.WriteHeader(a.status)
+// sendPart sends and flushes the headers and n bytes of the body.
+func sendPart(w http.ResponseWriter, p *reply, n int) {
+	copyHeader(w, p)
+	w.WriteHeader(p.status)
 	if n > 0 {
-		_, _ = w.Write(a.body[:n])
+		_, _ = w.Write(p.body[:n])
 	}
 	_ = http.NewResponseController(w).Flush()
 }
@@ -76,7 +97,7 @@ func reset(w http.ResponseWriter) {
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	// A TLS connection would take its leave in good order.
+	// Closing the TLS connection would send a close_notify alert first.
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
 	}
@@ -86,42 +107,39 @@ func reset(w http.ResponseWriter) {
 	_ = conn.Close()
 }
 
-// EndlessBody answers with a page whose rows never end.
-func EndlessBody() Effect {
-	return delivers(func(x *exchange, w http.ResponseWriter, r *http.Request, a *answer) {
-		a.header.Del("Content-Length")
-		copyHeader(w, a)
-		w.WriteHeader(http.StatusOK)
-		_, err := io.WriteString(w, `{"code":0,"message":"","codeDesc":"Success","totalCount":1,"data":{"redisTaskSet":[`)
-		e := encoder{zone: x.zone}
-		row := append(e.appendTask(nil, &DocumentExample()[0]), ',')
-		rows := bytes.Repeat(row, 32<<10/len(row))
-		for err == nil && r.Context().Err() == nil {
-			_, err = w.Write(rows)
-		}
-		panic(http.ErrAbortHandler)
-	})
+func deliverEndless(x *exchange, w http.ResponseWriter, r *http.Request, p *reply) {
+	p.header.Del("Content-Length")
+	copyHeader(w, p)
+	w.WriteHeader(http.StatusOK)
+	_, err := io.WriteString(w, `{"code":0,"message":"","codeDesc":"Success","totalCount":1,"data":{"redisTaskSet":[`)
+	e := rowEncoder{zone: x.zone}
+	row := append(e.appendTask(nil, &DocumentExample()[0]), ',')
+	rows := bytes.Repeat(row, 32<<10/len(row))
+	for err == nil && r.Context().Err() == nil {
+		_, err = w.Write(rows)
+	}
+	panic(http.ErrAbortHandler)
 }
 
-// GzipBomb answers with a body, gzipped whether the client takes that or not,
-// that unpacks to somewhat more than size bytes.
+// GzipBomb sends a gzip body, even if the client does not accept gzip. The body
+// expands to slightly more than size bytes.
 func GzipBomb(size int64) Effect {
-	return delivers(func(_ *exchange, w http.ResponseWriter, r *http.Request, a *answer) {
-		a.header.Del("Content-Length")
-		a.header.Set("Content-Encoding", "gzip")
-		copyHeader(w, a)
+	return deliverWith(func(_ *exchange, w http.ResponseWriter, r *http.Request, p *reply) {
+		p.header.Del("Content-Length")
+		p.header.Set("Content-Encoding", "gzip")
+		copyHeader(w, p)
 		w.WriteHeader(http.StatusOK)
 
-		// A gzip file may be several, one after the other: so the filler is
-		// packed once, and the bomb costs its maker next to nothing.
+		// Concatenated gzip files are a valid gzip file. So it is enough to
+		// compress the filler once.
 		const piece = 256 << 10
-		_, err := w.Write(zip([]byte(`{"code":0,"message":"`)))
-		filler := zip(bytes.Repeat([]byte{'A'}, piece))
+		_, err := w.Write(compress([]byte(`{"code":0,"message":"`)))
+		filler := compress(bytes.Repeat([]byte{'A'}, piece))
 		for left := size; left > 0 && err == nil && r.Context().Err() == nil; left -= piece {
 			_, err = w.Write(filler)
 		}
 		if err == nil {
-			_, err = w.Write(zip([]byte(`","codeDesc":"Success","totalCount":0,"data":{"redisTaskSet":[]}}`)))
+			_, err = w.Write(compress([]byte(`","codeDesc":"Success","totalCount":0,"data":{"redisTaskSet":[]}}`)))
 		}
 		if err != nil || r.Context().Err() != nil {
 			panic(http.ErrAbortHandler)
@@ -129,29 +147,29 @@ func GzipBomb(size int64) Effect {
 	})
 }
 
-func zip(b []byte) []byte {
-	var packed bytes.Buffer
-	w := gzip.NewWriter(&packed)
-	_, _ = w.Write(b) // a bytes.Buffer takes everything
+func compress(b []byte) []byte {
+	var buf bytes.Buffer
+	w := gzip.NewWriter(&buf)
+	_, _ = w.Write(b) // a bytes.Buffer never fails
 	_ = w.Close()
-	return packed.Bytes()
+	return buf.Bytes()
 }
 
-// SlowBody sends the headers at once and then n bytes of the body at a time,
-// with a pause of every before each.
-func SlowBody(n int, every time.Duration) Effect {
+// SlowBody sends the headers at once, and then waits before each n bytes of the
+// body.
+func SlowBody(n int, wait time.Duration) Effect {
 	if n <= 0 {
-		panic("crsapitest: SlowBody: n is not positive")
+		panic("crsapitest: SlowBody: n must be positive")
 	}
-	return delivers(func(x *exchange, w http.ResponseWriter, r *http.Request, a *answer) {
-		sendPart(w, a, 0)
-		for body := a.body; len(body) > 0; {
-			pause(r.Context(), every)
+	return deliverWith(func(x *exchange, w http.ResponseWriter, r *http.Request, p *reply) {
+		sendPart(w, p, 0)
+		for body := p.body; len(body) > 0; {
+			pause(r.Context(), wait)
 			part := body[:min(n, len(body))]
 			body = body[len(part):]
 			if len(body) == 0 {
-				x.counted(a)
-				x.leave()
+				x.countCode(p)
+				x.end()
 			}
 			if _, err := w.Write(part); err != nil {
 				panic(http.ErrAbortHandler)
@@ -161,21 +179,21 @@ func SlowBody(n int, every time.Duration) Effect {
 	})
 }
 
-// SlowHeaders sends status line and headers byte by byte, with a pause of every
-// before each, and then the body at once. Where the connection cannot be taken
-// over, it pauses as long before an answer that is sent in one.
-func SlowHeaders(every time.Duration) Effect {
-	return delivers(func(x *exchange, w http.ResponseWriter, r *http.Request, a *answer) {
-		a.header.Set("Connection", "close")
+// SlowHeaders waits before each byte of the status line and the headers, and
+// then sends the body at once. If the connection cannot be hijacked, it waits
+// for the same total time and then sends the whole response.
+func SlowHeaders(wait time.Duration) Effect {
+	return deliverWith(func(x *exchange, w http.ResponseWriter, r *http.Request, p *reply) {
+		p.header.Set("Connection", "close")
 		var head bytes.Buffer
-		_, _ = fmt.Fprintf(&head, "HTTP/1.1 %d %s\r\n", a.status, http.StatusText(a.status))
-		_ = a.header.Write(&head)
+		_, _ = fmt.Fprintf(&head, "HTTP/1.1 %d %s\r\n", p.status, http.StatusText(p.status))
+		_ = p.header.Write(&head)
 		head.WriteString("\r\n")
 
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
-			pause(r.Context(), time.Duration(head.Len())*every)
-			deliverWhole(x, w, r, a)
+			pause(r.Context(), time.Duration(head.Len())*wait)
+			deliverWhole(x, w, r, p)
 			return
 		}
 		ctx, cancel := context.WithCancel(r.Context())
@@ -185,7 +203,8 @@ func SlowHeaders(every time.Duration) Effect {
 			_ = conn.Close()
 			<-watching
 		}()
-		// Nobody else reads the connection now, and so would see it end.
+		// net/http no longer reads a hijacked connection. Read it here to
+		// notice when the client disconnects.
 		go func() {
 			defer close(watching)
 			defer cancel()
@@ -193,13 +212,13 @@ func SlowHeaders(every time.Duration) Effect {
 		}()
 
 		for _, c := range head.Bytes() {
-			pause(ctx, every)
+			pause(ctx, wait)
 			if _, err := conn.Write([]byte{c}); err != nil {
 				return
 			}
 		}
-		x.counted(a)
-		x.leave()
-		_, _ = conn.Write(a.body)
+		x.countCode(p)
+		x.end()
+		_, _ = conn.Write(p.body)
 	})
 }

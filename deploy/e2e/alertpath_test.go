@@ -237,7 +237,7 @@ func TestAlertPath(t *testing.T) {
 	until(t, prometheus, `increase(crs_task_transitions_total{taskName="importRdb", status="failed"}[1m])`)
 
 	// The API dies, in two ways, and the exporter is restarted meanwhile.
-	for name, death := range map[string]crsapitest.Effect{"hangs": crsapitest.Hang(), "502": crsapitest.HTTPStatus(http.StatusBadGateway)} {
+	for name, death := range map[string]crsapitest.Effect{"hangs": crsapitest.Hang, "502": crsapitest.HTTPStatus(http.StatusBadGateway)} {
 		t.Log("the API:", name)
 		failed := `count_over_time(crs_up{region="ap-guangzhou"}[2m]) - sum_over_time(crs_up{region="ap-guangzhou"}[2m])`
 		before, err := query(t, prometheus, failed)
