@@ -1,15 +1,15 @@
-# distroless has no tags by version: a release pins it by digest, --build-arg BASE_IMAGE=…@sha256:…
+# distroless has no version tags. A release pins the digest: --build-arg BASE_IMAGE=…@sha256:…
 ARG GO_IMAGE=golang:1.26.8
 ARG BASE_IMAGE=gcr.io/distroless/static-debian13:nonroot
 
-# Builds on the builder's own architecture and cross-compiles: no emulation.
+# Runs on the builder's own architecture and cross-compiles, so it needs no emulation.
 FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS build
 WORKDIR /src
-# The image decides the toolchain; go.mod may not fetch another one behind its back.
+# Use the image's toolchain; go.mod must not make Go download another one.
 ENV CGO_ENABLED=0 GOTOOLCHAIN=local
-# For networks that reach modules through a mirror only; empty is Go's default.
+# For networks that can reach modules only through a mirror. Empty means Go's default.
 ARG GOPROXY
-# Alone, so that modules are fetched again only when the module graph changes.
+# Copy these files first, so that modules are downloaded again only when the module graph changes.
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod go mod download
 COPY . .
@@ -46,11 +46,11 @@ LABEL org.opencontainers.image.title="crs_exporter" \
       org.opencontainers.image.base.name="$BASE_IMAGE"
 COPY LICENSE /usr/share/doc/crs_exporter/LICENSE
 COPY --from=build /out/crs_exporter /bin/crs_exporter
-# A number, because Kubernetes' runAsNonRoot cannot look names up.
+# Numeric, because Kubernetes' runAsNonRoot cannot resolve user names.
 USER 65532:65532
 EXPOSE 10991
-# There is no shell and no curl: the exporter asks itself, at its default --web.listen-address.
-# Whoever changes that flag gives the same one here, or switches the check off.
+# The image has no shell and no curl, so the exporter checks itself at its default --web.listen-address.
+# If you change that flag, set the same flag here or disable the check.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=5s --retries=3 \
     CMD ["/bin/crs_exporter", "--healthcheck"]
 ENTRYPOINT ["/bin/crs_exporter"]

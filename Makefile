@@ -1,8 +1,8 @@
 GO      ?= go
 FUZZTIME ?= 3s
 
-# The race detector needs a C compiler on most systems. Where there is none,
-# the tests run without it, and say so.
+# The race detector needs a C compiler on most systems. Without one, the tests
+# run without the race detector and print a message.
 ifeq ($(shell $(GO) env CGO_ENABLED),1)
 ifneq ($(shell command -v $$($(GO) env CC) 2>/dev/null),)
 RACE := -race
@@ -12,7 +12,7 @@ endif
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 STAMP   := github.com/prometheus/common/version
 LDFLAGS := -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Revision=$(shell git rev-parse HEAD 2>/dev/null)
-# Nothing of the machine or of the hour goes into a binary.
+# A binary contains nothing that depends on the machine or the build time.
 COMPILE := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 TARGETS := linux-amd64 linux-arm64 darwin-arm64 windows-amd64
 
@@ -29,7 +29,7 @@ dist/crs_exporter-%: FORCE
 
 FORCE:
 
-# Two builds from nothing, in two places, must be the same file.
+# Two builds from scratch, in two different directories, must produce the same file.
 reproducible:
 	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	for n in 1 2; do \
@@ -39,15 +39,15 @@ reproducible:
 	sha256sum $$dir/1/crs_exporter $$dir/2/crs_exporter | cut -d' ' -f1; \
 	cmp $$dir/1/crs_exporter $$dir/2/crs_exporter
 
-# Everything that has to pass, with nothing on the machine but Go, git and make.
+# All checks that must pass. They need only Go, git and make.
 test: vet fuzz unit e2e
 
 vet:
-	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'these files want gofmt'; exit 1; }
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run gofmt on these files'; exit 1; }
 	$(GO) vet ./...
 
 unit:
-	@test -n "$(RACE)" || echo 'no cgo or no C compiler: the tests run without the race detector'
+	@test -n "$(RACE)" || echo 'no cgo or no C compiler: running the tests without the race detector'
 	$(GO) test $(RACE) ./...
 
 fuzz:
@@ -58,14 +58,14 @@ fuzz:
 	done
 
 e2e:
-	@echo 'the real Prometheus and Alertmanager are built next: some ten minutes the first time, seconds after that'
+	@echo 'building the real Prometheus and Alertmanager: about ten minutes the first time, later a few seconds'
 	cd deploy/e2e && $(GO) test -timeout 60m ./...
 
 bench:
 	$(GO) test -run '^$$' -bench Scrape -benchtime 1x .
 	$(GO) test -run '^$$' -bench . -benchmem ./crsapi/... ./collector
 
-# An hour of scrapes in a few minutes, with faults all the while.
+# An hour of scrapes, compressed into a few minutes, with injected faults.
 soak:
 	$(GO) test -tags soak -run TestSoak -v -timeout 15m .
 
