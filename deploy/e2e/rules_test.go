@@ -38,8 +38,9 @@ func writeFile(t *testing.T, path, content string) {
 	}
 }
 
-// uncomment takes the comment sign off the lines of content from the one that
-// holds first to the one that holds last, so that examples in comments are tried.
+// uncomment removes the comment sign from some lines of content, so that tests can use
+// examples in comments. The lines start at the line that contains first and end at the
+// line that contains last.
 func uncomment(t *testing.T, content, first, last string) string {
 	t.Helper()
 	sign := regexp.MustCompile(`^(\s*)# ?`)
@@ -70,17 +71,17 @@ func TestPromtool(t *testing.T) {
 	})
 	files, err := filepath.Glob(filepath.Join(prometheusDir, "tests", "*_test.yml"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no tests of the rules: %v", err)
+		t.Fatalf("no rule tests found: %v", err)
 	}
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) { run(t, promtool, "test", "rules", file) })
 	}
 }
 
-// The advice that the files give in comments has to work, too.
-func TestAdvice(t *testing.T) {
+// TestCommentExamples checks that the examples in comments work.
+func TestCommentExamples(t *testing.T) {
 	promtool := program(t, "promtool")
-	t.Run("a pair of Prometheus", func(t *testing.T) {
+	t.Run("a pair of Prometheus servers", func(t *testing.T) {
 		dir := t.TempDir()
 		config := uncomment(t, readFile(t, prometheusFile), "# external_labels:", "replica: a")
 		config = uncomment(t, config, "# alert_relabel_configs:", "regex: replica")
@@ -88,7 +89,7 @@ func TestAdvice(t *testing.T) {
 		writeFile(t, filepath.Join(dir, "rules/crs.yml"), readFile(t, rulesFile))
 		run(t, promtool, "check", "config", "--lint=all", "--lint-fatal", filepath.Join(dir, "prometheus.yml"))
 	})
-	t.Run("thresholds of single instances", func(t *testing.T) {
+	t.Run("exceptions for thresholds", func(t *testing.T) {
 		dir := t.TempDir()
 		rules := readFile(t, rulesFile)
 		for _, record := range []string{"crs:backup_max_age_seconds", "crs:task_max_age_seconds"} {
@@ -102,7 +103,8 @@ func TestAdvice(t *testing.T) {
 
 var exception = regexp.MustCompile(`(?m)^ *# +(\S.* or)$`)
 
-// moveExceptions puts the exceptions in the comment above a threshold where the comment says.
+// moveExceptions inserts the exceptions from the comment above a threshold into its
+// expression, where the comment says.
 func moveExceptions(t *testing.T, rules, record string) string {
 	t.Helper()
 	head, rule, found := strings.Cut(rules, "- record: "+record+"\n        expr: |\n")
@@ -112,7 +114,7 @@ func moveExceptions(t *testing.T, rules, record string) string {
 	comment := head[strings.LastIndex(head, "\n\n")+1:]
 	examples := exception.FindAllStringSubmatch(comment, -1)
 	if len(examples) == 0 {
-		t.Fatalf("the comment of %s shows no exception", record)
+		t.Fatalf("the comment of %s has no example of an exception", record)
 	}
 	var b strings.Builder
 	for _, e := range examples {
@@ -131,7 +133,7 @@ func alerts(t *testing.T) map[string]rulefmt.Rule {
 				continue
 			}
 			if _, twice := found[r.Alert]; twice {
-				t.Errorf("two alerts are named %s", r.Alert)
+				t.Errorf("two alerts have the name %s", r.Alert)
 			}
 			found[r.Alert] = r
 		}
@@ -150,7 +152,7 @@ func TestAlertsAreDocumented(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			severity := r.Labels["severity"]
 			if severity != "critical" && severity != "warning" {
-				t.Errorf("severity %q", severity)
+				t.Errorf("unexpected severity %q", severity)
 			}
 			for _, a := range []string{"summary", "description"} {
 				if r.Annotations[a] == "" {
@@ -162,17 +164,17 @@ func TestAlertsAreDocumented(t *testing.T) {
 				t.Errorf("runbook_url %s, want %s", r.Annotations["runbook_url"], want)
 			}
 			if row := "| [" + name + "](#" + anchor + ") | " + severity + " | "; !strings.Contains(book, row) {
-				t.Errorf("the runbooks' table has no row %q", row)
+				t.Errorf("the table in runbooks.md has no row %q", row)
 			}
-			for _, part := range []string{"**What it means.**", "**How to look.**", "**What to do"} {
+			for _, part := range []string{"**What it means.**", "**How to investigate.**", "**What to do"} {
 				if !strings.Contains(sections[name], part) {
-					t.Errorf("the runbook does not say: %s", part)
+					t.Errorf("the runbook has no part %s", part)
 				}
 			}
 		})
 	}
 	if got, want := slices.Sorted(maps.Keys(sections)), slices.Sorted(maps.Keys(alerts(t))); !slices.Equal(got, want) {
-		t.Errorf("runbooks of %v, alerts %v", got, want)
+		t.Errorf("runbooks for %v, want one for each alert: %v", got, want)
 	}
 }
 
@@ -181,11 +183,11 @@ var (
 	runbookQuery  = regexp.MustCompile(`(?m)^    (\S.*)$`)
 )
 
-// TestRulesNames holds every metric and label that rules and runbooks name against
-// what the exporter exposes and the rules record.
+// TestRulesNames checks that every metric and label in rules and runbooks exists: the
+// exporter exposes it or a rule records it.
 func TestRulesNames(t *testing.T) {
-	// What a rule makes is given any label of what it reads; checkNames then finds
-	// names that are nowhere.
+	// Assume that the result of a rule has all labels of its inputs. checkNames then
+	// finds names that do not exist at all.
 	recorded := map[string][]string{"up": {"job", "instance"}}
 	for _, g := range shippedRules(t).Groups {
 		for _, r := range g.Rules {
@@ -195,7 +197,7 @@ func TestRulesNames(t *testing.T) {
 					t.Fatal(err)
 				}
 				var names []string
-				for range 2 { // a rule that carries its own value reads itself
+				for range 2 { // twice, because a rule can read its own result
 					for _, s := range parser.ExtractSelectors(expr) {
 						for _, m := range s {
 							if m.Name == labels.MetricName {
@@ -212,7 +214,7 @@ func TestRulesNames(t *testing.T) {
 				for _, text := range r.Annotations {
 					for _, m := range templateLabel.FindAllStringSubmatch(text, -1) {
 						if m[1] != "instance" && !slices.Contains(names, m[1]) {
-							t.Errorf("its annotations use a label %q that it does not have", m[1])
+							t.Errorf("the annotations use label %q, but the alert does not have it", m[1])
 						}
 					}
 				}
