@@ -29,8 +29,8 @@ const (
 	runbooksURL   = "https://github.com/crs-exporter/crs_exporter/blob/main/deploy/prometheus/runbooks.md"
 )
 
-// exposed is what a scrape of the exporter offers to a query: metric to labels.
-// Prometheus adds job and instance to each.
+// exposed maps each metric of the exporter to its labels. Prometheus adds job and
+// instance to each metric. TestExposed checks the table.
 var exposed = map[string][]string{
 	"crs_tasks":                                   {"region", "redisId", "taskName", "status"},
 	"crs_task_transitions_total":                  {"region", "redisId", "taskName", "status"},
@@ -53,7 +53,7 @@ var exposed = map[string][]string{
 	"crs_exporter_build_info":                     {"branch", "goarch", "goos", "goversion", "revision", "tags", "version"},
 }
 
-// closedSets are the labels that take no values but these.
+// closedSets maps labels to all their possible values.
 var closedSets = map[string][]string{
 	"status": {"pending", "executing", "succeeded", "failed", "error", "unknown"},
 	"reason": {"auth", "denied", "throttled", "timeout", "network", "server", "decode", "api"},
@@ -102,7 +102,7 @@ type variable struct {
 	} `json:"current"`
 }
 
-// query is a variable's query, which Grafana writes as a string or as an object around one.
+// query returns the query of a variable. Grafana writes it as a string or as an object that contains the string.
 func (v variable) query(t *testing.T) string {
 	t.Helper()
 	var s string
@@ -184,7 +184,7 @@ func loadDashboard(t *testing.T) dashboard {
 	return d
 }
 
-// queryPanels are all panels that show data, those inside folded rows included.
+// queryPanels returns all panels that show data, including those in collapsed rows.
 func (d dashboard) queryPanels() []panel {
 	var out []panel
 	for _, p := range d.Panels {
@@ -205,13 +205,13 @@ func (d dashboard) variables() map[string]variable {
 	return out
 }
 
-// rateInterval is no multiple of a scrape interval that somebody might have written out, so that a range in a
-// parsed query tells whether it came from the variable.
+// rateInterval is a value that nobody would write in a query, so a range in a parsed query shows whether it came from
+// the variable.
 const rateInterval = 25*time.Minute + time.Second
 
 var variableRef = regexp.MustCompile(`\$(?:(\w+)|\{(\w+)(?::\w+)?\})`)
 
-// interpolate puts values in the place of variables as Grafana does with All chosen everywhere.
+// interpolate replaces variables with values, as Grafana does when All is selected everywhere.
 func (d dashboard) interpolate(t *testing.T, query string) string {
 	t.Helper()
 	vars := d.variables()
@@ -227,7 +227,7 @@ func (d dashboard) interpolate(t *testing.T, query string) string {
 		v, ok := vars[name]
 		switch {
 		case !ok:
-			t.Errorf("query %q uses $%s, which is no variable of the dashboard", query, name)
+			t.Errorf("query %q uses $%s, but the dashboard has no such variable", query, name)
 			return ""
 		case v.AllValue != "":
 			return v.AllValue
@@ -247,8 +247,8 @@ func parseQuery(t *testing.T, d dashboard, query string) parser.Expr {
 	return expr
 }
 
-// checkNames reports every metric, label and closed-set value of expr that neither the exporter exposes nor, in
-// recorded, a shipped recording rule makes.
+// checkNames reports every metric, label and closed-set value in expr that does not exist: the exporter does not
+// expose it, and no shipped recording rule (recorded) creates it.
 func checkNames(t *testing.T, recorded map[string][]string, expr parser.Expr) {
 	t.Helper()
 	known := map[string]bool{"job": true, "instance": true, "pod": true}
@@ -261,7 +261,7 @@ func checkNames(t *testing.T, recorded map[string][]string, expr parser.Expr) {
 				names, ok = recorded[n.Name]
 			}
 			if !ok {
-				t.Errorf("%s: neither exporter nor rules give a metric %q", expr, n.Name)
+				t.Errorf("%s: metric %q is neither exposed nor recorded", expr, n.Name)
 			}
 			for _, l := range names {
 				known[l] = true
@@ -276,7 +276,7 @@ func checkNames(t *testing.T, recorded map[string][]string, expr parser.Expr) {
 				}
 				for v := range strings.SplitSeq(m.Value, "|") {
 					if !slices.Contains(values, v) {
-						t.Errorf("%s: label %s never is %q", expr, m.Name, v)
+						t.Errorf("%s: label %s never has the value %q", expr, m.Name, v)
 					}
 				}
 			}
@@ -299,15 +299,15 @@ func checkNames(t *testing.T, recorded map[string][]string, expr parser.Expr) {
 		}
 		for _, l := range used {
 			if !known[l] && !made[l] {
-				t.Errorf("%s: none of its metrics has the label %q", expr, l)
+				t.Errorf("%s: no metric in it has label %q", expr, l)
 			}
 		}
 		return nil
 	})
 }
 
-// The lists of the fixtures as they stand at evalTime: backups of every kind, and one task of every status.
-// Region b has native histograms, region a classic ones.
+// The fixture has instances in every backup state at evalTime. Region b has native histograms, region a has classic
+// ones.
 const (
 	evalTime = 400 * 600
 	fixture  = `load 10m
@@ -331,7 +331,7 @@ const (
   crs_instance_info{job="crs",region="a",redisId="crs-failed",redisName="carts",projectId="7"} 1x400
   crs_instance_info{job="crs",region="b",redisId="crs-error",redisName="carts",projectId="7"} 1x400
   crs_instance_info{job="crs",region="b",redisId="crs-new",redisName="new \"one\"",projectId="7"} 1x400
-  crs_instance_info{job="crs",region="b",redisId="crs-mended",redisName="mended",projectId="7"} 1x400
+  crs_instance_info{job="crs",region="b",redisId="crs-fixed",redisName="fixed",projectId="7"} 1x400
   crs_task_last_start_timestamp_seconds{job="crs",region="a",redisId="crs-ok",taskName="backupInstance",status="succeeded"} 236400x400
   crs_task_last_start_timestamp_seconds{job="crs",region="a",redisId="crs-ok",taskName="restoreBackup",status="failed"} 239000x400
   crs_task_last_start_timestamp_seconds{job="crs",region="a",redisId="crs-late",taskName="backupInstance",status="succeeded"} 132000x400
@@ -344,8 +344,8 @@ const (
   crs_instance_info{job="crs",region="b",redisId="crs-gone",redisName="gone",projectId="7"} 1x400
   crs_task_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-gone",taskName="backupInstance",status="failed"} 100000x400
   crs_task_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-gone",taskName="deleteInstance",status="succeeded"} 100100x400
-  crs_task_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-mended",taskName="backupInstance",status="failed"} 236000x400
-  crs_task_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-mended",taskName="backupInstance",status="succeeded"} 236400x400
+  crs_task_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-fixed",taskName="backupInstance",status="failed"} 236000x400
+  crs_task_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-fixed",taskName="backupInstance",status="succeeded"} 236400x400
   crs_task_oldest_start_timestamp_seconds{job="crs",region="a",redisId="crs-ok",taskName="resizeInstance",status="executing"} 238200x400
   crs_tasks{job="crs",region="a",redisId="crs-ok",taskName="resizeInstance",status="executing"} 1x400
   crs_tasks{job="crs",region="a",redisId="crs-ok",taskName="resizeInstance",status="pending"} 0x400
@@ -355,12 +355,12 @@ const (
 `
 )
 
-// evaluator runs queries with Prometheus' own engine, at evalTime, on fixture and on what the shipped recording rules
-// make of it.
+// evaluator runs queries with the engine of Prometheus, at evalTime, on the fixture and on the results of the shipped
+// recording rules.
 type evaluator struct {
 	engine   *promql.Engine
 	store    *teststorage.TestStorage
-	recorded map[string][]string // labels by metric that the recording rules gave
+	recorded map[string][]string // labels by metric, for results of the recording rules
 }
 
 func newEvaluator(t *testing.T) *evaluator {
@@ -428,19 +428,19 @@ func TestDashboardQueries(t *testing.T) {
 				}
 				refs[q.RefID] = true
 				if q.Instant == q.Range {
-					t.Error("a target is either instant or a range")
+					t.Error("a target must be either instant or range")
 				}
 				if wantInstant := p.Type != "timeseries"; q.Instant != wantInstant {
-					t.Errorf("instant is %v in a %s", q.Instant, p.Type)
+					t.Errorf("instant is %v in a panel of type %s", q.Instant, p.Type)
 				}
 				if (q.Format == "table") != (p.Type == "table") {
-					t.Errorf("format %q in a %s", q.Format, p.Type)
+					t.Errorf("format %q in a panel of type %s", q.Format, p.Type)
 				}
 				expr := parseQuery(t, d, q.Expr)
 				checkNames(t, e.recorded, expr)
 				got := e.eval(t, d.interpolate(t, q.Expr))
 				if len(got) == 0 {
-					t.Errorf("no result on the fixture: %s", q.Expr)
+					t.Errorf("no result for the fixture: %s", q.Expr)
 				}
 				seen := map[string]bool{}
 				for _, s := range got {
@@ -453,7 +453,7 @@ func TestDashboardQueries(t *testing.T) {
 						return s.Metric.Get(strings.Trim(ref, "{}"))
 					})
 					if p.Type != "table" && seen[name] {
-						t.Errorf("two series are both named %q", name)
+						t.Errorf("two series have the name %q", name)
 					}
 					seen[name] = true
 					s.Metric.Range(func(l labels.Label) { columns[l.Name] = true })
@@ -471,7 +471,7 @@ func TestDashboardQueries(t *testing.T) {
 	}
 }
 
-// checkColumns holds a table's column names, as its queries give them, against what the panel says of columns.
+// checkColumns compares the columns that a table's queries return with the column settings of the panel.
 func checkColumns(t *testing.T, p panel, columns map[string]bool) {
 	t.Helper()
 	shown := map[string]bool{}
@@ -485,40 +485,40 @@ func checkColumns(t *testing.T, p panel, columns map[string]bool) {
 			_, placed := o.IndexByName[c]
 			switch {
 			case o.ExcludeByName[c] && (named || placed):
-				t.Errorf("column %q is hidden, yet named or placed", c)
+				t.Errorf("column %q is hidden, but has a name or a position", c)
 			case !o.ExcludeByName[c] && !(named && placed):
-				t.Errorf("column %q has no name or no place", c)
+				t.Errorf("column %q has no name or no position", c)
 			case named:
 				shown[name] = true
 			}
 		}
 		for c := range o.RenameByName {
 			if !columns[c] {
-				t.Errorf("renames %q, which no query gives", c)
+				t.Errorf("renames column %q, but no query returns it", c)
 			}
 		}
 		for c := range o.IndexByName {
 			if !columns[c] {
-				t.Errorf("places %q, which no query gives", c)
+				t.Errorf("sets the position of column %q, but no query returns it", c)
 			}
 		}
 		for c := range o.ExcludeByName {
 			if !columns[c] {
-				t.Errorf("hides %q, which no query gives", c)
+				t.Errorf("hides column %q, but no query returns it", c)
 			}
 		}
 	}
 	for _, o := range p.FieldConfig.Overrides {
 		if o.Matcher.ID != "byName" || !shown[o.Matcher.Options] {
-			t.Errorf("an override is for %q, which is no column", o.Matcher.Options)
+			t.Errorf("an override is for %q, but there is no such column", o.Matcher.Options)
 		}
 	}
 	if len(p.Options.SortBy) == 0 {
-		t.Error("the rows have no order")
+		t.Error("no sort order for the rows")
 	}
 	for _, s := range p.Options.SortBy {
 		if !shown[s.DisplayName] {
-			t.Errorf("sorts by %q, which is no column", s.DisplayName)
+			t.Errorf("sorts by %q, but there is no such column", s.DisplayName)
 		}
 	}
 }
@@ -533,7 +533,7 @@ func TestDashboardBackupState(t *testing.T) {
 	t.Run("table", func(t *testing.T) {
 		const gone, ok, fresh, missing, failed = 0, 1, 2, 3, 4
 		want := map[string]float64{
-			"crs-ok": ok, "crs-mended": ok, "crs-late": missing, "crs-never": missing,
+			"crs-ok": ok, "crs-fixed": ok, "crs-late": missing, "crs-never": missing,
 			"crs-new": fresh, "crs-gone": gone, "crs-failed": failed, "crs-error": failed,
 		}
 		got := map[string]float64{}
@@ -549,7 +549,7 @@ func TestDashboardBackupState(t *testing.T) {
 			t.Errorf("got %v, want %v", got, want)
 		}
 	})
-	for title, want := range map[string]float64{"Instances": 8, "Last backup failed": 2, "No backup in time": 3} {
+	for title, want := range map[string]float64{"Instances": 8, "Last backup failed": 2, "Backup missing": 3} {
 		t.Run(title, func(t *testing.T) {
 			p := byTitle[title]
 			if len(p.Targets) != 1 {
@@ -576,7 +576,7 @@ func TestDashboardVariables(t *testing.T) {
 		t.Run(v.Name, func(t *testing.T) {
 			m := variableFunc.FindStringSubmatch(v.query(t))
 			if m == nil {
-				t.Fatalf("no variable query of Grafana's Prometheus data source: %q", v.query(t))
+				t.Fatalf("not a variable query for Grafana's Prometheus data source: %q", v.query(t))
 			}
 			query := m[2]
 			if m[1] == "label_values" {
@@ -586,7 +586,7 @@ func TestDashboardVariables(t *testing.T) {
 				expr := parseQuery(t, d, query)
 				sel, ok := expr.(*parser.VectorSelector)
 				if !ok {
-					t.Fatalf("label_values takes a selector, not %s", expr)
+					t.Fatalf("label_values needs a selector, got %s", expr)
 				}
 				if label != "job" && !slices.Contains(exposed[sel.Name], label) {
 					t.Errorf("%s has no label %q", sel.Name, label)
@@ -601,7 +601,8 @@ func TestDashboardVariables(t *testing.T) {
 	}
 }
 
-// TestDashboardInstanceNames follows the variable redisId as Grafana does: query_result's lines through its regex.
+// TestDashboardInstanceNames evaluates the variable redisId as Grafana does: it applies the regex to the lines of
+// query_result.
 func TestDashboardInstanceNames(t *testing.T) {
 	d := loadDashboard(t)
 	v := d.variables()["redisId"]
@@ -614,7 +615,7 @@ func TestDashboardInstanceNames(t *testing.T) {
 		line := fmt.Sprintf("{%s} %v %d", strings.Join(pairs, ","), s.F, s.T)
 		m := re.FindStringSubmatch(line)
 		if m == nil {
-			t.Errorf("the regex does not match %s", line)
+			t.Errorf("the regex does not match the line %s", line)
 			continue
 		}
 		got[m[re.SubexpIndex("value")]] = m[re.SubexpIndex("text")]
@@ -622,14 +623,14 @@ func TestDashboardInstanceNames(t *testing.T) {
 	want := map[string]string{
 		"crs-ok": "orders  crs-ok", "crs-late": "sessions  crs-late", "crs-failed": "carts  crs-failed",
 		"crs-never": "never  crs-never", "crs-gone": "gone  crs-gone",
-		"crs-error": "carts  crs-error", "crs-new": `new "one"  crs-new`, "crs-mended": "mended  crs-mended",
+		"crs-error": "carts  crs-error", "crs-new": `new "one"  crs-new`, "crs-fixed": "fixed  crs-fixed",
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %v\nwant %v", got, want)
 	}
 }
 
-// alertNames are those of the shipped rules.
+// alertNames returns the names of the shipped alerts.
 func alertNames(t *testing.T) []string {
 	t.Helper()
 	var names []string
@@ -665,16 +666,16 @@ func TestDashboardRunbookLinks(t *testing.T) {
 			t.Errorf("no panel links to the runbook of %s", a)
 		}
 		if !regexp.MustCompile(`(?m)^#+ ` + a + `$`).Match(book) {
-			t.Errorf("the runbooks have no section %s", a)
+			t.Errorf("runbooks.md has no section %s", a)
 		}
 	}
 	for a := range linked {
 		if !slices.Contains(alerts, a) {
-			t.Errorf("a panel links to the runbook of %s, which no rule raises", a)
+			t.Errorf("a panel links to the runbook of %s, but there is no such alert", a)
 		}
 	}
 	if len(d.Links) != 1 || d.Links[0].URL != runbooksURL {
-		t.Errorf("the dashboard's links are %v, want the runbooks", d.Links)
+		t.Errorf("the links of the dashboard are %v, want only runbooks.md", d.Links)
 	}
 }
 
@@ -684,7 +685,7 @@ func TestDashboardLayout(t *testing.T) {
 	taken := map[[2]int]string{}
 	for _, p := range d.Panels {
 		if ids[p.ID] || titles[p.Title] {
-			t.Errorf("panel %d %q: id or title is used twice", p.ID, p.Title)
+			t.Errorf("panel %d %q: duplicate id or title", p.ID, p.Title)
 		}
 		ids[p.ID], titles[p.Title] = true, true
 		g := p.GridPos
@@ -702,12 +703,12 @@ func TestDashboardLayout(t *testing.T) {
 	}
 }
 
-// validUnits are the identifiers of Grafana's value formats that make sense for this exporter.
+// validUnits are the ids of the Grafana value formats that this dashboard may use.
 var validUnits = []string{"none", "short", "s", "reqps", "dateTimeAsLocal"}
 
-// TestDashboardLint has the rules of grafana/dashboard-linter, under its names. Of those it leaves out
-// template-instance-rule and target-instance-rule, because an account has one exporter, whose address says nothing
-// and changes with every pod; target-logql-rule and target-logql-auto-rule are for Loki.
+// TestDashboardLint implements the rules of grafana/dashboard-linter, with the same names. It omits
+// template-instance-rule and target-instance-rule, because an account has one exporter and its address has no meaning
+// and changes with every pod. It omits target-logql-rule and target-logql-auto-rule, because they are for Loki.
 func TestDashboardLint(t *testing.T) {
 	d := loadDashboard(t)
 	vars := d.variables()
@@ -784,7 +785,7 @@ func TestDashboardLint(t *testing.T) {
 		"panel-no-targets-rule": func(t *testing.T) {
 			for _, p := range d.queryPanels() {
 				if len(p.Targets) == 0 {
-					t.Errorf("panel %q asks nothing", p.Title)
+					t.Errorf("panel %q has no query", p.Title)
 				}
 			}
 		},
@@ -798,7 +799,7 @@ func TestDashboardLint(t *testing.T) {
 					if !ok || m.Range == rateInterval {
 						return nil
 					}
-					// A table is of the dashboard's whole range; a rate or a graph never is.
+					// Only increase in a table may use the whole range of the dashboard.
 					call, ok := path[len(path)-1].(*parser.Call)
 					if !ok || call.Func.Name != "increase" || p.Type != "table" {
 						t.Errorf("panel %q: %s should use $__rate_interval", p.Title, expr)
@@ -812,7 +813,7 @@ func TestDashboardLint(t *testing.T) {
 				for _, q := range p.Targets {
 					for _, m := range regexp.MustCompile(`crs[:_]\w+(.{0,15})`).FindAllStringSubmatch(q.Expr, -1) {
 						if !strings.HasPrefix(m[1], `{job=~"$job"`) {
-							t.Errorf("panel %q, target %s: %s lacks job=~\"$job\"", p.Title, q.RefID, m[0])
+							t.Errorf("panel %q, target %s: %s has no job=~\"$job\"", p.Title, q.RefID, m[0])
 						}
 					}
 				}
@@ -830,7 +831,7 @@ func TestDashboardLint(t *testing.T) {
 							return nil
 						}
 					}
-					t.Errorf("panel %q: counter %s is in no rate, irate or increase", p.Title, sel.Name)
+					t.Errorf("panel %q: counter %s is used without rate, irate or increase", p.Title, sel.Name)
 					return nil
 				})
 			})
@@ -847,7 +848,7 @@ func TestDashboardLint(t *testing.T) {
 							return nil
 						}
 					}
-					t.Errorf("panel %q: %s is in no histogram_quantile", p.Title, sel.Name)
+					t.Errorf("panel %q: %s is used without histogram_quantile", p.Title, sel.Name)
 					return nil
 				})
 			})
@@ -863,7 +864,7 @@ func TestDashboardLint(t *testing.T) {
 	}
 }
 
-// decodeStrict reads the YAML file into v; an unknown or repeated key is an error.
+// decodeStrict decodes the YAML file into v. An unknown or duplicate key is an error.
 func decodeStrict(t *testing.T, file string, v any) {
 	t.Helper()
 	b, err := os.ReadFile(file)
@@ -880,7 +881,7 @@ func decodeStrict(t *testing.T, file string, v any) {
 	}
 }
 
-// grafanaProviders and grafanaDatasources have the keys that Grafana's provisioning documents.
+// grafanaProviders and grafanaDatasources have the documented keys of Grafana's provisioning files.
 type grafanaProviders struct {
 	APIVersion int `yaml:"apiVersion"`
 	Providers  []struct {
@@ -943,7 +944,7 @@ func TestGrafanaProvisioning(t *testing.T) {
 			"../grafana/provisioning/dashboards/crs-exporter.yaml",
 			"../grafana/provisioning/datasources/prometheus.yaml",
 		}, path) {
-			t.Errorf("%s is a file that no test reads", path)
+			t.Errorf("no test reads the file %s", path)
 		}
 		return err
 	}); err != nil {
