@@ -21,13 +21,13 @@ func TestAmtool(t *testing.T) {
 			got := run(t, amtool, "config", "routes", "test", "--config.file="+alertmanagerFile,
 				"alertname="+name, "severity="+r.Labels["severity"], "region=ap-guangzhou")
 			if want := receivers[r.Labels["severity"]]; strings.TrimSpace(got) != want {
-				t.Errorf("goes to %q, want %s", got, want)
+				t.Errorf("receiver %q, want %s", got, want)
 			}
 		})
 	}
 }
 
-// startAlertmanager starts it with the shipped configuration, as it is tested.
+// startAlertmanager starts Alertmanager with the copy of the shipped configuration in dir.
 func startAlertmanager(t *testing.T, dir, address string) {
 	t.Helper()
 	start(t, nil, program(t, "alertmanager"),
@@ -38,7 +38,7 @@ func startAlertmanager(t *testing.T, dir, address string) {
 	eventually(t, "Alertmanager is ready", func() error { return get(t, "http://"+address+"/-/ready", nil) })
 }
 
-// get asks for url and decodes the JSON of the answer into v, unless that is nil.
+// get requests url and decodes the JSON response into v. If v is nil, it ignores the body.
 func get(t *testing.T, url string, v any) error {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -59,7 +59,7 @@ func get(t *testing.T, url string, v any) error {
 	return json.NewDecoder(resp.Body).Decode(v)
 }
 
-// client keeps no connection, and so no goroutine.
+// client returns a client that keeps no connections open, and so leaks no goroutine.
 func client(t *testing.T) *http.Client {
 	t.Helper()
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
@@ -86,7 +86,7 @@ func TestInhibition(t *testing.T) {
 			}})
 		}
 	}
-	// The same region's name in another account's job.
+	// A region with the same name in the job of another account.
 	firing = append(firing, alert{map[string]string{
 		"alertname": "CRSRegionPollFailing", "severity": "warning", "job": "other", "region": "a",
 	}})
@@ -108,7 +108,7 @@ func TestInhibition(t *testing.T) {
 		t.Fatalf("post alerts: %s", resp.Status)
 	}
 	want := []string{"CRSRegionPollFailing crs a", "CRSRegionPollFailing crs b", "CRSRegionPollFailing crs d", "CRSRegionUnwatched crs a"}
-	eventually(t, "what is inhibited", func() error {
+	eventually(t, "inhibited alerts", func() error {
 		var known []struct {
 			alert
 			Status struct {
@@ -130,7 +130,7 @@ func TestInhibition(t *testing.T) {
 		}
 		slices.Sort(inhibited)
 		if !slices.Equal(inhibited, want) || active+len(inhibited) != len(firing) {
-			return fmt.Errorf("%q, want %q; %d of %d alerts are active", inhibited, want, active, len(firing))
+			return fmt.Errorf("inhibited %q, want %q; %d of %d alerts are active", inhibited, want, active, len(firing))
 		}
 		return nil
 	})

@@ -29,9 +29,9 @@ type addresses struct {
 	webhook                string // URL without a path
 }
 
-// shippedForTest copies what is shipped for Prometheus and Alertmanager and returns
-// where to. The table is all that is changed: where to find each other, and time.
-// The rules are not changed at all.
+// shippedForTest copies the shipped files of Prometheus and Alertmanager and returns the
+// new directory. It changes only what the table says: addresses and times. It does not
+// change the rules.
 func shippedForTest(t *testing.T, a addresses) string {
 	t.Helper()
 	substitutions := []struct{ file, shipped, tested string }{
@@ -55,14 +55,14 @@ func shippedForTest(t *testing.T, a addresses) string {
 		path := filepath.Join(dir, s.file)
 		content := readFile(t, path)
 		if strings.Count(content, s.shipped) != 1 {
-			t.Fatalf("%s does not say %q once", s.file, s.shipped)
+			t.Fatalf("%s must contain %q exactly once", s.file, s.shipped)
 		}
 		writeFile(t, path, strings.Replace(content, s.shipped, s.tested, 1))
 	}
 	return dir
 }
 
-// notified is what a webhook was told of one alert, once.
+// notified is one notification about one alert.
 type notified struct {
 	Receiver    string            `json:"-"`
 	Status      string            `json:"status"`
@@ -72,7 +72,7 @@ type notified struct {
 	Fingerprint string            `json:"fingerprint"`
 }
 
-// receiver is the webhook at the end of the path. It is safe for concurrent use.
+// receiver is the webhook that gets the notifications. It is safe for concurrent use.
 type receiver struct {
 	URL string
 	mu  sync.Mutex
@@ -104,7 +104,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// of returns what was told of an alert, in order.
+// of returns the notifications about an alert, in order.
 func (r *receiver) of(alertname string) []notified {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -117,7 +117,7 @@ func (r *receiver) of(alertname string) []notified {
 	return got
 }
 
-// exporterUnderTest is the exporter's program, watching the simulator.
+// exporterUnderTest is the exporter's binary. It polls the simulator.
 type exporterUnderTest struct {
 	path    string
 	address string
@@ -157,37 +157,37 @@ func task(name string, status crsapi.Status, submitted time.Time) crsapi.Task {
 	}
 }
 
-// query asks Prometheus and wants one sample.
+// query runs a query in Prometheus. The result must be exactly one sample.
 func query(t *testing.T, prometheus, expr string) (float64, error) {
 	t.Helper()
-	var answer struct {
+	var response struct {
 		Data struct {
 			Result model.Vector `json:"result"`
 		} `json:"data"`
 	}
-	if err := get(t, "http://"+prometheus+"/api/v1/query?query="+url.QueryEscape(expr), &answer); err != nil {
+	if err := get(t, "http://"+prometheus+"/api/v1/query?query="+url.QueryEscape(expr), &response); err != nil {
 		return 0, err
 	}
-	if n := len(answer.Data.Result); n != 1 {
+	if n := len(response.Data.Result); n != 1 {
 		return 0, fmt.Errorf("%s: %d samples", expr, n)
 	}
-	return float64(answer.Data.Result[0].Value), nil
+	return float64(response.Data.Result[0].Value), nil
 }
 
-// until waits for an expression to be more than 0.
+// until waits until the value of an expression is greater than 0.
 func until(t *testing.T, prometheus, expr string) {
 	t.Helper()
 	eventually(t, expr, func() error {
 		v, err := query(t, prometheus, expr)
 		if err == nil && !(v > 0) {
-			err = fmt.Errorf("is %v", v)
+			err = fmt.Errorf("value is %v", v)
 		}
 		return err
 	})
 }
 
-// TestAlertPath goes the whole way: a task fails at the simulated API, and what is
-// shipped has to ring the webhook once, and once more when all is well.
+// TestAlertPath tests the complete path. A task fails in the simulated API. The shipped
+// configuration must send one notification when the alert fires and one when it resolves.
 func TestAlertPath(t *testing.T) {
 	exporter := newExporterUnderTest(t)
 	now := time.Now()
@@ -208,93 +208,93 @@ func TestAlertPath(t *testing.T) {
 	until(t, prometheus, `crs_up{job="crs", region="ap-guangzhou"} == 1`)
 	until(t, prometheus, `crs:backup_age_seconds{redisId="crs-izbob1wh"} > 86400`)
 	if got := webhook.of("CRSBackupFailed"); len(got) != 0 {
-		t.Fatalf("told before anything failed: %+v", got)
+		t.Fatalf("notified before any failure: %+v", got)
 	}
 
-	// Both running tasks fail.
+	// Both executing tasks fail.
 	exporter.api.Update(region, func(tasks []crsapi.Task) []crsapi.Task {
 		tasks[0].Status, tasks[1].Status = crsapi.StatusFailed, crsapi.StatusError
 		return tasks
 	})
-	firing := told(t, webhook, "CRSBackupFailed", "firing")
+	firing := waitForNotification(t, webhook, "CRSBackupFailed", "firing")
 	fired := time.Now()
 	wantLabels := map[string]string{
 		"alertname": "CRSBackupFailed", "severity": "critical", "job": "crs", "region": region,
 		"redisId": redisID, "redisName": "for API test", "taskName": "backupInstance", "status": "error",
 	}
 	if !maps.Equal(firing.Labels, wantLabels) || firing.Receiver != "pager" {
-		t.Errorf("told %s\n%v, want pager\n%v", firing.Receiver, firing.Labels, wantLabels)
+		t.Errorf("notified %s\n%v, want pager\n%v", firing.Receiver, firing.Labels, wantLabels)
 	}
 	if want := "Backup of for API test (crs-izbob1wh) in ap-guangzhou ended as error"; firing.Annotations["summary"] != want {
 		t.Errorf("summary %q, want %q", firing.Annotations["summary"], want)
 	}
 	if want := "submitted at " + now.Add(-2*time.Minute).UTC().Format("2006-01-02 15:04:05"); !strings.Contains(firing.Annotations["description"], want) {
-		t.Errorf("description %q does not say %q", firing.Annotations["description"], want)
+		t.Errorf("description %q does not contain %q", firing.Annotations["description"], want)
 	}
-	if got := told(t, webhook, "CRSTaskFailed", "firing"); got.Receiver != "tickets" || got.Labels["taskName"] != "importRdb" {
-		t.Errorf("told %s of %v", got.Receiver, got.Labels)
+	if got := waitForNotification(t, webhook, "CRSTaskFailed", "firing"); got.Receiver != "tickets" || got.Labels["taskName"] != "importRdb" {
+		t.Errorf("notified %s about %v", got.Receiver, got.Labels)
 	}
 	until(t, prometheus, `increase(crs_task_transitions_total{taskName="importRdb", status="failed"}[1m])`)
 
-	// The API dies, in two ways, and the exporter is restarted meanwhile.
-	for name, death := range map[string]crsapitest.Effect{"hangs": crsapitest.Hang, "502": crsapitest.HTTPStatus(http.StatusBadGateway)} {
-		t.Log("the API:", name)
+	// The API fails in two ways. During each failure the exporter restarts.
+	for name, failure := range map[string]crsapitest.Effect{"hangs": crsapitest.Hang, "502": crsapitest.HTTPStatus(http.StatusBadGateway)} {
+		t.Log("failure of the API:", name)
 		failed := `count_over_time(crs_up{region="ap-guangzhou"}[2m]) - sum_over_time(crs_up{region="ap-guangzhou"}[2m])`
 		before, err := query(t, prometheus, failed)
 		if err != nil {
 			t.Fatal(err)
 		}
-		heal := exporter.api.Inject(crsapitest.Fault{Do: death})
+		clearFault := exporter.api.Inject(crsapitest.Fault{Do: failure})
 		until(t, prometheus, fmt.Sprintf("%s >= %v", failed, before+2))
 		if _, err := query(t, prometheus, `crs_task_last_start_timestamp_seconds{status="error"}`); err == nil {
-			t.Error("the list is still told, though the API is dead")
+			t.Error("the list is still exposed, although the API fails")
 		}
 		stopExporter()
 		until(t, prometheus, `up{job="crs"} == bool 0`)
 		stopExporter = exporter.start(t)
 		until(t, prometheus, `up{job="crs"} == 1`)
-		heal()
+		clearFault()
 		until(t, prometheus, `crs_up{region="ap-guangzhou"} == 1`)
 		until(t, prometheus, `crs_task_last_start_timestamp_seconds{status="error"}`)
 	}
 	checkRulesHealth(t, prometheus)
-	// At no moment since was it anything but one firing alert.
+	// There was exactly one firing alert all the time since then.
 	alert := `(count(ALERTS{alertname="CRSBackupFailed", alertstate="firing"}) or vector(0))`
 	window := fmt.Sprintf("[%ds:500ms]", int(time.Since(fired).Seconds()))
 	for _, over := range []string{"min_over_time", "max_over_time"} {
 		if n, err := query(t, prometheus, over+"("+alert+window+")"); n != 1 || err != nil {
-			t.Errorf("%s of firing alerts is %v, %v; want 1", over, n, err)
+			t.Errorf("%s of the number of firing alerts is %v, %v; want 1", over, n, err)
 		}
 	}
 	if got := webhook.of("CRSBackupFailed"); len(got) != 1 {
-		t.Errorf("told %d times by the end of the outage, want once: %+v", len(got), got)
+		t.Errorf("notified %d times by the end of the outage, want once: %+v", len(got), got)
 	}
 
-	// A newer backup that only runs is no success.
+	// A newer backup that is still executing does not resolve the alert.
 	exporter.api.Add(region, task("backupInstance", crsapi.StatusExecuting, now.Add(-30*time.Second)))
 	until(t, prometheus, `crs_tasks{taskName="backupInstance", status="executing"} == 1`)
 	until(t, prometheus, `crs:task_age_seconds{taskName="backupInstance", status="executing"}`)
 	if got := webhook.of("CRSBackupFailed"); len(got) != 1 {
-		t.Errorf("told %d times by a backup that runs, want once: %+v", len(got), got)
+		t.Errorf("notified %d times while a backup is executing, want once: %+v", len(got), got)
 	}
 	exporter.api.Update(region, func(tasks []crsapi.Task) []crsapi.Task {
 		tasks[0].Status = crsapi.StatusSucceeded
 		return tasks
 	})
-	resolved := told(t, webhook, "CRSBackupFailed", "resolved")
+	resolved := waitForNotification(t, webhook, "CRSBackupFailed", "resolved")
 	if resolved.Fingerprint != firing.Fingerprint || !resolved.StartsAt.Equal(firing.StartsAt) {
-		t.Errorf("resolved %+v, fired %+v", resolved, firing)
+		t.Errorf("resolved alert %+v, fired alert %+v", resolved, firing)
 	}
 	if got := webhook.of("CRSBackupFailed"); len(got) != 2 {
-		t.Errorf("told %d times in all, want twice: %+v", len(got), got)
+		t.Errorf("notified %d times in total, want twice: %+v", len(got), got)
 	}
 }
 
-// checkRulesHealth reports the rules whose last evaluation failed: a join that finds
-// two partners fails only when it meets them.
+// checkRulesHealth reports the rules whose last evaluation failed. For example, a join
+// fails only when it finds two matching series.
 func checkRulesHealth(t *testing.T, prometheus string) {
 	t.Helper()
-	var answer struct {
+	var response struct {
 		Data struct {
 			Groups []struct {
 				Rules []struct {
@@ -305,11 +305,11 @@ func checkRulesHealth(t *testing.T, prometheus string) {
 			} `json:"groups"`
 		} `json:"data"`
 	}
-	if err := get(t, "http://"+prometheus+"/api/v1/rules", &answer); err != nil {
+	if err := get(t, "http://"+prometheus+"/api/v1/rules", &response); err != nil {
 		t.Fatal(err)
 	}
 	evaluated := 0
-	for _, g := range answer.Data.Groups {
+	for _, g := range response.Data.Groups {
 		for _, r := range g.Rules {
 			evaluated++
 			if r.Health != "ok" {
@@ -322,28 +322,28 @@ func checkRulesHealth(t *testing.T, prometheus string) {
 		shipped += len(g.Rules)
 	}
 	if evaluated != shipped {
-		t.Errorf("Prometheus evaluates %d rules, %d are shipped", evaluated, shipped)
+		t.Errorf("Prometheus evaluates %d rules, want all %d shipped rules", evaluated, shipped)
 	}
 }
 
-// told waits until the webhook is told that an alert has a status.
-func told(t *testing.T, r *receiver, alertname, status string) notified {
+// waitForNotification waits until the webhook is notified that an alert has a status.
+func waitForNotification(t *testing.T, r *receiver, alertname, status string) notified {
 	t.Helper()
 	var found notified
-	eventually(t, alertname+" is told as "+status, func() error {
+	eventually(t, "notification: "+alertname+" is "+status, func() error {
 		for _, a := range r.of(alertname) {
 			if a.Status == status {
 				found = a
 				return nil
 			}
 		}
-		return errors.New("not told")
+		return errors.New("no notification")
 	})
 	return found
 }
 
-// TestExposed holds what the tests of rules and dashboard take for exposed against a
-// scrape of the exporter's program.
+// TestExposed compares the table of exposed metrics, which the tests of rules and
+// dashboard use, with a scrape of the exporter's binary.
 func TestExposed(t *testing.T) {
 	exporter := newExporterUnderTest(t)
 	var tasks []crsapi.Task
@@ -367,7 +367,7 @@ func TestExposed(t *testing.T) {
 		parser := expfmt.NewTextParser(model.UTF8Validation)
 		families, err = parser.TextToMetricFamilies(resp.Body)
 		if err == nil && families["crs_tasks"] == nil {
-			err = errors.New("no list")
+			err = errors.New("no crs_tasks yet")
 		}
 		return err
 	})
@@ -401,11 +401,11 @@ func TestExposed(t *testing.T) {
 		delete(got, name)
 	}
 	for name := range got {
-		t.Errorf("%s is exposed and not in the table", name)
+		t.Errorf("%s is exposed, but not in the table", name)
 	}
 	for label, want := range closedSets {
 		if !slices.Equal(slices.Sorted(slices.Values(values[label])), slices.Sorted(slices.Values(want))) {
-			t.Errorf("%s takes the values %v, want %v", label, values[label], want)
+			t.Errorf("label %s has the values %v, want %v", label, values[label], want)
 		}
 	}
 }

@@ -26,7 +26,7 @@ const (
 	imageUID       = 65532 // of the Dockerfile's USER
 )
 
-// exporterFlags are those of the exporter that files of deploy/ may use.
+// exporterFlags are the exporter's flags that files in deploy/ may use.
 var exporterFlags = []string{
 	"web.listen-address", "web.config.file", "web.systemd-socket", "web.telemetry-path",
 	"crs.region", "crs.endpoint", "crs.method", "crs.page-size", "crs.concurrency", "crs.rate-limit",
@@ -35,7 +35,7 @@ var exporterFlags = []string{
 	"crs.role-arn", "demo", "check", "healthcheck",
 }
 
-// TestExporterFlags holds the list above to the program.
+// TestExporterFlags checks that the exporter has all flags of the list.
 func TestExporterFlags(t *testing.T) {
 	help := run(t, buildExporter(t), "--help")
 	for _, f := range exporterFlags {
@@ -45,7 +45,7 @@ func TestExporterFlags(t *testing.T) {
 	}
 }
 
-// checkFlags reports arguments that the exporter does not know.
+// checkFlags reports arguments that are not flags of the exporter.
 func checkFlags(t *testing.T, args []string) {
 	t.Helper()
 	for _, a := range args {
@@ -58,7 +58,7 @@ func checkFlags(t *testing.T, args []string) {
 
 var pinned = regexp.MustCompile(`^[a-z0-9./_-]+:v?\d+\.\d+\.\d+$`)
 
-// checkPinned reports an image whose tag is no exact version.
+// checkPinned reports an image whose tag is not an exact version.
 func checkPinned(t *testing.T, image string) {
 	t.Helper()
 	if !pinned.MatchString(image) {
@@ -66,7 +66,7 @@ func checkPinned(t *testing.T, image string) {
 	}
 }
 
-// loadPrometheus reads a Prometheus configuration as Prometheus does.
+// loadPrometheus loads a Prometheus configuration with the code of Prometheus.
 func loadPrometheus(t *testing.T, file string) *config.Config {
 	t.Helper()
 	b, err := os.ReadFile(file)
@@ -80,12 +80,12 @@ func loadPrometheus(t *testing.T, file string) *config.Config {
 	return c
 }
 
-// shippedScrape is what the shipped configuration says of the exporter.
+// shippedScrape returns the scrape configuration of the exporter in the shipped prometheus.yml.
 func shippedScrape(t *testing.T) *config.ScrapeConfig {
 	t.Helper()
 	jobs := loadPrometheus(t, prometheusFile).ScrapeConfigs
 	if len(jobs) != 1 {
-		t.Fatalf("%s has %d scrape configurations, want the exporter's alone", prometheusFile, len(jobs))
+		t.Fatalf("%s has %d scrape configurations, want only that of the exporter", prometheusFile, len(jobs))
 	}
 	return jobs[0]
 }
@@ -94,7 +94,7 @@ func shippedScrapeInterval(t *testing.T) model.Duration { return shippedScrape(t
 func shippedScrapeTimeout(t *testing.T) model.Duration  { return shippedScrape(t).ScrapeTimeout }
 func shippedJob(t *testing.T) string                    { return shippedScrape(t).JobName }
 
-// loadProject reads the compose file as `docker compose` does, with env as the caller's whole environment.
+// loadProject loads the compose file as `docker compose` does. env is the complete environment of the caller.
 func loadProject(t *testing.T, env ...string) *types.Project {
 	t.Helper()
 	opts, err := cli.NewProjectOptions([]string{composeFile}, cli.WithEnv(env), cli.WithResolvedPaths(true))
@@ -127,7 +127,7 @@ func TestComposeExporter(t *testing.T) {
 			for _, name := range []string{"TENCENTCLOUD_SECRET_ID", "TENCENTCLOUD_SECRET_KEY"} {
 				v := exporter.Environment[name]
 				if given := len(tc.env) > 0; (v != nil && *v != "") != given {
-					t.Errorf("%s is handed on: %v, want %v", name, v != nil, given)
+					t.Errorf("%s is passed to the container: %v, want %v", name, v != nil, given)
 				}
 			}
 		})
@@ -146,17 +146,17 @@ func TestComposeServices(t *testing.T) {
 			} else if b, err := os.ReadFile(filepath.Join(s.Build.Context, "Dockerfile")); err != nil {
 				t.Error(err)
 			} else if want := fmt.Sprintf("%d:%[1]d", imageUID); s.User != want || !strings.Contains(string(b), "\nUSER "+want+"\n") {
-				t.Errorf("runs as %s, the image's user should be %s", s.User, want)
+				t.Errorf("user %s, want %s as in the Dockerfile", s.User, want)
 			}
 			if !s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) || !slices.Equal(s.SecurityOpt, []string{"no-new-privileges:true"}) {
 				t.Errorf("read_only %v, cap_drop %v, security_opt %v", s.ReadOnly, s.CapDrop, s.SecurityOpt)
 			}
 			if uid, _, _ := strings.Cut(s.User, ":"); uid == "" || uid == "0" {
-				t.Errorf("runs as user %q", s.User)
+				t.Errorf("user %q, want a user other than root", s.User)
 			}
 			for _, p := range s.Ports {
 				if p.HostIP != "127.0.0.1" {
-					t.Errorf("port %s is open to the network", p.Published)
+					t.Errorf("port %s is not bound to 127.0.0.1", p.Published)
 				}
 			}
 			for _, v := range s.Volumes {
@@ -164,7 +164,7 @@ func TestComposeServices(t *testing.T) {
 					continue
 				}
 				if _, err := os.Stat(v.Source); err != nil || !v.ReadOnly {
-					t.Errorf("mount %s: read only %v, %v", v.Source, v.ReadOnly, err)
+					t.Errorf("mount %s: read-only %v, %v", v.Source, v.ReadOnly, err)
 				}
 			}
 			for _, arg := range s.Command {
@@ -176,17 +176,18 @@ func TestComposeServices(t *testing.T) {
 	}
 }
 
-// TestComposePrometheus follows Prometheus from its configuration to the exporter, the rules and Alertmanager.
+// TestComposePrometheus checks that Prometheus uses the shipped configuration and rules, and has the addresses of the
+// exporter and Alertmanager.
 func TestComposePrometheus(t *testing.T) {
 	project := loadProject(t)
 	file := inHost(t, project.Services["prometheus"], "/etc/prometheus/prometheus.yml")
 	if shipped, err := filepath.Abs(prometheusFile); err != nil || file != shipped {
-		t.Errorf("reads %s, want %s (%v)", file, shipped, err)
+		t.Errorf("configuration %s, want %s (%v)", file, shipped, err)
 	}
 	c := loadPrometheus(t, file)
 	rules := inHost(t, project.Services["prometheus"], "/etc/prometheus/"+filepath.Dir(c.RuleFiles[0]))
 	if shipped, err := filepath.Abs(filepath.Dir(rulesFile)); err != nil || len(c.RuleFiles) != 1 || rules != shipped {
-		t.Errorf("rules of %s, want %s (%v)", rules, shipped, err)
+		t.Errorf("rules in %s, want %s (%v)", rules, shipped, err)
 	}
 	for name, configs := range map[string]discovery.Configs{
 		"exporter":     shippedScrape(t).ServiceDiscoveryConfigs,
@@ -195,12 +196,12 @@ func TestComposePrometheus(t *testing.T) {
 		want := model.LabelValue(fmt.Sprintf("%s:%d", name, project.Services[name].Ports[0].Target))
 		static, ok := configs[0].(discovery.StaticConfig)
 		if !ok || len(configs) != 1 || len(static) != 1 || !reflect.DeepEqual(static[0].Targets, []model.LabelSet{{model.AddressLabel: want}}) {
-			t.Errorf("finds %s by %+v, want %s", name, configs[0], want)
+			t.Errorf("address of %s is %+v, want %s", name, configs[0], want)
 		}
 	}
 }
 
-// TestComposeGrafana follows Grafana from its data source to Prometheus, and from its provider to the dashboard.
+// TestComposeGrafana checks that Grafana has the address of Prometheus and finds the dashboard.
 func TestComposeGrafana(t *testing.T) {
 	project := loadProject(t)
 	grafana := project.Services["grafana"]
@@ -215,14 +216,15 @@ func TestComposeGrafana(t *testing.T) {
 	}
 }
 
-// TestComposeVersions holds the images to the modules that the end-to-end test runs, and their flags to the source.
+// TestComposeVersions checks that the images have the versions that the end-to-end tests run, and that the programs have
+// the flags used.
 func TestComposeVersions(t *testing.T) {
 	project := loadProject(t)
 	for name, tc := range map[string]struct {
 		modfile string
-		tag     func(version string) string // of the image, from the module's version
+		tag     func(version string) string // image tag of a module version
 	}{
-		// Prometheus 3.16.0 is the module v0.316.0.
+		// Prometheus 3.16.0 has the module version v0.316.0.
 		"prometheus":   {"prometheus.mod", func(v string) string { return regexp.MustCompile(`^v0\.3(\d\d)\.`).ReplaceAllString(v, "v3.$1.") }},
 		"alertmanager": {"alertmanager.mod", func(v string) string { return v }},
 	} {
@@ -251,18 +253,18 @@ func TestComposeVersions(t *testing.T) {
 	}
 }
 
-// inHost is the file of this repository that a service finds at path.
+// inHost returns the file in this repository that is mounted at path in a service.
 func inHost(t *testing.T, s types.ServiceConfig, path string) string {
 	t.Helper()
 	for _, v := range s.Volumes {
 		if rest, ok := strings.CutPrefix(path, v.Target); ok && v.Type == types.VolumeTypeBind {
 			file := filepath.Join(v.Source, rest)
 			if _, err := os.Stat(file); err != nil {
-				t.Errorf("%s of service %s: %v", path, s.Name, err)
+				t.Errorf("%s in service %s: %v", path, s.Name, err)
 			}
 			return file
 		}
 	}
-	t.Errorf("nothing is mounted at %s of service %s", path, s.Name)
+	t.Errorf("no mount at %s in service %s", path, s.Name)
 	return ""
 }

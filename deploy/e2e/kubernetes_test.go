@@ -12,7 +12,7 @@ import (
 	"time"
 
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
-	_ "github.com/prometheus-operator/prometheus-operator/pkg/versionutil" // keeps the module, whose CRDs are read, in go.mod
+	_ "github.com/prometheus-operator/prometheus-operator/pkg/versionutil" // keeps the module in go.mod; the tests read its CRDs
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/prometheus/model/rulefmt"
@@ -51,9 +51,9 @@ const (
 	prometheusRuleFile = "../kubernetes/operator/prometheusrule.yaml"
 )
 
-var updatePrometheusRule = flag.Bool("update-prometheusrule", false, "write the PrometheusRule anew from the rules file")
+var updatePrometheusRule = flag.Bool("update-prometheusrule", false, "regenerate the PrometheusRule from the rules file")
 
-// shippedRules are the rules of deploy/prometheus, read by Prometheus' own reader.
+// shippedRules parses the rules of deploy/prometheus with the code of Prometheus.
 func shippedRules(t *testing.T) *rulefmt.RuleGroups {
 	t.Helper()
 	groups, errs := rulefmt.ParseFile(rulesFile, false, model.UTF8Validation, parser.NewParser(parser.Options{}), promslog.NewNopLogger())
@@ -66,13 +66,13 @@ func shippedRules(t *testing.T) *rulefmt.RuleGroups {
 	return groups
 }
 
-// object is one Kubernetes object in YAML, as it would be sent to the API server.
+// object is one Kubernetes object in YAML, as kubectl would send it to the API server.
 type object struct {
 	kind, name string
 	yaml       []byte
 }
 
-// build runs kustomize on a folder below deploy/kubernetes as `kubectl apply -k` does.
+// build runs kustomize on a directory of deploy/kubernetes, as `kubectl apply -k` does.
 func build(t *testing.T, dir string) []object {
 	t.Helper()
 	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join("../kubernetes", dir))
@@ -90,8 +90,8 @@ func build(t *testing.T, dir string) []object {
 	return out
 }
 
-// admit does to a built-in object what the API server does before it stores one: it decodes strictly, fills in the
-// defaults, converts to the internal type and validates that. It returns the internal object.
+// admit handles a built-in object as the API server does before it stores it: it decodes it strictly, sets the
+// defaults, converts it to the internal type and validates it. It returns the internal object.
 func admit(t *testing.T, o object) runtime.Object {
 	t.Helper()
 	codecs := serializer.NewCodecFactory(legacyscheme.Scheme, serializer.EnableStrict)
@@ -113,7 +113,7 @@ func admit(t *testing.T, o object) runtime.Object {
 	case *core.Secret:
 		errs = corevalidation.ValidateSecret(o)
 	case *core.Service:
-		// As the API server does on a cluster of one IP family.
+		// As the API server does on a cluster with one IP family.
 		policy := core.IPFamilyPolicySingleStack
 		o.Spec.IPFamilyPolicy, o.Spec.IPFamilies = &policy, []core.IPFamily{core.IPv4Protocol}
 		errs = corevalidation.ValidateServiceCreate(o)
@@ -130,7 +130,7 @@ func admit(t *testing.T, o object) runtime.Object {
 	return internal
 }
 
-// crd is the schema that the operator's release puts into the cluster for a kind.
+// crd returns the schema of a kind from the CRDs of the operator's release.
 func crd(t *testing.T, plural string) *apiextensions.JSONSchemaProps {
 	t.Helper()
 	const operator = "github.com/prometheus-operator/prometheus-operator"
@@ -156,8 +156,8 @@ func crd(t *testing.T, plural string) *apiextensions.JSONSchemaProps {
 	return &props
 }
 
-// admitCustom does to an object of the operator what the API server does by the operator's CRD, and decodes it as the
-// operator will.
+// admitCustom validates a custom resource of the operator with its CRD, as the API server does, and decodes it as the
+// operator does.
 func admitCustom(t *testing.T, o object, plural string, into any) {
 	t.Helper()
 	props := crd(t, plural)
@@ -184,7 +184,7 @@ func admitCustom(t *testing.T, o object, plural string, into any) {
 	}
 }
 
-// cluster is what `kubectl apply -k deploy/kubernetes/operator` puts into a cluster.
+// cluster has the objects that `kubectl apply -k deploy/kubernetes/operator` creates.
 type cluster struct {
 	namespace  *core.Namespace
 	account    *core.ServiceAccount
@@ -219,11 +219,11 @@ func loadCluster(t *testing.T, dir string) cluster {
 		case *networking.NetworkPolicy:
 			c.policy = o
 		default:
-			t.Errorf("an unexpected %T", o)
+			t.Errorf("unexpected object %T", o)
 		}
 	}
 	if c.namespace == nil || c.account == nil || c.deployment == nil || c.service == nil || c.policy == nil {
-		t.Fatalf("kustomize build %s leaves something out: %+v", dir, c)
+		t.Fatalf("kustomize build %s: objects are missing: %+v", dir, c)
 	}
 	return c
 }
@@ -231,7 +231,7 @@ func loadCluster(t *testing.T, dir string) cluster {
 func TestKubernetesBase(t *testing.T) {
 	c := loadCluster(t, "base")
 	if c.monitor.Name != "" || c.rule.Name != "" {
-		t.Error("base needs the Prometheus operator")
+		t.Error("base must not need the Prometheus operator")
 	}
 	for kind, ns := range map[string]string{
 		"ServiceAccount": c.account.Namespace, "Deployment": c.deployment.Namespace,
@@ -276,10 +276,10 @@ func TestKubernetesBase(t *testing.T) {
 		}
 		s := container.SecurityContext
 		if s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem {
-			t.Error("the root file system can be written")
+			t.Error("the root file system is writable")
 		}
 		if u := pod.Spec.SecurityContext.RunAsUser; u == nil || *u != imageUID {
-			t.Errorf("does not run as %d, the image's user", imageUID)
+			t.Errorf("does not run as the user of the image, %d", imageUID)
 		}
 		if a := pod.Spec.AutomountServiceAccountToken; a == nil || *a {
 			t.Error("a token for the API server is mounted")
@@ -295,7 +295,7 @@ func TestKubernetesBase(t *testing.T) {
 	t.Run("probes", func(t *testing.T) {
 		for path, probe := range map[string]*core.Probe{"/-/healthy": container.LivenessProbe, "/-/ready": container.ReadinessProbe} {
 			if probe == nil || probe.HTTPGet == nil || probe.HTTPGet.Path != path || ports[probe.HTTPGet.Port.StrVal] != exporterPort {
-				t.Errorf("no probe asks %s at port %d: %+v", path, exporterPort, probe)
+				t.Errorf("no probe for %s on port %d: %+v", path, exporterPort, probe)
 			}
 		}
 	})
@@ -303,10 +303,10 @@ func TestKubernetesBase(t *testing.T) {
 	t.Run("image", func(t *testing.T) { checkPinned(t, container.Image) })
 	t.Run("service", func(t *testing.T) {
 		if !contains(pod.Labels, c.service.Spec.Selector) {
-			t.Errorf("service selects %v, the pod has %v", c.service.Spec.Selector, pod.Labels)
+			t.Errorf("the service selects %v, the pod has %v", c.service.Spec.Selector, pod.Labels)
 		}
 		if !c.service.Spec.PublishNotReadyAddresses {
-			t.Error("readiness waits for a scrape, and the scrape for readiness")
+			t.Error("Prometheus cannot scrape a pod that is not ready")
 		}
 		if p := c.service.Spec.Ports; len(p) != 1 || ports[p[0].TargetPort.StrVal] != exporterPort || p[0].Port != exporterPort {
 			t.Errorf("service ports %+v", p)
@@ -319,11 +319,11 @@ func TestKubernetesBase(t *testing.T) {
 		for _, rule := range c.policy.Spec.Ingress {
 			for _, p := range rule.Ports {
 				if p.Port == nil || ports[p.Port.StrVal] != exporterPort {
-					t.Errorf("lets in to port %v", p.Port)
+					t.Errorf("allows ingress to port %v", p.Port)
 				}
 			}
 			if len(rule.From) == 0 || len(rule.Ports) == 0 {
-				t.Errorf("lets in from everywhere or to every port: %+v", rule)
+				t.Errorf("allows ingress from everywhere or to every port: %+v", rule)
 			}
 		}
 	})
@@ -334,12 +334,12 @@ func TestKubernetesBase(t *testing.T) {
 		}
 		secret, ok := admit(t, object{"Secret", "example", b}).(*core.Secret)
 		if !ok || secret.Namespace != c.namespace.Name {
-			t.Fatalf("the example is no Secret of namespace %s", c.namespace.Name)
+			t.Fatalf("the example is not a Secret in namespace %s", c.namespace.Name)
 		}
 		var file string
 		for _, v := range pod.Spec.Volumes {
 			if v.Secret == nil || v.Secret.SecretName != secret.Name {
-				t.Fatalf("volume %s is not of Secret %s", v.Name, secret.Name)
+				t.Fatalf("volume %s does not use Secret %s", v.Name, secret.Name)
 			}
 			for _, m := range container.VolumeMounts {
 				for _, i := range v.Secret.Items {
@@ -349,12 +349,12 @@ func TestKubernetesBase(t *testing.T) {
 					file = m.MountPath + "/" + i.Path
 				}
 				if m.SubPath != "" || !m.ReadOnly {
-					t.Errorf("mount %+v: a subPath never sees a changed Secret", m)
+					t.Errorf("mount %+v: must be read-only and without subPath, which does not update when the Secret changes", m)
 				}
 			}
 		}
 		if !slices.Contains(container.Args, "--crs.credentials-file="+file) {
-			t.Errorf("the key is at %q, the flags are %v", file, container.Args)
+			t.Errorf("the credentials file is %q, the flags are %v", file, container.Args)
 		}
 	})
 }
@@ -370,7 +370,7 @@ func TestKubernetesOperator(t *testing.T) {
 	c := loadCluster(t, "operator")
 	t.Run("monitor", func(t *testing.T) {
 		if c.monitor.Namespace != c.namespace.Name || !contains(c.service.Labels, c.monitor.Spec.Selector.MatchLabels) {
-			t.Errorf("monitor selects %v, the service has %v", c.monitor.Spec.Selector.MatchLabels, c.service.Labels)
+			t.Errorf("the monitor selects %v, the service has %v", c.monitor.Spec.Selector.MatchLabels, c.service.Labels)
 		}
 		if len(c.monitor.Spec.Endpoints) != 1 || c.monitor.Spec.Endpoints[0].Port != c.service.Spec.Ports[0].Name {
 			t.Fatalf("endpoints %+v", c.monitor.Spec.Endpoints)
@@ -378,15 +378,15 @@ func TestKubernetesOperator(t *testing.T) {
 		e := c.monitor.Spec.Endpoints[0]
 		interval, timeout := shippedScrapeInterval(t), shippedScrapeTimeout(t)
 		if parseDuration(t, string(e.Interval)) != time.Duration(interval) || parseDuration(t, string(e.ScrapeTimeout)) != time.Duration(timeout) {
-			t.Errorf("scrapes every %s within %s, prometheus.yml every %s within %s", e.Interval, e.ScrapeTimeout, interval, timeout)
+			t.Errorf("interval %s and timeout %s, prometheus.yml has %s and %s", e.Interval, e.ScrapeTimeout, interval, timeout)
 		}
 		if r := e.RelabelConfigs; len(r) != 1 || r[0].TargetLabel != "job" || r[0].Replacement == nil || *r[0].Replacement != shippedJob(t) {
-			t.Errorf("relabelings %+v, the job in prometheus.yml is %s", r, shippedJob(t))
+			t.Errorf("relabelings are %+v, the job in prometheus.yml is %s", r, shippedJob(t))
 		}
 	})
 	t.Run("rules", func(t *testing.T) {
 		if c.rule.Namespace != c.namespace.Name {
-			t.Errorf("namespace %q", c.rule.Namespace)
+			t.Errorf("namespace is %q, want %q", c.rule.Namespace, c.namespace.Name)
 		}
 		b, err := os.ReadFile(prometheusRuleFile)
 		if err != nil {
@@ -403,23 +403,23 @@ func TestKubernetesOperator(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !reflect.DeepEqual(got.Spec, want) {
-			t.Errorf("%s has other rules than %s: run this test with -update-prometheusrule", prometheusRuleFile, rulesFile)
+			t.Errorf("%s differs from %s: run this test with -update-prometheusrule", prometheusRuleFile, rulesFile)
 		}
 		spec, err := sigsyaml.Marshal(c.rule.Spec)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, errs := rulefmt.Parse(spec, false, model.UTF8Validation, parser.NewParser(parser.Options{}), promslog.NewNopLogger()); len(errs) > 0 {
-			t.Errorf("what the operator makes of the rules, Prometheus refuses: %v", errs)
+			t.Errorf("Prometheus rejects the rules of the PrometheusRule: %v", errs)
 		}
 	})
 }
 
-// writePrometheusRule puts the rules file, comments and all, under the head of a PrometheusRule.
+// writePrometheusRule writes the rules file, including its comments, as the spec of a PrometheusRule.
 func writePrometheusRule(t *testing.T, rules []byte) {
 	t.Helper()
 	var b strings.Builder
-	b.WriteString("# Made from deploy/prometheus/rules/crs.yml by TestKubernetesOperator -update-prometheusrule; edit that file.\n")
+	b.WriteString("# Generated from deploy/prometheus/rules/crs.yml by TestKubernetesOperator -update-prometheusrule; edit that file.\n")
 	b.WriteString("apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: crs-exporter\nspec:\n")
 	for line := range strings.Lines(string(rules)) {
 		if strings.TrimSpace(line) != "" {
@@ -432,7 +432,8 @@ func writePrometheusRule(t *testing.T, rules []byte) {
 	}
 }
 
-// contains says whether labels has every label of selector, and that selector is not empty, which would select all.
+// contains reports whether labels has every label of selector. It is false for an empty selector, which would select
+// everything.
 func contains(labels, selector map[string]string) bool {
 	for k, v := range selector {
 		if labels[k] != v {

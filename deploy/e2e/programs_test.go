@@ -22,9 +22,10 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// The programs that read what is shipped, each built when a test first asks for
-// it. The go command keeps what it has built; a program has a module file of its
-// own, so that what the tests here import cannot change what it is built of.
+// programs builds the programs that read the shipped files. Each one is built when a
+// test needs it for the first time; the go command caches the result. Each program has
+// a separate module file, so that the imports of these tests do not change its
+// dependencies.
 var programs = map[string]func() (string, error){
 	"prometheus":   sync.OnceValues(func() (string, error) { return buildTool("prometheus", "prometheus.mod") }),
 	"promtool":     sync.OnceValues(func() (string, error) { return buildTool("promtool", "prometheus.mod") }),
@@ -32,15 +33,15 @@ var programs = map[string]func() (string, error){
 	"amtool":       sync.OnceValues(func() (string, error) { return buildTool("amtool", "alertmanager.mod") }),
 }
 
-// buildTool builds a tool of modfile and returns where it is.
+// buildTool builds a tool of modfile and returns its path.
 func buildTool(name, modfile string) (string, error) {
 	goflags, err := exec.Command("go", "env", "GOFLAGS").Output()
 	if err != nil {
 		return "", fmt.Errorf("build %s: go env: %w", name, err)
 	}
 	cmd := exec.Command("go", "tool", "-modfile="+modfile, "-n", name)
-	// The service discoveries of the clouds are left out: nothing here uses them,
-	// and their modules cannot be had everywhere.
+	// Build without the service discoveries of clouds: no test uses them, and their
+	// modules are not available everywhere.
 	cmd.Env = append(os.Environ(), "GOFLAGS="+strings.TrimSpace(string(goflags))+" -tags=remove_all_sd")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -60,7 +61,7 @@ func program(t *testing.T, name string) string {
 	return path
 }
 
-// buildExporter builds the exporter as its own module says.
+// buildExporter builds the exporter with its own module file.
 func buildExporter(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "crs_exporter")
@@ -72,7 +73,7 @@ func buildExporter(t *testing.T) string {
 	return path
 }
 
-// run runs a program to its end, which has to be a good one, and returns what it printed.
+// run runs a program until it exits and returns its output. The program must succeed.
 func run(t *testing.T, path string, args ...string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput()
@@ -82,8 +83,8 @@ func run(t *testing.T, path string, args ...string) string {
 	return string(out)
 }
 
-// start starts a program that serves, and returns what ends it. It ends with the
-// test at the latest; what it wrote is logged if the test failed.
+// start starts a server program and returns a function that stops it. It also stops at
+// the end of the test. If the test failed, start logs the program's output.
 func start(t *testing.T, env []string, path string, args ...string) (stop func()) {
 	t.Helper()
 	name := filepath.Base(path)
@@ -105,14 +106,14 @@ func start(t *testing.T, env []string, path string, args ...string) (stop func()
 			t.Errorf("%s: %v", name, err)
 		}
 		if t.Failed() {
-			t.Logf("%s wrote:\n%s", name, output.Bytes())
+			t.Logf("output of %s:\n%s", name, output.Bytes())
 		}
 	})
 	t.Cleanup(stop)
 	return stop
 }
 
-// freeAddress returns a loopback address that nobody listens at.
+// freeAddress returns a loopback address with a free port.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -123,8 +124,8 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// eventually looks until check is content, for a minute at most. Real processes
-// have no clock that a test could turn.
+// eventually calls check until it returns nil, for at most one minute. It waits in real
+// time, because a test cannot control the clock of other processes.
 func eventually(t *testing.T, what string, check func() error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -17,7 +17,7 @@ const (
 	unitBinary  = "/usr/local/bin/crs_exporter"
 )
 
-// maxExposure is ten times the exposure level that `systemd-analyze security` may find.
+// maxExposure is ten times the highest exposure level that `systemd-analyze security` may report.
 const maxExposure = "12"
 
 type directive struct{ section, key, value string }
@@ -43,7 +43,7 @@ func readUnit(t *testing.T) []directive {
 		case m != nil && section != "":
 			out = append(out, directive{section, m[1], m[2]})
 		default:
-			t.Errorf("%s:%d: neither section nor assignment: %q", unitFile, n, line)
+			t.Errorf("%s:%d: not a section and not an assignment: %q", unitFile, n, line)
 		}
 	}
 	if err := lines.Err(); err != nil {
@@ -52,8 +52,8 @@ func readUnit(t *testing.T) []directive {
 	return out
 }
 
-// unitDirectives are those of systemd that the unit uses, with the values that each may have; nil is any.
-// systemd only warns of a key that it does not know, and an option of the sandbox that is misspelt is off.
+// unitDirectives are the directives of the unit with their allowed values; nil allows any value. The test is strict,
+// because systemd only warns about an unknown key, so a misspelt sandbox option would have no effect.
 var unitDirectives = map[string]map[string][]string{
 	"Unit": {"Description": nil, "Documentation": nil, "Wants": {"network-online.target"}, "After": {"network-online.target"}},
 	"Service": {
@@ -80,7 +80,7 @@ func TestSystemdDirectives(t *testing.T) {
 		values, known := unitDirectives[d.section][d.key]
 		switch {
 		case !known:
-			t.Errorf("[%s] %s= is unknown here", d.section, d.key)
+			t.Errorf("[%s] %s= is not in unitDirectives", d.section, d.key)
 		case values != nil && !slices.Contains(values, d.value):
 			t.Errorf("[%s] %s=%s, want one of %q", d.section, d.key, d.value, values)
 		}
@@ -114,7 +114,7 @@ func TestSystemdCommand(t *testing.T) {
 		}
 		name, value, ok := strings.Cut(line, "=")
 		if !ok {
-			t.Errorf("%s: %q", unitEnvFile, line)
+			t.Errorf("%s: not an assignment: %q", unitEnvFile, line)
 		}
 		env[name] = value
 	}
@@ -123,7 +123,7 @@ func TestSystemdCommand(t *testing.T) {
 	}
 	for name := range env {
 		if strings.HasPrefix(name, "TENCENTCLOUD_") && name != "TENCENTCLOUD_REGION" {
-			t.Errorf("%s does not belong into a file that every process may read", name)
+			t.Errorf("%s must not be in a file that every process can read", name)
 		}
 	}
 	for _, d := range readUnit(t) {
@@ -131,29 +131,29 @@ func TestSystemdCommand(t *testing.T) {
 		case "ExecStart":
 			args := strings.Fields(d.value)
 			if args[0] != unitBinary {
-				t.Errorf("starts %s", args[0])
+				t.Errorf("starts %s, want %s", args[0], unitBinary)
 			}
 			if !slices.Contains(args, "--crs.credentials-file=${CREDENTIALS_DIRECTORY}/credentials") {
-				t.Errorf("does not read the credential: %v", args)
+				t.Errorf("does not use the loaded credential: %v", args)
 			}
 			i := slices.Index(args, "$CRS_EXPORTER_ARGS")
 			if _, given := env["CRS_EXPORTER_ARGS"]; i < 0 || !given {
-				t.Fatalf("more flags are given by %v and %v", args, env)
+				t.Fatalf("$CRS_EXPORTER_ARGS must be in ExecStart= %v and in the environment file %v", args, env)
 			}
 			checkFlags(t, slices.Delete(args, i, i+1)[1:])
 		case "ExecPaths":
 			if !slices.Contains(strings.Fields(d.value), unitBinary) {
-				t.Errorf("may not run %s", unitBinary)
+				t.Errorf("ExecPaths= does not allow %s", unitBinary)
 			}
 		}
 	}
 }
 
-// TestSystemdAnalyze has systemd itself judge the unit, on machines that have it.
+// TestSystemdAnalyze checks the unit with systemd-analyze, if it is installed.
 func TestSystemdAnalyze(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		t.Logf("no systemd-analyze here: only the directives were checked, by the other tests (%v)", err)
+		t.Logf("systemd-analyze is not installed: only the other tests check the unit (%v)", err)
 		return
 	}
 	b, err := os.ReadFile(unitFile)
@@ -164,13 +164,13 @@ func TestSystemdAnalyze(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// systemd looks whether the program can be run, and the exporter is not installed: this program stands in.
+	// systemd checks that the binary is executable. The exporter is not installed, so use the test binary.
 	unit := filepath.Join(t.TempDir(), filepath.Base(unitFile))
 	if err := os.WriteFile(unit, []byte(strings.ReplaceAll(string(b), unitBinary, self)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, args := range map[string][]string{
-		// Without the second flag an unknown key passes.
+		// Without --recursive-errors=yes an unknown key is not an error.
 		"verify":   {"verify", "--recursive-errors=yes", "--man=no", unit},
 		"security": {"security", "--offline=true", "--no-pager", "--threshold=" + maxExposure, unit},
 	} {
