@@ -45,6 +45,7 @@ test: vet fuzz unit e2e
 vet:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run gofmt on these files'; exit 1; }
 	$(GO) vet ./...
+	GOOS=windows $(GO) vet ./...
 
 unit:
 	@test -n "$(RACE)" || echo 'no cgo or no C compiler: running the tests without the race detector'
@@ -63,7 +64,7 @@ e2e:
 
 bench:
 	$(GO) test -run '^$$' -bench Scrape -benchtime 1x .
-	$(GO) test -run '^$$' -bench . -benchmem ./crsapi/... ./collector
+	$(GO) test -run '^$$' -bench . -benchmem ./crsapi/... ./collector/...
 
 # An hour of scrapes, compressed into a few minutes, with injected faults.
 soak:

@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -23,18 +25,15 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
-// The benchmark's latency, and how many instances its tasks belong to at most.
+// Latency of the simulator, and the maximum number of instances.
 const (
 	benchLatency   = 20 * time.Millisecond
 	benchInstances = 500
 )
 
-const (
-	envBenchURL  = "CRS_EXPORTER_BENCH_URL"
-	envBenchMode = "CRS_EXPORTER_BENCH_MODE"
-)
+const envBenchMode = "CRS_EXPORTER_BENCH_MODE"
 
-// measurement is what a process of its own tells of one scrape.
+// measurement is the result of a child process.
 type measurement struct {
 	Wall, CPU time.Duration
 	Allocs    uint64
@@ -42,11 +41,12 @@ type measurement struct {
 	PeakKiB   int64
 }
 
-// BenchmarkScrape measures a whole scrape, sweep and rendering, in a process of
-// its own, so that CPU and memory are the exporter's and not the simulator's.
-// Beside it stand the least wall time that pages, concurrency and latency
-// allow, and the CPU time of decoding the same pages with encoding/json.
+// BenchmarkScrape measures a complete scrape in a child process, so that CPU and
+// memory do not contain those of the simulator. It also reports the minimum wall
+// time that pages, concurrency and latency allow, and the CPU time for decoding
+// the same pages with encoding/json.
 func BenchmarkScrape(b *testing.B) {
+	defaults := crsapi.DefaultConfig()
 	for _, tasks := range []int{1_000, 10_000, 100_000, 1_000_000} {
 		b.Run(strconv.Itoa(tasks), func(b *testing.B) {
 			server := crsapitest.NewServer()
@@ -57,7 +57,6 @@ func BenchmarkScrape(b *testing.B) {
 				scrape := measureApart(b, "scrape", server.URL)
 				requests := server.Requests(guangzhou) / benchScrapes
 				decode := measureApart(b, "decode", server.URL)
-				defaults := crsapi.DefaultConfig()
 				ideal := time.Duration(tasks/defaults.PageSize) * benchLatency / time.Duration(defaults.Concurrency)
 				b.ReportMetric(0, "ns/op")
 				b.ReportMetric(float64(requests), "requests")
@@ -72,8 +71,8 @@ func BenchmarkScrape(b *testing.B) {
 	}
 }
 
-// benchScrapes is how many scrapes the process makes; the last one counts, when
-// connections are open and the ledger is full.
+// benchScrapes is the number of scrapes of the child process. The last one is
+// measured, with open connections and a full ledger.
 const benchScrapes = 2
 
 func measureApart(b *testing.B, mode, url string) measurement {
@@ -93,8 +92,7 @@ func measureApart(b *testing.B, mode, url string) measurement {
 	return m
 }
 
-// TestMeasured is the process that the benchmark measures, and nothing without
-// it.
+// TestMeasured is the child process of BenchmarkScrape.
 func TestMeasured(t *testing.T) {
 	url := os.Getenv(envBenchURL)
 	if url == "" {
@@ -139,9 +137,9 @@ func measure(work func() error) (m measurement, err error) {
 
 func benchClient(url string, transport http.RoundTripper, observe func(crsapi.Attempt)) (*crsapi.Client, error) {
 	cfg := crsapi.DefaultConfig()
-	cfg.Region, cfg.RateLimit, cfg.Observe = guangzhou, 0, observe
-	cfg.Endpoint, cfg.Transport = url, transport
+	cfg.Region, cfg.Endpoint, cfg.RateLimit = guangzhou, url, 0
 	cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+	cfg.Observe, cfg.Transport = observe, transport
 	return crsapi.NewClient(cfg)
 }
 
@@ -176,7 +174,7 @@ func measureScrape(url string) (m measurement, err error) {
 	return m, nil
 }
 
-// discard is a response that is looked at for crs_up alone.
+// discard is a response of which only crs_up is read.
 type discard struct {
 	header http.Header
 	up     bool
@@ -189,8 +187,7 @@ func (d *discard) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// measureDecode decodes every page's body once, as one would write it down for
-// encoding/json.
+// measureDecode decodes the body of every page once with encoding/json.
 func measureDecode(url string) (m measurement, err error) {
 	transport := &keepBodies{RoundTripper: http.DefaultTransport}
 	client, err := benchClient(url, transport, nil)

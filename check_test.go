@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
@@ -21,8 +22,8 @@ import (
 
 var spaces = regexp.MustCompile(` {2,}`)
 
-// row returns the columns of a region.
-func row(t *testing.T, report, region string) []string {
+// columnsOf returns the columns of a region.
+func columnsOf(t *testing.T, report, region string) []string {
 	t.Helper()
 	for line := range strings.Lines(report) {
 		if columns := spaces.Split(strings.TrimSpace(line), -1); columns[0] == region {
@@ -41,30 +42,30 @@ func TestCheck(t *testing.T) {
 		do     crsapitest.Effect // to Shanghai
 		args   []string
 		result string
-		want   string // of what is told below the table
+		want   string // below the table
 	}{
 		"whole":              {nil, nil, "ok", ""},
 		"SecretId":           {crsapitest.APIError(4104), nil, "auth 4104", "The SecretId does not exist"},
 		"signature":          {crsapitest.APIError(4100), nil, "auth 4100", "The SecretKey does not belong to the SecretId"},
-		"token":              {crsapitest.APIError(4105), nil, "auth 4105", "The token is not good"},
+		"token":              {crsapitest.APIError(4105), nil, "auth 4105", "The token is invalid or expired"},
 		"MFA":                {crsapitest.APIError(4106), nil, "auth 4106", "MFA"},
-		"expired":            {crsapitest.APIError(4200), nil, "auth 4200", "set this machine's clock"},
-		"replay":             {crsapitest.APIError(4500), nil, "auth 4500", "set this machine's clock"},
+		"expired":            {crsapitest.APIError(4200), nil, "auth 4200", "set this machine's clock with NTP"},
+		"replay":             {crsapitest.APIError(4500), nil, "auth 4500", "set this machine's clock with NTP"},
 		"envelope":           {crsapitest.Envelope("AuthFailure.SecretIdNotFound", "x"), nil, "auth", "The credentials were refused"},
 		"denied":             {crsapitest.APIError(4103), nil, "denied 4103", "Attach a CAM policy that allows redis:GetRedisTaskList"},
 		"blocked":            {crsapitest.APIError(4300), nil, "denied 4300", "in arrears"},
 		"denied by envelope": {crsapitest.Envelope("UnauthorizedOperation", "x"), nil, "denied", "Attach a CAM policy"},
-		"denied on the way":  {crsapitest.HTTPStatus(http.StatusForbidden), nil, "denied", "whether a proxy or firewall is in the way to 127.0.0.1"},
-		"quota":              {crsapitest.APIError(4400), nil, "throttled 4400", "lower --crs.rate-limit (now 0 requests a second"},
-		"parameter":          {crsapitest.APIError(4000), nil, "api 4000", "A parameter was refused"},
-		"protocol":           {crsapitest.APIError(4600), nil, "api 4600", "The API wants https"},
+		"denied on the way":  {crsapitest.HTTPStatus(http.StatusForbidden), nil, "denied", "check for a proxy or firewall on the path to 127.0.0.1"},
+		"quota":              {crsapitest.APIError(4400), nil, "throttled 4400", "lower --crs.rate-limit (now 0 requests per second"},
+		"parameter":          {crsapitest.APIError(4000), nil, "api 4000", "The API refused a parameter"},
+		"protocol":           {crsapitest.APIError(4600), nil, "api 4600", "The API requires https"},
 		"not found":          {crsapitest.APIError(5000), nil, "api 5000", "see --crs.redis-id"},
 		"version":            {crsapitest.APIError(6100), nil, "api 6100", "The host does not serve GetRedisTaskList"},
-		"at fault":           {crsapitest.APIError(6000), nil, "server 6000", "try again in some minutes"},
-		"gateway":            {crsapitest.HTTPStatus(http.StatusBadGateway), nil, "server", "try again in some minutes"},
+		"at fault":           {crsapitest.APIError(6000), nil, "server 6000", "try again in a few minutes"},
+		"gateway":            {crsapitest.HTTPStatus(http.StatusBadGateway), nil, "server", "try again in a few minutes"},
 		"elsewhere":          {crsapitest.HTTPStatus(http.StatusNotFound), nil, "api", "see the error above, --crs.endpoint"},
-		"HTML":               {crsapitest.Body("<html>"), nil, "decode", "The answer is not the API's"},
-		"reset":              {crsapitest.ResetBeforeHeaders, nil, "network", "There is no connection to 127.0.0.1"},
+		"HTML":               {crsapitest.Body("<html>"), nil, "decode", "The response is not from the API"},
+		"reset":              {crsapitest.ResetBeforeHeaders, nil, "network", "Cannot connect to 127.0.0.1"},
 		"hang":               {crsapitest.Hang, []string{"--crs.request-timeout=50ms"}, "timeout", "127.0.0.1"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -91,17 +92,17 @@ func TestCheck(t *testing.T) {
 			if stderr.Len() > 0 {
 				t.Errorf("on stderr: %s", &stderr)
 			}
-			whole := row(t, report, guangzhou)
+			whole := columnsOf(t, report, guangzhou)
 			if want := []string{guangzhou, "file", "9", "1", "2017-02-10T16:56:18+08:00", "0s"}; strings.Join(whole[:6], " ") != strings.Join(want, " ") || whole[7] != "ok" {
 				t.Errorf("%q, want %q", whole, want)
 			}
-			columns := row(t, report, shanghai)
+			columns := columnsOf(t, report, shanghai)
 			if columns[7] != test.result || (test.do != nil) != (columns[2] == "-") {
 				t.Errorf("%q, want %s", columns, test.result)
 			}
 			_, told, _ := strings.Cut(report, "\n\n")
 			if !strings.Contains(told, test.want) || strings.HasPrefix(told, shanghai+": list tasks of region ap-shanghai: ") != (test.do != nil) || strings.Contains(told, guangzhou) {
-				t.Errorf("told %q, want %q", told, test.want)
+				t.Errorf("advice is %q, want %q", told, test.want)
 			}
 		})
 	}
@@ -111,18 +112,20 @@ func credentialsFile(id, key string) []byte {
 	return []byte("[default]\nsecret_id = " + id + "\nsecret_key = " + key + "\n")
 }
 
-// TestCheckReport compares a whole report.
+// TestCheckReport compares a complete report.
 func TestCheckReport(t *testing.T) {
-	cfg := &config{utcOffset: 8 * time.Hour, endpoint: crsapi.DefaultConfig().Endpoint, credentials: credentials.Static{}}
+	s := &settings{api: crsapi.DefaultConfig()}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	few := map[string]struct{}{"crs-1": {}, "crs-2": {}}
-	got := report(cfg, []*finding{
-		{region: "gz", tasks: 1234, instances: few, newest: at, requests: []time.Duration{9e6, 90e6, 11e6}, hasSkew: true},
-		{region: "ap-shanghai", requests: []time.Duration{2e6}, rejected: 3, hasSkew: true, skew: 90 * time.Second},
-		{region: "bj", requests: []time.Duration{5e9}, hasSkew: true, skew: -time.Hour, err: &crsapi.Error{Reason: crsapi.ReasonAuth, Code: 4500, CodeDesc: "Replay"}},
-		{region: "hk", err: &crsapi.Error{Reason: crsapi.ReasonAuth, Err: errors.New("credentials: cvm-role: HTTP status 500")}},
-		{region: "ca", err: &crsapi.Error{Reason: crsapi.ReasonTimeout, Err: context.DeadlineExceeded}},
-		{region: "sg", err: errors.New("no *crsapi.Error")},
+	find := func(status collector.RegionStatus, skew time.Duration, latencies ...time.Duration) *finding {
+		return &finding{RegionStatus: status, skew: skew, hasSkew: len(latencies) > 0, latencies: latencies}
+	}
+	got := report(s, "demo", []*finding{
+		find(collector.RegionStatus{Region: "gz", Tasks: 1234, Instances: 2, NewestTask: at}, 0, 9e6, 90e6, 11e6),
+		find(collector.RegionStatus{Region: "ap-shanghai", Rejected: 3}, 90*time.Second, 2e6),
+		find(collector.RegionStatus{Region: "bj", Err: &crsapi.Error{Reason: crsapi.ReasonAuth, Code: 4500, CodeDesc: "Replay"}}, -time.Hour, 5e9),
+		find(collector.RegionStatus{Region: "hk", Err: &crsapi.Error{Reason: crsapi.ReasonAuth, Err: errors.New("credentials: cvm-role: HTTP status 500")}}, 0),
+		find(collector.RegionStatus{Region: "ca", Err: &crsapi.Error{Reason: crsapi.ReasonTimeout, Err: context.DeadlineExceeded}}, 0),
+		find(collector.RegionStatus{Region: "sg", Err: errors.New("no *crsapi.Error")}, 0),
 	})
 	const want = `REGION       CREDENTIALS  TASKS  INSTANCES  NEWEST TASK                CLOCK SKEW  LATENCY  RESULT
 gz           demo         1234   2          2026-01-02T11:04:05+08:00  0s          11ms     ok
@@ -133,22 +136,22 @@ ca           demo         -      -          -                          -        
 sg           demo         -      -          -                          -           -        failed
 
 ap-shanghai: this machine's clock is 1m30s behind the API's
-  Set the clock, by NTP: the API refuses requests signed too long before or after its own time.
+  Set the clock with NTP: the API refuses requests whose time differs too much from its own.
 
 ap-shanghai: 3 rows of the list could not be read
-  They are in no metric but crs_poll_rejected_rows. If they stay, the API answers something new: report it.
+  Only crs_poll_rejected_rows counts them. If they stay, the API has changed: report it.
 
 bj: API error 4500 (Replay)
-  The API takes the request for an old one: set this machine's clock, by NTP.
+  The API considers the request expired: set this machine's clock with NTP.
 
 bj: this machine's clock is 1h0m0s ahead of the API's
-  Set the clock, by NTP: the API refuses requests signed too long before or after its own time.
+  Set the clock with NTP: the API refuses requests whose time differs too much from its own.
 
 hk: credentials: cvm-role: HTTP status 500
-  The credentials could not be read from their source: mend what the error names.
+  The credentials could not be read from their source: fix the error above.
 
 ca: context deadline exceeded
-  The list cannot be read in 1m0s: narrow it by --crs.lookback or --crs.redis-id, or raise --crs.rate-limit if the quota allows.
+  Reading the list takes too long: narrow it with --crs.lookback or --crs.redis-id, or raise --crs.rate-limit if the quota allows it.
 
 sg: no *crsapi.Error
   See the error above.
@@ -158,14 +161,14 @@ sg: no *crsapi.Error
 	}
 }
 
-// TestCheckAsksOnce counts what a check costs, and what it asks for.
-func TestCheckAsksOnce(t *testing.T) {
+// TestCheckSendsFewRequests counts the requests of a check.
+func TestCheckSendsFewRequests(t *testing.T) {
 	day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: {
 		backup("crs-1", day, crsapi.StatusFailed), backup("crs-2", day.Add(-time.Hour), crsapi.StatusFailed), backup("crs-3", day.Add(time.Hour), crsapi.StatusFailed),
 	}})
-	var asked []string
-	server.OnRequest(func(r crsapitest.Request) { asked = append(asked, r.Region) })
+	var requested []string
+	server.OnRequest(func(r crsapitest.Request) { requested = append(requested, r.Region) })
 	for _, test := range []struct {
 		args            []string
 		tasks, requests int
@@ -175,13 +178,13 @@ func TestCheckAsksOnce(t *testing.T) {
 		{[]string{"--crs.lookback=1h"}, 0, 1},
 		{[]string{"--crs.task-type=task_restoreBackup"}, 0, 1},
 	} {
-		asked = nil
+		requested = nil
 		var stdout bytes.Buffer
 		if err := run(t.Context(), append(append(args, "--check"), test.args...), &stdout, io.Discard); err != nil {
 			t.Fatal(err)
 		}
-		if columns := row(t, stdout.String(), guangzhou); columns[2] != fmt.Sprint(test.tasks) || len(asked) != test.requests || columns[1] != "environment" {
-			t.Errorf("%q: %q after %d requests, want %d tasks and %d requests", test.args, columns, len(asked), test.tasks, test.requests)
+		if columns := columnsOf(t, stdout.String(), guangzhou); columns[2] != fmt.Sprint(test.tasks) || len(requested) != test.requests || columns[1] != "environment" {
+			t.Errorf("%q: %q after %d requests, want %d tasks and %d requests", test.args, columns, len(requested), test.tasks, test.requests)
 		}
 	}
 }
@@ -197,8 +200,8 @@ func TestCheckIsInterrupted(t *testing.T) {
 	}
 }
 
-// TestCheckTellsNoSecret has a server echo all it is sent.
-func TestCheckTellsNoSecret(t *testing.T) {
+// TestCheckPrintsNoSecret uses a server that returns all that it receives.
+func TestCheckPrintsNoSecret(t *testing.T) {
 	const id, key, token = "AKIDcanaryid", "canarykey+/=", "canarytoken+/="
 	for name, do := range map[string]crsapitest.Effect{
 		"refused":  crsapitest.APIError(4100),
@@ -218,7 +221,7 @@ func TestCheckTellsNoSecret(t *testing.T) {
 			var output bytes.Buffer
 			err := run(t.Context(), append(args, "--check", "--log.level=debug"), &output, &output)
 			if err == nil {
-				t.Fatal("it did not fail")
+				t.Fatal("the check did not fail")
 			}
 			text := fmt.Sprint(output.String(), err)
 			for _, secret := range []string{"canary", "Signature=", "%2B%2F%3D"} {

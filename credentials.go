@@ -1,12 +1,34 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/prometheus/client_golang/prometheus"
 )
+
+// findCredentials sets the credentials of the API. It returns nil if they are
+// set already.
+func (s *settings) findCredentials(ctx context.Context) (*credentials.Renewer, error) {
+	if s.api.Credentials != nil {
+		return nil, nil
+	}
+	renewer, err := credentials.Find(ctx, s.credentials)
+	switch {
+	case errors.Is(err, credentials.ErrNotFound) && s.credentials.File == "":
+		return nil, fmt.Errorf("no credentials: set %s and %s, or use --crs.credentials-file, or run with a role, or try --demo (%s)",
+			credentials.EnvSecretID, credentials.EnvSecretKey, strings.TrimPrefix(err.Error(), credentials.ErrNotFound.Error()+": "))
+	case err != nil:
+		return nil, err
+	}
+	s.api.Credentials = renewer
+	return renewer, nil
+}
 
 // credentialsMetrics describes what a credentialsCollector exposes.
 func credentialsMetrics() []collector.Metric {
@@ -17,12 +39,12 @@ func credentialsMetrics() []collector.Metric {
 		},
 		{
 			Name: "crs_credentials_expiry_timestamp_seconds", Type: "gauge",
-			Help: "When the credentials in use expire, in seconds since the epoch. No series where no expiry is known, as with the environment and a file.",
+			Help: "When the credentials in use expire, in seconds since the epoch. No series if no expiry is known, as with the environment and a file.",
 		},
 	}
 }
 
-// credentialsCollector tells how fresh the credentials are.
+// credentialsCollector exposes the age and expiry of the credentials.
 type credentialsCollector struct {
 	status           func() credentials.Status
 	lastLoad, expiry *prometheus.Desc

@@ -17,44 +17,43 @@ import (
 
 const (
 	demoTick = 3 * time.Second
-	// demoHistory is how far back the demo's lists reach when it begins, and
-	// demoListed how many tasks of a region it lists at most.
+	// demoHistory is the age of the oldest task when the demo starts.
+	// demoListed is the maximum number of tasks listed in a region.
 	demoHistory = 72 * time.Hour
 	demoListed  = 250
+
+	backupInstance = "backupInstance"
 )
 
 func demoRegions() []string { return []string{"ap-guangzhou", "ap-shanghai"} }
 
-// demo is a simulated CRS whose tasks move by themselves.
+// demo is a simulated CRS with tasks that change.
 type demo struct {
-	server  *crsapitest.Server
-	random  *rand.Rand
-	address string
-	path    string
-	cancel  context.CancelFunc
-	done    sync.WaitGroup
+	server *crsapitest.Server
+	random *rand.Rand
+	cancel context.CancelFunc
+	done   sync.WaitGroup
 }
 
-// startDemo points cfg at a new simulation that runs until ctx ends or stop.
-func startDemo(ctx context.Context, cfg *config) *demo {
+// startDemo starts a simulation that runs until ctx ends or stop, and makes the
+// settings use it.
+func startDemo(ctx context.Context, s *settings) *demo {
 	ctx, cancel := context.WithCancel(ctx)
-	d := &demo{
-		server:  crsapitest.NewServer(),
-		random:  rand.New(rand.NewPCG(1, 2)),
-		address: (*cfg.web.WebListenAddresses)[0],
-		path:    cfg.telemetryPath,
-		cancel:  cancel,
+	d := &demo{server: crsapitest.NewServer(), random: rand.New(rand.NewPCG(1, 2)), cancel: cancel}
+	if len(s.collector.Regions) == 0 {
+		s.collector.Regions = demoRegions()
 	}
-	d.server.SetUTCOffset(cfg.utcOffset)
-	for _, region := range cfg.regions {
+	regions := s.collector.Regions
+	d.server.SetUTCOffset(s.api.UTCOffset)
+	for _, region := range regions {
 		d.server.SetTasks(region, d.history(region, time.Now()))
 	}
-	// Weather, so that failures and retries show; the sweeps survive it.
+	// Inject failures so that retries show in the metrics.
 	d.server.Inject(crsapitest.Fault{Rate: 0.05, Do: crsapitest.APIError(4400)})
 	d.server.Inject(crsapitest.Fault{Rate: 0.02, Do: crsapitest.APIError(6000)})
 	d.server.Inject(crsapitest.Fault{Do: crsapitest.Latency(30 * time.Millisecond)})
-	cfg.endpoint = d.server.URL
-	cfg.credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+	s.api.Endpoint = d.server.URL
+	s.api.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
 
 	d.done.Go(func() {
 		tick := time.NewTicker(demoTick)
@@ -64,9 +63,9 @@ func startDemo(ctx context.Context, cfg *config) *demo {
 			case <-ctx.Done():
 				return
 			case now := <-tick.C:
-				for _, region := range cfg.regions {
+				for _, region := range regions {
 					d.server.Update(region, func(tasks []crsapi.Task) []crsapi.Task {
-						return d.moved(region, tasks, now)
+						return d.advance(region, tasks, now)
 					})
 				}
 			}
@@ -81,19 +80,19 @@ func (d *demo) stop() {
 	d.server.Close()
 }
 
-func (d *demo) announce(logger log.Logger) {
-	host, port, err := net.SplitHostPort(d.address)
+func announceDemo(logger log.Logger, s *settings) {
+	host, port, err := net.SplitHostPort((*s.web.WebListenAddresses)[0])
 	if err != nil || host == "" {
 		host = "localhost"
 	}
 	url := "http://" + net.JoinHostPort(host, port)
-	level.Info(logger).Log("msg", "this is a demo of a simulated CRS: open "+url+"/ or "+url+d.path)
+	level.Info(logger).Log("msg", "demo of a simulated CRS: open "+url+"/ or "+url+s.telemetryPath)
 }
 
-// The demo's instances, by how their backups go.
+// demoInstance is an instance and how its backups end.
 type demoInstance struct {
 	name   string
-	backup func(*rand.Rand) crsapi.Status // how a backup ends; StatusExecuting if never
+	backup func(*rand.Rand) crsapi.Status // StatusExecuting for a backup that never ends
 }
 
 func demoInstances() []demoInstance {
@@ -129,24 +128,24 @@ func (d *demo) task(region string, i int, name string, start time.Time, status c
 	return t
 }
 
-// history is a backup of each instance every three hours, newest first.
+// history returns a backup of each instance every three hours, newest first.
 func (d *demo) history(region string, now time.Time) []crsapi.Task {
 	var tasks []crsapi.Task
 	for age := 10 * time.Minute; age < demoHistory; age += 3 * time.Hour {
 		for i, instance := range demoInstances() {
 			end := instance.backup(d.random)
 			if end == crsapi.StatusExecuting {
-				end = crsapi.StatusSucceeded // only what begins now may hang
+				end = crsapi.StatusSucceeded // only new backups may hang
 			}
-			tasks = append(tasks, d.task(region, i, "backupInstance", now.Add(-age), end))
+			tasks = append(tasks, d.task(region, i, backupInstance, now.Add(-age), end))
 		}
 	}
 	return append(tasks, d.task(region, 0, "newInstance", now.Add(-demoHistory), crsapi.StatusSucceeded))
 }
 
-// moved is the list a tick later: what is pending begins, what is executing
-// may end, and now and then a task is submitted.
-func (d *demo) moved(region string, tasks []crsapi.Task, now time.Time) []crsapi.Task {
+// advance returns the list one tick later: pending tasks begin, executing tasks
+// may end, and sometimes a task is submitted.
+func (d *demo) advance(region string, tasks []crsapi.Task, now time.Time) []crsapi.Task {
 	instances := demoInstances()
 	busy := make(map[string]bool)
 	for n := range tasks {
@@ -158,7 +157,7 @@ func (d *demo) moved(region string, tasks []crsapi.Task, now time.Time) []crsapi
 			if d.random.IntN(3) == 0 {
 				t.Status = crsapi.StatusSucceeded
 				for i, instance := range instances {
-					if t.RedisID == demoID(region, i) && t.TaskName == "backupInstance" {
+					if t.RedisID == demoID(region, i) && t.TaskName == backupInstance {
 						t.Status = instance.backup(d.random)
 					}
 				}
@@ -189,5 +188,5 @@ func (d *demo) nextTask() string {
 	case 2:
 		return "cleanInstance"
 	}
-	return "backupInstance"
+	return backupInstance
 }

@@ -22,8 +22,7 @@ import (
 
 var listGauge = regexp.MustCompile(`^crs_(tasks|task_last_start_timestamp_seconds|task_oldest_start_timestamp_seconds|instance_info)\{`)
 
-// truth returns what the gauges of a region's list have to say, worked out
-// from the tasks alone.
+// truth returns the gauges that a region with these tasks must have.
 func truth(region string, tasks []crsapi.Task) map[string]string {
 	samples := map[string]string{}
 	counts := map[string]int{}
@@ -74,15 +73,15 @@ func listed(region string, samples map[string]string) map[string]string {
 	return list
 }
 
-// difference tells a few of the series in which two sets of samples differ.
+// difference returns a few of the series in which two sets of samples differ.
 func difference(got, want map[string]string) string {
 	var b strings.Builder
 	names := maps.Clone(want)
 	maps.Copy(names, got)
-	told := 0
+	written := 0
 	for name := range names {
-		if g, w := got[name], want[name]; g != w && told < 5 {
-			told++
+		if g, w := got[name], want[name]; g != w && written < 5 {
+			written++
 			fmt.Fprintf(&b, "\n%s is %q, want %q", name, g, w)
 		}
 	}
@@ -101,7 +100,7 @@ func failures(samples map[string]string, region string, reason crsapi.Reason) in
 	return n
 }
 
-// wantWhole checks that a region is up and its numbers are those of tasks.
+// wantWhole checks that a region is up and shows exactly these tasks.
 func wantWhole(t *testing.T, samples map[string]string, region string, tasks []crsapi.Task) {
 	t.Helper()
 	if !up(samples, region) {
@@ -112,8 +111,8 @@ func wantWhole(t *testing.T, samples map[string]string, region string, tasks []c
 	}
 }
 
-// wantDown checks that a region is down, shows nothing of a list, and has
-// failed since before for this reason and no other.
+// wantDown checks that a region is down, shows no list, and has failed since an
+// earlier scrape for this reason only.
 func wantDown(t *testing.T, samples, before map[string]string, region string, reason crsapi.Reason) {
 	t.Helper()
 	if value := samples[fmt.Sprintf("crs_up{region=%q}", region)]; value != "0" {
@@ -130,12 +129,12 @@ func wantReason(t *testing.T, samples, before map[string]string, region string, 
 	for _, r := range crsapi.Reasons() {
 		more := failures(samples, region, r) - max(failures(before, region, r), 0)
 		if (more > 0) != (r == reason) || more < 0 {
-			t.Errorf("%s: %d failures more for reason %s, want some for %q alone", region, more, r, reason)
+			t.Errorf("%s: %d more failures with reason %s, want some with %q only", region, more, r, reason)
 		}
 	}
 }
 
-// wantCounters checks that a scrape has the transitions of an earlier one.
+// wantCounters checks that a scrape has the transitions of an earlier scrape.
 func wantCounters(t *testing.T, samples, before map[string]string) {
 	t.Helper()
 	for name, value := range before {
@@ -145,8 +144,8 @@ func wantCounters(t *testing.T, samples, before map[string]string) {
 	}
 }
 
-// wantIdle waits until the simulator has nothing under way: it learns only a
-// moment later that a client has gone.
+// wantIdle waits until the simulator has no request in flight: it notices with a
+// delay that a client has disconnected.
 func wantIdle(t *testing.T, simulator *crsapitest.Simulator) {
 	t.Helper()
 	limit := time.After(10 * time.Second)
@@ -156,25 +155,24 @@ func wantIdle(t *testing.T, simulator *crsapitest.Simulator) {
 		select {
 		case <-tick.C:
 		case <-limit:
-			t.Errorf("%d requests are left under way", simulator.InFlight(""))
+			t.Errorf("%d requests are still in flight", simulator.InFlight(""))
 			return
 		}
 	}
 }
 
-// faultCase is something that befalls a region's requests.
+// faultCase is a fault that applies to a region's requests.
 type faultCase struct {
 	do crsapitest.Effect
-	// reason is why the region must then be down; empty where the fault
-	// must not matter.
+	// reason is why the region must be down; empty if it must be up.
 	reason crsapi.Reason
-	rate   float64 // of the requests harmed; 0 for all
-	skip   int     // requests let through at first
-	count  int     // requests harmed; 0 for no end
+	rate   float64 // of the requests affected; 0 for all
+	skip   int     // requests before the first that is affected
+	count  int     // requests affected; 0 for no limit
 }
 
-// faultCases returns the matrix. An answer that claims an empty list, whole and
-// consistent, is not in it: nothing in it tells that it is wrong.
+// faultCases returns all cases. A consistent response with an empty list is not
+// among them: nothing shows that it is wrong.
 func faultCases(elsewhere string) map[string]faultCase {
 	const (
 		auth, denied      = crsapi.ReasonAuth, crsapi.ReasonDenied
@@ -259,8 +257,8 @@ func faultCases(elsewhere string) map[string]faultCase {
 	return cases
 }
 
-// twoRegions returns the regions of the matrix and what each lists: three pages
-// of 20, so that little time goes into anything but the faults.
+// twoRegions returns two regions with three pages of 20 tasks each. Short lists
+// keep the tests fast.
 func twoRegions() map[string][]crsapi.Task {
 	return map[string][]crsapi.Task{
 		guangzhou: crsapitest.Generate(50, 2, 1), shanghai: crsapitest.Generate(46, 2, 2),
@@ -275,7 +273,7 @@ func TestFaults(t *testing.T) {
 	stray := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { strayed.Add(1) }))
 	defer stray.Close()
 
-	// Most of a case is waiting. t.Parallel does not go with t.Setenv.
+	// A case mostly waits. t.Parallel cannot be used with t.Setenv.
 	slots := make(chan struct{}, 8)
 	var wg sync.WaitGroup
 	for name, test := range faultCases("http://localhost" + strings.TrimPrefix(stray.URL, "http://127.0.0.1") + crsapitest.Path) {
@@ -291,7 +289,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// testFault lets one fault befall one of two regions.
+// testFault applies one fault to one of two regions.
 func testFault(t *testing.T, test faultCase) {
 	server := crsapitest.NewServer()
 	defer server.Close()
@@ -299,14 +297,14 @@ func testFault(t *testing.T, test faultCase) {
 	for region, list := range tasks {
 		server.SetTasks(region, list)
 	}
-	// A busy machine must not make a timeout of another failure.
+	// On a busy machine, another failure must not become a timeout.
 	timeout := "2s"
 	if test.reason == crsapi.ReasonTimeout {
 		timeout = "500ms"
 	}
 	concurrency := "8"
 	if test.skip > 0 {
-		concurrency = "1" // or another page would be the next
+		concurrency = "1" // so that the order of pages is fixed
 	}
 	exporter := start(t, "--crs.endpoint="+server.URL, "--crs.rate-limit=0", "--crs.page-size=20", "--crs.concurrency="+concurrency, "--crs.region="+guangzhou,
 		"--crs.region="+shanghai, "--crs.request-timeout="+timeout, "--scrape.timeout-offset=100ms")
@@ -343,6 +341,9 @@ func testFault(t *testing.T, test faultCase) {
 	}
 
 	server.ClearFaults()
+	exporter.scrape() // may join a poll that began before
+	wantIdle(t, server.Simulator)
+	samples = exporter.scrape()
 	healed := exporter.scrape()
 	for region, list := range tasks {
 		wantWhole(t, healed, region, list)
@@ -351,23 +352,22 @@ func testFault(t *testing.T, test faultCase) {
 	wantCounters(t, healed, before)
 	wantIdle(t, server.Simulator)
 	if err := exporter.wait(); err != nil {
-		t.Errorf("the exporter ends with %v", err)
+		t.Errorf("the exporter returns %v", err)
 	}
 	if t.Failed() {
-		t.Logf("it logs:\n%s", exporter.log)
+		t.Logf("log:\n%s", exporter.log)
 	}
 }
 
-// TestFaultsOfTheWay is about what hits both regions, because they share the
-// endpoint.
-func TestFaultsOfTheWay(t *testing.T) {
+// TestNetworkFaults is about faults of the endpoint, which both regions share.
+func TestNetworkFaults(t *testing.T) {
 	secure := crsapitest.NewTLSServer()
 	t.Cleanup(secure.Close)
 	plain, args := simulate(t, twoRegions())
 	args = append(args[1:], "--crs.page-size=20", "--crs.request-timeout=1s")
 	for name, endpoint := range map[string]string{
-		// No label of a name has 64 letters: the resolver says that there
-		// is no such host without asking anybody.
+		// A label of 64 letters is not allowed: the resolver refuses it without
+		// a DNS request.
 		"no such host":          "http://" + strings.Repeat("x", 64) + ".invalid" + crsapitest.Path,
 		"refused":               "http://" + closedPort(t) + crsapitest.Path,
 		"TLS to a plain port":   strings.Replace(plain.URL, "http:", "https:", 1),
@@ -381,7 +381,7 @@ func TestFaultsOfTheWay(t *testing.T) {
 		})
 	}
 	if n := plain.Requests("") + secure.Requests(""); n != 0 {
-		t.Errorf("%d requests got through", n)
+		t.Errorf("%d requests reached a server", n)
 	}
 }
 
@@ -395,7 +395,7 @@ func closedPort(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// TestOutage has the whole API go and come back at its address.
+// TestOutage stops the API and starts it again at the same address.
 func TestOutage(t *testing.T) {
 	tasks := twoRegions()
 	server, args := simulate(t, tasks)
@@ -419,7 +419,7 @@ func TestOutage(t *testing.T) {
 	wantIdle(t, server.Simulator)
 }
 
-// listenAt listens at the address of a server that was closed.
+// listenAt listens at the address of a closed server.
 func listenAt(t *testing.T, url string) net.Listener {
 	t.Helper()
 	listener, err := net.Listen("tcp", loopback.FindString(url))
@@ -453,7 +453,7 @@ func TestClockAnHourOff(t *testing.T) {
 					t.Errorf("%s is %q, want about %v", series, samples[series], test.skew.Seconds())
 				}
 				if server.Answers(region, test.code) == 0 {
-					t.Errorf("no answer was %d", test.code)
+					t.Errorf("no response had code %d", test.code)
 				}
 			}
 			wantCounters(t, samples, before)

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
-	"net/http"
 	"path"
 	"regexp"
 	"slices"
@@ -16,6 +13,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/prometheus/common/model"
@@ -30,46 +28,27 @@ const (
 
 	envCredentialsFile = "TENCENTCLOUD_CREDENTIALS_FILE"
 	envRegion          = "TENCENTCLOUD_REGION"
-
-	maxPageSize    = 1000
-	maxConcurrency = 256
-	maxLookback    = 10 * 365 * 24 * time.Hour
 )
 
-// config is what the flags and the environment say, checked.
-type config struct {
+// settings is what flags and environment say. The packages that use a setting
+// validate it; see settingError.
+type settings struct {
 	web           *web.FlagConfig
 	telemetryPath string
 
-	regions         []string
-	endpoint        string
-	method          string
-	pageSize        int
-	concurrency     int
-	rateLimit       float64
-	requestTimeout  time.Duration
-	redisIDs        []string
-	taskTypes       []string
-	lookback        time.Duration
-	utcOffset       time.Duration
-	credentialsFile string
-	roleARN         string
-	credentials     credentials.Provider
+	api         crsapi.Config
+	collector   collector.Config
+	credentials credentials.Config
 
-	timeoutOffset time.Duration
-	minInterval   time.Duration
-	stateFile     string
-
-	logLevel, logFormat string
-	demo, healthcheck   bool
-	checkOnly           bool
+	logLevel, logFormat      string
+	demo, check, healthcheck bool
 }
 
-// parseFlags returns nil without an error where --help or --version was all
-// that was asked for.
-func parseFlags(ctx context.Context, args []string, stdout, stderr io.Writer) (*config, error) {
-	var cfg config
-	app := newApplication(&cfg)
+// parseFlags returns nil without an error if the arguments only ask for --help
+// or --version.
+func parseFlags(args []string, stdout, stderr io.Writer) (*settings, error) {
+	s := &settings{}
+	app := newApplication(s)
 	answered := false
 	app.Terminate(func(int) { answered = true })
 	app.UsageWriter(stdout).ErrorWriter(stderr)
@@ -79,182 +58,158 @@ func parseFlags(ctx context.Context, args []string, stdout, stderr io.Writer) (*
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("%w; see --help", err)
-	case cfg.healthcheck:
-		return &cfg, nil
+	case s.healthcheck:
+		return s, nil
 	}
-	if err := cfg.check(); err != nil {
-		return nil, err
-	}
-	if !cfg.demo {
-		if cfg.credentials, err = findCredentials(ctx, credentials.Config{File: cfg.credentialsFile, RoleARN: cfg.roleARN}); err != nil {
-			return nil, err
-		}
-	}
-	return &cfg, nil
+	return s, s.validateWeb()
 }
 
-// newApplication returns the flags, which write to cfg.
-func newApplication(cfg *config) *kingpin.Application {
-	app := kingpin.New("crs_exporter", "Prometheus exporter for the tasks of Tencent Cloud's Redis (CRS): backups, restores and the rest.\n\n"+
-		"The key pair never comes by a flag: set "+credentials.EnvSecretID+", "+credentials.EnvSecretKey+" and, for temporary credentials, "+credentials.EnvToken+", or write a credentials file.")
+// newApplication returns the flags, which write to s.
+func newApplication(s *settings) *kingpin.Application {
+	app := kingpin.New("crs_exporter", "Prometheus exporter for the tasks of Tencent Cloud's Redis (CRS): backups, restores and others.\n\n"+
+		"Secrets are not accepted as flags: set "+credentials.EnvSecretID+", "+credentials.EnvSecretKey+" and, for temporary credentials, "+credentials.EnvToken+", or use a credentials file.")
 	app.Version(version.Print("crs_exporter"))
 	app.HelpFlag.Short('h')
 
-	set := settings{app}
-	cfg.web = kingpinflag.AddFlags(app, ":10991")
-	app.Flag("web.telemetry-path", "Path that the metrics are served at.").Default("/metrics").StringVar(&cfg.telemetryPath)
-	app.Flag("crs.region", "Region to watch, as the API calls it (ap-guangzhou, gz, ...). Repeatable.").Envar(envRegion).PlaceHolder("REGION").StringsVar(&cfg.regions)
-	app.Flag("crs.endpoint", "URL of the API.").Default(crsapi.DefaultConfig().Endpoint).StringVar(&cfg.endpoint)
-	set.add("crs.method", "HTTP method that the API is asked by: GET or POST.", "GET", oneOf(&cfg.method, http.MethodGet, http.MethodPost))
-	set.add("crs.page-size", "Tasks to a page.", "100", from1To(&cfg.pageSize, maxPageSize))
-	set.add("crs.concurrency", "Requests in flight, per region.", "8", from1To(&cfg.concurrency, maxConcurrency))
-	set.add("crs.rate-limit", "Requests a second, per region; 0 for no limit.", "20", rate(&cfg.rateLimit))
-	set.add("crs.request-timeout", "How long one attempt at a request may take.", "5s", duration(&cfg.requestTimeout, time.Millisecond, time.Hour))
-	app.Flag("crs.redis-id", "Watch only this instance. Repeatable.").PlaceHolder("ID").StringsVar(&cfg.redisIDs)
-	app.Flag("crs.task-type", "Watch only tasks of this type: "+strings.Join(crsapi.TaskTypes(), ", ")+". Repeatable.").PlaceHolder("TYPE").StringsVar(&cfg.taskTypes)
-	set.add("crs.lookback", "Watch only tasks submitted in this last while, such as 36h or 7d; 0 for all.", "0s", duration(&cfg.lookback, 0, maxLookback))
-	set.add("crs.utc-offset", "Zone of the API's times, east of Greenwich.", "8h", duration(&cfg.utcOffset, -12*time.Hour, 14*time.Hour))
-	app.Flag("crs.credentials-file", "INI file with secret_id and secret_key in [default], read where the environment has no key. Default: ~/.tencentcloud/credentials.").
-		Envar(envCredentialsFile).PlaceHolder("FILE").StringVar(&cfg.credentialsFile)
-	app.Flag("crs.role-arn", "Role to take on, maybe of another account, by the credentials that are found (qcs::cam::uin/...:roleName/...).").PlaceHolder("ARN").StringVar(&cfg.roleARN)
-	set.add("scrape.timeout-offset", "Taken off the scrape's timeout, for the way there and back.", "500ms", duration(&cfg.timeoutOffset, 0, time.Hour))
-	set.add("scrape.min-interval", "A poll younger than this answers the next scrape, too, for pairs of Prometheus; 0 to poll at every scrape.", "0s", duration(&cfg.minInterval, 0, time.Hour))
-	app.Flag("state.file", "File that keeps the counters of transitions across restarts; off by default. One process and one account to a file.").PlaceHolder("FILE").StringVar(&cfg.stateFile)
-	set.add("log.level", "Least level that is logged: debug, info, warn or error.", "info", oneOf(&cfg.logLevel, "debug", "info", "warn", "error"))
-	set.add("log.format", "Form of the log: logfmt or json.", "logfmt", oneOf(&cfg.logFormat, "logfmt", "json"))
-	app.Flag("demo", "Watch a simulated CRS with tasks that move; no account is needed.").BoolVar(&cfg.demo)
-	app.Flag("check", "Ask each region once, print a table of what came of it and what to do about it, and exit with 0 or 1.").BoolVar(&cfg.checkOnly)
-	app.Flag("healthcheck", "Ask the exporter that runs at --web.listen-address whether it is healthy, and exit with 0 or 1.").BoolVar(&cfg.healthcheck)
-
+	s.api = crsapi.DefaultConfig()
+	s.api.UserAgent = "crs_exporter/" + version.Version
+	s.web = kingpinflag.AddFlags(app, ":10991")
+	app.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&s.telemetryPath)
+	app.Flag("crs.region", "Region to watch, as the API calls it (ap-guangzhou, gz, ...). Repeatable.").Envar(envRegion).PlaceHolder("REGION").StringsVar(&s.collector.Regions)
+	app.Flag("crs.endpoint", "URL of the API.").Default(s.api.Endpoint).StringVar(&s.api.Endpoint)
+	app.Flag("crs.method", "HTTP method for API requests: GET or POST.").Default(s.api.Method).StringVar(&s.api.Method)
+	add(app, "crs.page-size", "Tasks per page.", &s.api.PageSize, number, strconv.Itoa(s.api.PageSize))
+	add(app, "crs.concurrency", "Requests in flight, per region.", &s.api.Concurrency, number, strconv.Itoa(s.api.Concurrency))
+	add(app, "crs.rate-limit", "Requests per second, per region; 0 for no limit.", &s.api.RateLimit, rate, fmt.Sprint(s.api.RateLimit))
+	add(app, "crs.request-timeout", "Timeout of one HTTP request.", &s.api.RequestTimeout, duration, short(s.api.RequestTimeout))
+	app.Flag("crs.redis-id", "Watch only this instance. Repeatable.").PlaceHolder("ID").StringsVar(&s.collector.RedisIDs)
+	app.Flag("crs.task-type", "Watch only tasks of this type: "+strings.Join(crsapi.TaskTypes(), ", ")+". Repeatable.").PlaceHolder("TYPE").StringsVar(&s.collector.TaskTypes)
+	add(app, "crs.lookback", "Watch only tasks submitted within this duration, such as 36h or 7d; 0 for all.", &s.collector.Lookback, duration, "0s")
+	add(app, "crs.utc-offset", "Time zone of the API's times, as an offset from UTC.", &s.api.UTCOffset, duration, short(s.api.UTCOffset))
+	app.Flag("crs.credentials-file", "INI file with secret_id and secret_key in [default], used if the environment has no key. Default: ~/.tencentcloud/credentials.").
+		Envar(envCredentialsFile).PlaceHolder("FILE").StringVar(&s.credentials.File)
+	app.Flag("crs.role-arn", "ARN of a CAM role to assume, for example in another account (qcs::cam::uin/...:roleName/...).").PlaceHolder("ARN").StringVar(&s.credentials.RoleARN)
+	add(app, "scrape.timeout-offset", "Safety margin subtracted from the scrape timeout.", &s.collector.TimeoutOffset, duration, "500ms")
+	add(app, "scrape.min-interval", "A poll younger than this also answers the next scrape, for pairs of Prometheus servers; 0 to poll at every scrape.", &s.collector.MinInterval, duration, "0s")
+	app.Flag("state.file", "File that keeps the transition counters across restarts; off by default. Use one file per process and account.").PlaceHolder("FILE").StringVar(&s.collector.StateFile)
+	add(app, "log.level", "Log level: debug, info, warn or error.", &s.logLevel, oneOf("debug", "info", "warn", "error"), "info")
+	add(app, "log.format", "Log format: logfmt or json.", &s.logFormat, oneOf("logfmt", "json"), "logfmt")
+	app.Flag("demo", "Watch a simulated CRS with changing tasks; needs no account.").BoolVar(&s.demo)
+	app.Flag("check", "Poll each region once, print a table of the results, with advice, and exit with 0 or 1.").BoolVar(&s.check)
+	app.Flag("healthcheck", "Check the health of the exporter that runs at --web.listen-address, and exit with 0 or 1.").BoolVar(&s.healthcheck)
 	return app
 }
 
-// settings adds flags whose errors name them, which kingpin's own do not.
-type settings struct{ app *kingpin.Application }
-
-func (s settings) add(name, help, preset string, set func(string) error) {
-	s.app.Flag(name, help).Default(preset).SetValue(&setting{name, "", set})
+// add adds a flag whose errors name it, which kingpin's own do not.
+func add[T any](app *kingpin.Application, name, help string, target *T, parse func(string) (T, error), preset string) {
+	app.Flag(name, help).Default(preset).SetValue(&flagValue[T]{name: name, target: target, parse: parse})
 }
 
-type setting struct {
+type flagValue[T any] struct {
 	name, text string
-	set        func(string) error
+	target     *T
+	parse      func(string) (T, error)
 }
 
 // String implements kingpin.Value.
-func (s *setting) String() string { return s.text }
+func (v *flagValue[T]) String() string { return v.text }
 
 // Set implements kingpin.Value.
-func (s *setting) Set(text string) error {
-	if err := s.set(text); err != nil {
-		return fmt.Errorf("--%s must be %w, not %q", s.name, err, text)
+func (v *flagValue[T]) Set(text string) error {
+	value, err := v.parse(text)
+	if err != nil {
+		return fmt.Errorf("--%s must be %w, not %q", v.name, err, text)
 	}
-	s.text = text
+	*v.target, v.text = value, text
 	return nil
 }
 
-func oneOf(target *string, allowed ...string) func(string) error {
-	return func(text string) error {
+func number(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		err = errors.New("a whole number")
+	}
+	return n, err
+}
+
+func rate(text string) (float64, error) {
+	r, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		err = errors.New("a number")
+	}
+	return r, err
+}
+
+// duration accepts Go's form (1h30m, 500ms) and that of Prometheus (7d).
+func duration(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err == nil {
+		return d, nil
+	}
+	days, err := model.ParseDuration(text)
+	if err != nil {
+		err = errors.New("a duration such as 90s, 1h30m or 7d")
+	}
+	return time.Duration(days), err
+}
+
+func short(d time.Duration) string { return model.Duration(d).String() }
+
+func oneOf(allowed ...string) func(string) (string, error) {
+	return func(text string) (string, error) {
 		if !slices.Contains(allowed, text) {
-			return errors.New("one of " + strings.Join(allowed, ", "))
+			return "", errors.New("one of " + strings.Join(allowed, ", "))
 		}
-		*target = text
-		return nil
+		return text, nil
 	}
 }
 
-func from1To(target *int, most int) func(string) error {
-	return func(text string) error {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > most {
-			return fmt.Errorf("a number from 1 to %d", most)
-		}
-		*target = n
-		return nil
-	}
+// flagOf maps the fields that a *crsapi.ConfigError can name to their flags.
+var flagOf = map[string]string{
+	"Regions":        "--crs.region or " + envRegion,
+	"Region":         "--crs.region",
+	"Endpoint":       "--crs.endpoint",
+	"Method":         "--crs.method",
+	"PageSize":       "--crs.page-size",
+	"Concurrency":    "--crs.concurrency",
+	"RateLimit":      "--crs.rate-limit",
+	"RequestTimeout": "--crs.request-timeout",
+	"RedisIDs":       "--crs.redis-id",
+	"TaskTypes":      "--crs.task-type",
+	"Lookback":       "--crs.lookback",
+	"UTCOffset":      "--crs.utc-offset",
+	"TimeoutOffset":  "--scrape.timeout-offset",
+	"MinInterval":    "--scrape.min-interval",
 }
 
-func rate(target *float64) func(string) error {
-	return func(text string) error {
-		r, err := strconv.ParseFloat(text, 64)
-		if err != nil || !(r >= 0) || math.IsInf(r, 0) {
-			return errors.New("0 or more requests a second")
+// settingError names the flag instead of the field.
+func settingError(err error) error {
+	var invalid *crsapi.ConfigError
+	if errors.As(err, &invalid) {
+		if flag, ok := flagOf[invalid.Field]; ok {
+			return errors.New(flag + " " + invalid.Problem)
 		}
-		*target = r
-		return nil
 	}
+	return err
 }
 
-// duration takes what Go writes (1h30m, 500ms) and what Prometheus does (7d).
-func duration(target *time.Duration, least, most time.Duration) func(string) error {
-	return func(text string) error {
-		d, err := time.ParseDuration(text)
-		if err != nil {
-			var days model.Duration
-			days, err = model.ParseDuration(text)
-			d = time.Duration(days)
-		}
-		if err != nil || d < least || d > most {
-			return fmt.Errorf("a duration such as 90s or 1h30m, from %s to %s", least, most)
-		}
-		*target = d
-		return nil
-	}
-}
-
-// servablePath is what a mux matches literally and a page links unescaped.
+// servablePath has only characters that a mux matches literally and a page
+// links without escaping.
 var servablePath = regexp.MustCompile(`^(/[A-Za-z0-9_.~-]+)+$`)
 
-// check looks for what could not work, before anything listens.
-func (c *config) check() error {
-	if c.demo && len(c.regions) == 0 {
-		c.regions = demoRegions()
-	}
-	client := crsapi.DefaultConfig()
-	client.Region, client.Credentials, client.Endpoint = "any", credentials.Static{}, c.endpoint
-	_, err := crsapi.NewClient(client)
-	switch {
-	case len(c.regions) == 0:
-		return fmt.Errorf("no region to watch: give --crs.region or set %s", envRegion)
-	case slices.Contains(c.regions, ""):
-		return errors.New("--crs.region is empty")
-	case len(slices.Compact(slices.Sorted(slices.Values(c.regions)))) < len(c.regions):
-		return errors.New("--crs.region is given twice for the same region")
-	case slices.Contains(c.redisIDs, ""):
-		return errors.New("--crs.redis-id is empty")
-	case c.utcOffset%time.Minute != 0:
-		return errors.New("--crs.utc-offset must be whole minutes")
-	case err != nil:
-		return errors.New("--crs.endpoint must be an http or https URL of host and path alone")
-	case !servablePath.MatchString(c.telemetryPath) || path.Clean(c.telemetryPath) != c.telemetryPath || c.telemetryPath == healthyPath || c.telemetryPath == readyPath:
+// validateWeb validates what the web server uses.
+func (s *settings) validateWeb() error {
+	telemetry := s.telemetryPath
+	if !servablePath.MatchString(telemetry) || path.Clean(telemetry) != telemetry || telemetry == healthyPath || telemetry == readyPath {
 		return fmt.Errorf("--web.telemetry-path must be like /metrics, and neither %s nor %s", healthyPath, readyPath)
 	}
-	for _, taskType := range c.taskTypes {
-		if !slices.Contains(crsapi.TaskTypes(), taskType) {
-			return fmt.Errorf("--crs.task-type must be one of %s, not %q", strings.Join(crsapi.TaskTypes(), ", "), taskType)
-		}
-	}
-	for _, address := range *c.web.WebListenAddresses {
+	for _, address := range *s.web.WebListenAddresses {
 		if _, _, err := net.SplitHostPort(strings.TrimPrefix(address, "vsock://")); err != nil {
-			return fmt.Errorf("--web.listen-address %q must be like :10991 or 127.0.0.1:10991", address)
+			return fmt.Errorf("--web.listen-address must be like :10991 or 127.0.0.1:10991, not %q", address)
 		}
 	}
-	if err := web.Validate(*c.web.WebConfigFile); err != nil {
+	if err := web.Validate(*s.web.WebConfigFile); err != nil {
 		return fmt.Errorf("--web.config.file: %w", err)
 	}
 	return nil
-}
-
-// findCredentials takes the first source that has any.
-func findCredentials(ctx context.Context, from credentials.Config) (credentials.Provider, error) {
-	found, err := credentials.Find(ctx, from)
-	switch {
-	case err == nil:
-		return found, nil
-	case errors.Is(err, credentials.ErrNotFound) && from.File == "":
-		return nil, fmt.Errorf("no credentials: set %s and %s, or give --crs.credentials-file, or run with a role, or try --demo (%s)",
-			credentials.EnvSecretID, credentials.EnvSecretKey, strings.TrimPrefix(err.Error(), credentials.ErrNotFound.Error()+": "))
-	default:
-		return nil, err
-	}
 }

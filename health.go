@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// checkHealth asks the exporter that listens at address, for images that hold
-// neither a shell nor curl. A refusal tells that it serves, too: with TLS or
-// basic auth there is nothing else to get by this way.
+// checkHealth requests the health of the exporter at address, for images without
+// a shell or curl. A refusal is healthy too: with TLS or basic auth, this is the
+// only response it can get.
 func checkHealth(ctx context.Context, address string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Command crs_exporter serves the tasks of Tencent Cloud's Redis (CRS),
-// backups above all, as metrics for Prometheus.
+// Command crs_exporter serves the tasks of Tencent Cloud's Redis (CRS), backups
+// above all, as metrics for Prometheus.
 package main
 
 import (
@@ -18,7 +18,6 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
-	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/common/version"
@@ -27,8 +26,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// drainTimeout is how long scrapes under way have once the exporter is told to
-// end; what Kubernetes grants is twice that.
+// drainTimeout is how long scrapes in flight have at shutdown. Kubernetes allows
+// twice that.
 const drainTimeout = 15 * time.Second
 
 func main() {
@@ -43,54 +42,64 @@ func main() {
 
 // run is the whole program. It ends when ctx does, and then returns nil.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	cfg, err := parseFlags(ctx, args, stdout, stderr)
-	if err != nil || cfg == nil {
+	s, err := parseFlags(args, stdout, stderr)
+	if err != nil || s == nil {
 		return err
 	}
-	if cfg.healthcheck {
-		return checkHealth(ctx, (*cfg.web.WebListenAddresses)[0])
+	if s.healthcheck {
+		return checkHealth(ctx, (*s.web.WebListenAddresses)[0])
 	}
-	unstamped := newLogger(stderr, cfg)
-	logger := log.With(unstamped, "ts", log.DefaultTimestampUTC)
-	// The toolkit's records bring a time of their own.
-	slogger := slog.New(sloggokit.NewGoKitHandler(unstamped, slog.LevelDebug))
-
-	var simulation *demo
-	if cfg.demo {
-		simulation = startDemo(ctx, cfg)
+	source := "demo"
+	if s.demo {
+		simulation := startDemo(ctx, s)
 		defer simulation.stop()
 	}
-	if cfg.checkOnly {
-		return checkRegions(ctx, cfg, stdout)
+	renewer, err := s.findCredentials(ctx)
+	if err != nil {
+		return err
 	}
-	exporter, err := newExporter(cfg, logger)
+	if renewer != nil {
+		source = renewer.Status().Source
+	}
+	if s.check {
+		return checkRegions(ctx, s, source, stdout)
+	}
+
+	unstamped := s.newLogger(stderr)
+	logger := log.With(unstamped, "ts", log.DefaultTimestampUTC)
+	if !s.demo && strings.HasPrefix(s.api.Endpoint, "http://") {
+		level.Warn(logger).Log("msg", "the endpoint is plain http: others on the network can read tasks and key id")
+	}
+	s.collector.Logger = logger
+	exporter, err := s.newExporter(s.dial)
 	if err != nil {
 		return err
 	}
 	defer exporter.Close()
-	if !cfg.demo && strings.HasPrefix(cfg.endpoint, "http://") {
-		level.Warn(logger).Log("msg", "the endpoint is plain http: tasks and key id can be read on the way")
-	}
-	if renewing, ok := cfg.credentials.(interface {
-		Status() credentials.Status
-	}); ok {
-		if err := exporter.Register(newCredentialsCollector(renewing.Status)); err != nil {
+	if renewer != nil {
+		if err := exporter.Register(newCredentialsCollector(renewer.Status)); err != nil {
 			return err
 		}
 	}
-	handler, err := newMux(cfg, exporter)
+	handler, err := newMux(s.telemetryPath, exporter)
 	if err != nil {
 		return err
 	}
-	server := newServer(handler, stdlog.New(log.NewStdlibAdapter(level.Debug(logger)), "", 0))
 	level.Info(logger).Log("msg", "starting crs_exporter", "version", version.Info(), "build", version.BuildContext())
-	if simulation != nil {
-		simulation.announce(logger)
+	if s.demo {
+		announceDemo(logger, s)
 	}
+	// The toolkit's log records have their own time.
+	slogger := slog.New(sloggokit.NewGoKitHandler(unstamped, slog.LevelDebug))
+	return serve(ctx, s, handler, exporter, logger, slogger)
+}
 
+// serve serves until ctx ends or the server fails.
+func serve(ctx context.Context, s *settings, handler http.Handler, exporter *collector.Exporter, logger log.Logger, slogger *slog.Logger) error {
+	server := newServer(handler, stdlog.New(log.NewStdlibAdapter(level.Debug(logger)), "", 0))
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		err := web.ListenAndServe(server, cfg.web, slogger)
+		err := web.ListenAndServe(server, s.web, slogger)
 		if errors.Is(err, http.ErrServerClosed) {
 			return nil
 		}
@@ -98,70 +107,55 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	})
 	group.Go(func() error {
 		<-ctx.Done()
-		level.Info(logger).Log("msg", "ending: scrapes under way are answered first", "at_most", drainTimeout)
-		// ctx is done, which is why this is not its child.
+		level.Info(logger).Log("msg", "shutting down, waiting for scrapes in flight", "timeout", drainTimeout)
+		// ctx has ended, so this context must not be its child.
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
 		// Scrapes that wait for the API longer than that are answered without it.
-		give := time.AfterFunc(drainTimeout/2, exporter.Close)
-		defer give.Stop()
+		forceClose := time.AfterFunc(drainTimeout/2, exporter.Close)
+		defer forceClose.Stop()
 		if err := server.Shutdown(drain); err != nil {
-			level.Warn(logger).Log("msg", "connections were cut that would not end", "err", err, "close", server.Close())
+			level.Warn(logger).Log("msg", "shutdown timed out, closing open connections", "err", err, "close", server.Close())
 		}
 		return nil
 	})
 	group.Go(func() error {
-		// Readiness must not wait for a scrape: where the scraper waits for
-		// readiness, neither would ever come.
-		first, cancel := context.WithTimeout(ctx, collector.DefaultScrapeTimeout)
-		defer cancel()
-		exporter.Poll(first)
+		// A scraper that waits for readiness sends no scrape, so the first poll
+		// must not wait for one.
+		exporter.Poll(ctx)
 		return nil
 	})
 	return group.Wait()
 }
 
-func newExporter(cfg *config, logger log.Logger) (*collector.Exporter, error) {
-	return collector.New(collector.Config{
-		Regions:       cfg.regions,
-		RedisIDs:      cfg.redisIDs,
-		TaskTypes:     cfg.taskTypes,
-		Lookback:      cfg.lookback,
-		TimeoutOffset: cfg.timeoutOffset,
-		MinInterval:   cfg.minInterval,
-		StateFile:     cfg.stateFile,
-		StateScope:    fmt.Sprint(cfg.endpoint, cfg.utcOffset, cfg.roleARN),
-		Logger:        logger,
-		Dial: func(region string, observe func(crsapi.Attempt)) (collector.Source, error) {
-			client, err := newClient(cfg, region, observe)
-			if err != nil {
-				return nil, err
-			}
-			return collector.FromAPI(client), nil
-		},
-	})
+// newExporter returns an Exporter as the settings say, or an error that names
+// the flag.
+func (s *settings) newExporter(dial func(string, func(crsapi.Attempt)) (collector.Source, error)) (*collector.Exporter, error) {
+	cfg := s.collector
+	cfg.Dial = dial
+	cfg.StateScope = fmt.Sprint(s.api.Endpoint, s.api.UTCOffset, s.credentials.RoleARN)
+	exporter, err := collector.New(cfg)
+	return exporter, settingError(err)
 }
 
-func newClient(cfg *config, region string, observe func(crsapi.Attempt)) (*crsapi.Client, error) {
-	return crsapi.NewClient(crsapi.Config{
-		Region:         region,
-		Credentials:    cfg.credentials,
-		Endpoint:       cfg.endpoint,
-		Method:         cfg.method,
-		PageSize:       cfg.pageSize,
-		Concurrency:    cfg.concurrency,
-		RateLimit:      cfg.rateLimit,
-		RequestTimeout: cfg.requestTimeout,
-		UTCOffset:      cfg.utcOffset,
-		UserAgent:      "crs_exporter/" + version.Version,
-		Observe:        observe,
-	})
+func (s *settings) dial(region string, observe func(crsapi.Attempt)) (collector.Source, error) {
+	client, err := s.newClient(region, observe)
+	if err != nil {
+		return nil, err
+	}
+	return collector.FromAPI(client), nil
 }
 
-func newLogger(w io.Writer, cfg *config) log.Logger {
+func (s *settings) newClient(region string, observe func(crsapi.Attempt)) (*crsapi.Client, error) {
+	cfg := s.api
+	cfg.Region, cfg.Observe = region, observe
+	return crsapi.NewClient(cfg)
+}
+
+func (s *settings) newLogger(w io.Writer) log.Logger {
 	encode := log.NewLogfmtLogger
-	if cfg.logFormat == "json" {
+	if s.logFormat == "json" {
 		encode = log.NewJSONLogger
 	}
-	return level.NewFilter(encode(log.NewSyncWriter(w)), level.Allow(level.ParseDefault(cfg.logLevel, level.InfoValue())))
+	return level.NewFilter(encode(log.NewSyncWriter(w)), level.Allow(level.ParseDefault(s.logLevel, level.InfoValue())))
 }

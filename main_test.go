@@ -22,6 +22,9 @@ import (
 	"go.uber.org/goleak"
 )
 
+// envBenchURL is set in the child process of BenchmarkScrape.
+const envBenchURL = "CRS_EXPORTER_BENCH_URL"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(envBenchURL) != "" {
 		os.Exit(m.Run())
@@ -29,7 +32,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// lockedBuffer is a bytes.Buffer that a running exporter logs to.
+// lockedBuffer is a bytes.Buffer for the log of a running exporter.
 type lockedBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -47,7 +50,7 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-// running is an exporter under test, as a user starts it.
+// running is an exporter under test, started as a user starts it.
 type running struct {
 	t    *testing.T
 	url  string
@@ -78,11 +81,11 @@ func start(t *testing.T, args ...string) *running {
 			return r
 		}
 	}
-	t.Fatalf("it never listened: %v\n%s", <-r.done, r.log)
+	t.Fatalf("the exporter never listened: %v\n%s", <-r.done, r.log)
 	return nil
 }
 
-// wait ends the exporter and returns what run returned.
+// wait shuts the exporter down and returns the result of run.
 func (r *running) wait() error {
 	r.stop()
 	err, ok := <-r.done
@@ -114,7 +117,7 @@ func (r *running) get(path string, header ...string) (status int, body string) {
 	return resp.StatusCode, string(text)
 }
 
-// scrape returns the samples of one scrape by series, as they are written.
+// scrape returns the samples of one scrape by series, as text.
 func (r *running) scrape() map[string]string {
 	r.t.Helper()
 	status, body := r.get("/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "3")
@@ -141,7 +144,7 @@ func want(t *testing.T, samples map[string]string, series map[string]string) {
 
 const guangzhou, shanghai = "ap-guangzhou", "ap-shanghai"
 
-// simulate serves tasks, and returns what an exporter needs to ask there.
+// simulate serves tasks, and returns the flags of an exporter that reads them.
 func simulate(t *testing.T, tasks map[string][]crsapi.Task) (*crsapitest.Server, []string) {
 	t.Helper()
 	server := crsapitest.NewServer()
@@ -156,7 +159,7 @@ func simulate(t *testing.T, tasks map[string][]crsapi.Task) (*crsapitest.Server,
 	return server, args
 }
 
-func TestTheDocumentsExample(t *testing.T) {
+func TestDocumentExample(t *testing.T) {
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		t.Run(method, func(t *testing.T) {
 			_, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
@@ -194,14 +197,14 @@ func TestTheDocumentsExample(t *testing.T) {
 			})
 			for name := range samples {
 				if strings.Contains(name, `status="unknown"`) || strings.HasPrefix(name, "crs_task_oldest") {
-					t.Errorf("%s though there is no such task", name)
+					t.Errorf("%s, but there is no such task", name)
 				}
 			}
 		})
 	}
 }
 
-// trimmed writes a float as the exposition does.
+// trimmed formats a float as the exposition does.
 func trimmed(s string) string {
 	mantissa, exponent, _ := strings.Cut(s, "e")
 	return strings.TrimRight(mantissa, "0") + "e" + exponent
@@ -209,7 +212,7 @@ func trimmed(s string) string {
 
 func backup(id string, at time.Time, status crsapi.Status) crsapi.Task {
 	return crsapi.Task{
-		RedisID: id, RedisName: "n", ProjectID: "0", TaskName: "backupInstance",
+		RedisID: id, RedisName: "n", ProjectID: "0", TaskName: backupInstance,
 		StartTime: at.UTC().Truncate(time.Second), Status: status,
 	}
 }
@@ -225,9 +228,10 @@ func TestTransitions(t *testing.T) {
 	exporter := start(t, args...)
 	failed := transitions("crs-1", "failed")
 	want(t, exporter.scrape(), map[string]string{failed: "0"})
+	want(t, exporter.scrape(), map[string]string{failed: "0"})
 
-	// The old failure drops off in the interval in which a new one happens:
-	// one is listed before and after.
+	// The old failed task leaves the list in the same interval in which the other
+	// one fails: one failed task is listed before and after.
 	running.Status = crsapi.StatusFailed
 	server.SetTasks(guangzhou, []crsapi.Task{running})
 	want(t, exporter.scrape(), map[string]string{failed: "1"})
@@ -237,9 +241,10 @@ func TestTransitions(t *testing.T) {
 	server.SetTasks(guangzhou, []crsapi.Task{running})
 	want(t, exporter.scrape(), map[string]string{failed: "1"})
 
-	// The first task ever of an instance is a failed one.
+	// The first task of an instance fails. Two scrapes show the 0.
 	first := transitions("crs-2", "failed")
 	server.Add(guangzhou, backup("crs-2", day.Add(time.Hour), crsapi.StatusFailed))
+	want(t, exporter.scrape(), map[string]string{first: "0"})
 	want(t, exporter.scrape(), map[string]string{first: "0"})
 	want(t, exporter.scrape(), map[string]string{first: "1"})
 
@@ -266,7 +271,7 @@ func TestOneRegionDown(t *testing.T) {
 			server, args := simulate(t, map[string][]crsapi.Task{
 				guangzhou: crsapitest.Generate(250, 5, 1), shanghai: crsapitest.Generate(250, 5, 2),
 			})
-			exporter := start(t, args...)
+			exporter := start(t, append(args, "--crs.request-timeout=500ms")...)
 			whole := exporter.scrape()
 			server.Inject(crsapitest.Fault{Region: guangzhou, Do: test.do})
 			samples := exporter.scrape()
@@ -283,10 +288,11 @@ func TestOneRegionDown(t *testing.T) {
 				case strings.Contains(series, shanghai) && got != value:
 					t.Errorf("%s is %q, want %q", series, got, value)
 				case strings.Contains(series, guangzhou) && ok != strings.Contains(series, "_total{"):
-					t.Errorf("%s of the region that is down: present %v", series, ok)
+					t.Errorf("%s of the region that is down: present is %v", series, ok)
 				}
 			}
 			server.ClearFaults()
+			exporter.scrape() // may join a poll that began before
 			want(t, exporter.scrape(), map[string]string{`crs_up{region="ap-guangzhou"}`: "1"})
 		})
 	}
@@ -313,7 +319,7 @@ func TestPaths(t *testing.T) {
 		}
 	}
 	if err := exporter.wait(); err != nil {
-		t.Errorf("a stopped exporter returns %v", err)
+		t.Errorf("an exporter that was shut down returns %v", err)
 	}
 }
 
@@ -333,18 +339,18 @@ func TestDrain(t *testing.T) {
 	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
 	exporter := start(t, args...)
 	exporter.scrape()
-	asked := make(chan struct{})
+	requested := make(chan struct{})
 	var once sync.Once
-	server.OnRequest(func(crsapitest.Request) { once.Do(func() { close(asked) }) })
+	server.OnRequest(func(crsapitest.Request) { once.Do(func() { close(requested) }) })
 	server.Inject(crsapitest.Fault{Do: crsapitest.Latency(300 * time.Millisecond)})
 	var samples map[string]string
 	var scrape sync.WaitGroup
 	scrape.Go(func() { samples = exporter.scrape() })
-	<-asked
+	<-requested
 	err := exporter.wait()
 	scrape.Wait()
 	if err != nil || samples[`crs_up{region="ap-guangzhou"}`] != "1" {
-		t.Errorf("got %v, and of the scrape under way crs_up %q", err, samples[`crs_up{region="ap-guangzhou"}`])
+		t.Errorf("got %v, and crs_up %q in the scrape in flight", err, samples[`crs_up{region="ap-guangzhou"}`])
 	}
 }
 
@@ -357,7 +363,7 @@ func TestHealthcheck(t *testing.T) {
 	}
 	_ = exporter.wait()
 	if err := run(t.Context(), []string{"--healthcheck", "--web.listen-address=" + address}, io.Discard, io.Discard); err == nil {
-		t.Error("an exporter that has ended is healthy")
+		t.Error("an exporter that was shut down is healthy")
 	}
 }
 
@@ -368,36 +374,38 @@ func TestBadSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("HOME", dir)
-	for _, name := range []string{credentials.EnvSecretID, credentials.EnvSecretKey, credentials.EnvToken, envRegion, envCredentialsFile} {
+	for _, name := range []string{credentials.EnvToken, envRegion, envCredentialsFile} {
 		t.Setenv(name, "")
 	}
+	none := map[string]string{credentials.EnvSecretID: "", credentials.EnvSecretKey: ""}
+	half := map[string]string{credentials.EnvSecretID: ""}
 	const gz = "--crs.region=gz"
 	for name, test := range map[string]struct {
 		args []string
 		env  map[string]string
 		want string
 	}{
-		"no region":           {nil, nil, "no region to watch: give --crs.region or set TENCENTCLOUD_REGION"},
-		"empty region":        {[]string{"--crs.region="}, nil, "--crs.region is empty"},
-		"region twice":        {[]string{gz, gz}, nil, "--crs.region is given twice"},
-		"no credentials":      {[]string{gz}, nil, "no credentials: set TENCENTCLOUD_SECRET_ID"},
-		"half a pair":         {[]string{gz}, map[string]string{credentials.EnvSecretKey: "canary"}, "TENCENTCLOUD_SECRET_ID is not"},
-		"no such file":        {[]string{gz, "--crs.credentials-file=" + dir + "/none"}, nil, "there is no file"},
-		"broken file":         {[]string{gz, "--crs.credentials-file=" + broken}, nil, "no secret_key in section [default]"},
+		"no region":           {nil, nil, "--crs.region or TENCENTCLOUD_REGION must name at least one region"},
+		"empty region":        {[]string{"--crs.region="}, nil, "--crs.region or TENCENTCLOUD_REGION must not contain an empty name"},
+		"region twice":        {[]string{gz, gz}, nil, `--crs.region or TENCENTCLOUD_REGION must not contain "gz" twice`},
+		"no credentials":      {[]string{gz}, none, "no credentials: set TENCENTCLOUD_SECRET_ID"},
+		"half a pair":         {[]string{gz}, half, "TENCENTCLOUD_SECRET_ID is not"},
+		"no such file":        {[]string{gz, "--crs.credentials-file=" + dir + "/none"}, none, "there is no file"},
+		"broken file":         {[]string{gz, "--crs.credentials-file=" + broken}, none, "no secret_key in section [default]"},
 		"unknown flag":        {[]string{"--crs.secret-key=canary"}, nil, "unknown long flag"},
 		"argument":            {[]string{gz, "canary"}, nil, "unexpected canary"},
 		"endpoint":            {[]string{gz, "--crs.endpoint=https://user:canary@host/"}, nil, "--crs.endpoint must be"},
 		"endpoint scheme":     {[]string{gz, "--crs.endpoint=ftp://host/"}, nil, "--crs.endpoint must be"},
-		"method":              {[]string{gz, "--crs.method=PUT"}, nil, `--crs.method must be one of GET, POST, not "PUT"`},
-		"page size":           {[]string{gz, "--crs.page-size=0"}, nil, "--crs.page-size must be a number from 1 to 1000"},
-		"concurrency":         {[]string{gz, "--crs.concurrency=many"}, nil, "--crs.concurrency must be a number from 1 to 256"},
-		"rate":                {[]string{gz, "--crs.rate-limit=NaN"}, nil, "--crs.rate-limit must be 0 or more"},
-		"request timeout":     {[]string{gz, "--crs.request-timeout=0s"}, nil, "--crs.request-timeout must be a duration"},
-		"redis id":            {[]string{gz, "--crs.redis-id="}, nil, "--crs.redis-id is empty"},
-		"task type":           {[]string{gz, "--crs.task-type=backupInstance"}, nil, "--crs.task-type must be one of task_importRdb"},
-		"lookback":            {[]string{gz, "--crs.lookback=-1h"}, nil, "--crs.lookback must be a duration"},
-		"offset out of range": {[]string{gz, "--crs.utc-offset=15h"}, nil, "--crs.utc-offset must be a duration"},
-		"offset of seconds":   {[]string{gz, "--crs.utc-offset=8h0m1s"}, nil, "--crs.utc-offset must be whole minutes"},
+		"method":              {[]string{gz, "--crs.method=PUT"}, nil, `--crs.method must be GET or POST, not "PUT"`},
+		"page size":           {[]string{gz, "--crs.page-size=0"}, nil, "--crs.page-size must be from 1 to 1000, not 0"},
+		"concurrency":         {[]string{gz, "--crs.concurrency=many"}, nil, `--crs.concurrency must be a whole number, not "many"`},
+		"rate":                {[]string{gz, "--crs.rate-limit=NaN"}, nil, "--crs.rate-limit must be"},
+		"request timeout":     {[]string{gz, "--crs.request-timeout=0s"}, nil, "--crs.request-timeout must be from 1ms to 1h, not 0s"},
+		"redis id":            {[]string{gz, "--crs.redis-id="}, nil, "--crs.redis-id must not contain an empty ID"},
+		"task type":           {[]string{gz, "--crs.task-type=backupInstance"}, nil, `--crs.task-type must be of ["task_importRdb"`},
+		"lookback":            {[]string{gz, "--crs.lookback=-1h"}, nil, "--crs.lookback must be from 0s to 87600h0m0s, not -1h0m0s"},
+		"offset out of range": {[]string{gz, "--crs.utc-offset=15h"}, nil, "--crs.utc-offset must be"},
+		"offset of seconds":   {[]string{gz, "--crs.utc-offset=8h0m1s"}, nil, "--crs.utc-offset must be"},
 		"telemetry path":      {[]string{gz, "--web.telemetry-path=/<b>"}, nil, "--web.telemetry-path must be like /metrics"},
 		"telemetry path ..":   {[]string{gz, "--web.telemetry-path=/metrics/.."}, nil, "--web.telemetry-path must be like /metrics"},
 		"telemetry path /":    {[]string{gz, "--web.telemetry-path=/"}, nil, "--web.telemetry-path must be like /metrics"},
@@ -408,6 +416,8 @@ func TestBadSettings(t *testing.T) {
 		"log format":          {[]string{gz, "--log.format=xml"}, nil, "--log.format must be one of logfmt"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Setenv(credentials.EnvSecretID, "canary")
+			t.Setenv(credentials.EnvSecretKey, "canary")
 			for name, value := range test.env {
 				t.Setenv(name, value)
 			}
@@ -417,13 +427,13 @@ func TestBadSettings(t *testing.T) {
 				t.Fatalf("got %v, want %q", err, test.want)
 			}
 			if text := err.Error(); strings.Contains(text, "\n") {
-				t.Errorf("more than a line: %q", text)
+				t.Errorf("more than one line: %q", text)
 			}
 			if stdout.Len()+stderr.Len() > 0 {
 				t.Errorf("it printed %q %q", stdout.String(), stderr.String())
 			}
 			if strings.Contains(err.Error(), "canary") && name != "argument" {
-				t.Errorf("the error tells a secret: %v", err)
+				t.Errorf("the error contains a secret: %v", err)
 			}
 		})
 	}
@@ -448,8 +458,8 @@ func TestHelpAndVersion(t *testing.T) {
 	}
 }
 
-// TestSecretsNeverShow has everything go wrong at a server that echoes all it
-// is sent, and looks for the key pair wherever something is written.
+// TestSecretsNeverShow uses a server that returns all that it receives, with all
+// kinds of failures, and searches all output for the key pair.
 func TestSecretsNeverShow(t *testing.T) {
 	const id, key, token = "AKIDcanaryid", "canarykey+/=", "canarytoken+/="
 	for name, do := range map[string]crsapitest.Effect{
@@ -501,14 +511,14 @@ func TestSecretsNeverShow(t *testing.T) {
 	}
 }
 
-// TestDemo waits, at most a minute, until every metric is alive.
+// TestDemo expects every metric at the first scrape.
 func TestDemo(t *testing.T) {
 	for _, name := range []string{credentials.EnvSecretID, credentials.EnvSecretKey, envRegion} {
 		t.Setenv(name, "")
 	}
 	exporter := start(t, "--demo")
 	if !strings.Contains(exporter.log.String(), "/metrics") {
-		t.Errorf("it does not say what to open: %s", exporter.log)
+		t.Errorf("the log does not say what to open: %s", exporter.log)
 	}
 	_, body := exporter.get("/metrics")
 	for _, metric := range collector.Metrics() {
@@ -531,6 +541,7 @@ func TestStateFileSurvivesARestart(t *testing.T) {
 
 	exporter := start(t, args...)
 	want(t, exporter.scrape(), map[string]string{failed: "0"})
+	want(t, exporter.scrape(), map[string]string{failed: "0"})
 	server.Add(guangzhou, backup("crs-1", day.Add(time.Hour), crsapi.StatusFailed))
 	want(t, exporter.scrape(), map[string]string{failed: "1"})
 	if err := run(t.Context(), append(args, "--web.listen-address=127.0.0.1:0"), io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "in use by another process") {
@@ -546,23 +557,23 @@ func TestStateFileSurvivesARestart(t *testing.T) {
 	want(t, restarted.scrape(), map[string]string{failed: "2"})
 }
 
-// TestDrainOfAHungAPI ends the exporter while a scrape waits for an API that
-// never answers: the scrape is answered without it, and the end is a good one.
+// TestDrainOfAHungAPI shuts the exporter down while a scrape waits for an API
+// that never responds: the scrape is answered without it.
 func TestDrainOfAHungAPI(t *testing.T) {
 	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
 	exporter := start(t, args...)
 	exporter.scrape()
-	asked := make(chan struct{})
+	requested := make(chan struct{})
 	var once sync.Once
-	server.OnRequest(func(crsapitest.Request) { once.Do(func() { close(asked) }) })
+	server.OnRequest(func(crsapitest.Request) { once.Do(func() { close(requested) }) })
 	server.Inject(crsapitest.Fault{Do: crsapitest.Hang})
 	var body string
 	var scrape sync.WaitGroup
 	scrape.Go(func() { _, body = exporter.get("/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "60") })
-	<-asked
+	<-requested
 	err := exporter.wait()
 	scrape.Wait()
 	if err != nil || !strings.Contains(body, `crs_up{region="ap-guangzhou"} 0`) {
-		t.Errorf("got %v, and of the scrape under way: %.200s", err, body)
+		t.Errorf("got %v, and the scrape in flight got: %.200s", err, body)
 	}
 }

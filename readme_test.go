@@ -11,9 +11,9 @@ import (
 	"github.com/crs-exporter/crs_exporter/collector"
 )
 
-var update = flag.Bool("update", false, "write the README's tables anew")
+var update = flag.Bool("update", false, "rewrite the README's tables")
 
-// TestREADMETables holds the README's tables against the code that they tell of.
+// TestREADMETables compares the README's tables with the code.
 func TestREADMETables(t *testing.T) {
 	const path = "README.md"
 	text, err := os.ReadFile(path)
@@ -29,7 +29,7 @@ func TestREADMETables(t *testing.T) {
 			t.Fatalf("no %s table", name)
 		}
 		if got != table {
-			t.Errorf("the %s table is not the code's; go test -run %s -update mends it. Want:\n%s", name, t.Name(), table)
+			t.Errorf("the %s table differs from the code; go test -run %s -update rewrites it. Want:\n%s", name, t.Name(), table)
 		}
 		readme = before + begin + table + end + after
 	}
@@ -52,7 +52,7 @@ func metricsTable() string {
 func flagsTable() string {
 	var b strings.Builder
 	b.WriteString("| flag | default | |\n|---|---|---|\n")
-	for _, f := range newApplication(&config{}).Model().Flags {
+	for _, f := range newApplication(&settings{}).Model().Flags {
 		if f.Name == "help" || f.Name == "version" || strings.HasPrefix(f.Name, "help-") || f.Hidden {
 			continue
 		}

@@ -21,16 +21,16 @@ import (
 )
 
 const (
-	soakScrapes  = 240 // an hour at one in 15 s
+	soakScrapes  = 240 // one hour at a scrape every 15 s
 	soakSeed     = 4
-	soakHeadroom = 4 << 20 // bytes that the heap may grow after a quarter
+	soakHeadroom = 4 << 20 // bytes by which the heap may grow after a quarter of the scrapes
 )
 
 var soakStatuses = []crsapi.Status{
 	crsapi.StatusError, crsapi.StatusPending, crsapi.StatusExecuting, crsapi.StatusSucceeded, crsapi.StatusFailed,
 }
 
-// soakTask tells tasks apart: the test gives no two of a name the same second.
+// soakTask identifies a task: no two tasks with the same name have the same second.
 type soakTask struct {
 	redisID, taskName string
 	start             int64
@@ -38,7 +38,7 @@ type soakTask struct {
 
 func soakTaskOf(t crsapi.Task) soakTask { return soakTask{t.RedisID, t.TaskName, t.StartTime.Unix()} }
 
-// soakRegion is a region's list as it really is, and what must be counted.
+// soakRegion is the real list of a region, and what must be counted.
 type soakRegion struct {
 	name   string
 	server *crsapitest.Server
@@ -46,13 +46,13 @@ type soakRegion struct {
 	mu       sync.Mutex
 	random   *rand.Rand
 	clock    time.Time
-	base     int             // tasks of the baseline still listed, at the tail
+	base     int             // tasks of the baseline that are still listed, at the tail
 	tasks    []crsapi.Task   // newest first
 	versions [][]crsapi.Task // the lists since the last scrape began
 
-	ended   map[string]int                      // series: tasks that came to their end since the baseline
-	seen    map[soakTask]map[crsapi.Status]bool // what scrapes have shown
-	entered map[string]int                      // series: what scrapes have shown to enter it
+	ended   map[string]int                      // series: tasks that ended since the baseline
+	seen    map[soakTask]map[crsapi.Status]bool // statuses that scrapes have shown
+	entered map[string]int                      // series: transitions that scrapes have shown
 }
 
 func newSoakRegion(name string, server *crsapitest.Server, seed uint64) *soakRegion {
@@ -76,7 +76,7 @@ func (r *soakRegion) publish() {
 	r.versions = append(r.versions, slices.Clone(r.tasks))
 }
 
-// move has up to two tasks begin, some go on, and as many drop off.
+// move submits up to two tasks, advances others, and removes as many old ones.
 func (r *soakRegion) move() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -97,14 +97,14 @@ func (r *soakRegion) move() {
 		instance := r.random.IntN(4)
 		t := crsapi.Task{
 			RedisID: fmt.Sprintf("crs-soak%d", instance), RedisName: fmt.Sprintf("soak %d", instance), ProjectID: "0",
-			TaskName: []string{"backupInstance", "cleanInstance"}[r.random.IntN(2)], StartTime: r.clock, Status: status,
+			TaskName: []string{backupInstance, "cleanInstance"}[r.random.IntN(2)], StartTime: r.clock, Status: status,
 		}
 		if status != crsapi.StatusPending && status != crsapi.StatusExecuting {
 			r.ended[r.series(t)]++
 		}
 		r.tasks = slices.Insert(r.tasks, 0, t)
 	}
-	// What nobody has seen the end of stays: nothing could count it.
+	// A task stays until a scrape has shown its end: else nothing can count it.
 	for len(r.tasks) > 300 {
 		last := r.tasks[len(r.tasks)-1]
 		if r.base == 0 && !r.seen[soakTaskOf(last)][last.Status] {
@@ -116,14 +116,14 @@ func (r *soakRegion) move() {
 	r.publish()
 }
 
-// begin forgets all versions of the list but the present one.
+// begin forgets all versions of the list except the current one.
 func (r *soakRegion) begin() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.versions = r.versions[len(r.versions)-1:]
 }
 
-// check holds a scrape against the truth and tells whether the region was up.
+// check compares a scrape with the real list and reports whether the region is up.
 func (r *soakRegion) check(t *testing.T, samples map[string]string) bool {
 	t.Helper()
 	r.mu.Lock()
@@ -159,7 +159,7 @@ func (r *soakRegion) observe(tasks []crsapi.Task) {
 	}
 }
 
-// wantCounted checks that every transition counted was one, and that each is.
+// wantCounted checks that the counters have exactly the transitions.
 func (r *soakRegion) wantCounted(t *testing.T, samples map[string]string) (total int) {
 	t.Helper()
 	got := map[string]string{}
@@ -178,20 +178,20 @@ func (r *soakRegion) wantCounted(t *testing.T, samples map[string]string) (total
 	}
 	for name, n := range r.ended {
 		if got[name] != strconv.Itoa(n) {
-			t.Errorf("%s is %q though %d tasks ended so", name, got[name], n)
+			t.Errorf("%s is %q, but %d tasks ended in it", name, got[name], n)
 		}
 	}
 	return total
 }
 
-// soakFault is an effect with a name to find it by.
+// soakFault is an effect with its name.
 type soakFault struct {
 	name string
 	do   crsapitest.Effect
 }
 
-// soakFaults are what befalls regions. Those that a single answer does not
-// give away are not among them.
+// soakFaults are applied to regions. Faults that a single response does not show
+// are not among them.
 func soakFaults() []soakFault {
 	return []soakFault{
 		{"APIError(4100)", crsapitest.APIError(4100)},
@@ -227,8 +227,8 @@ func soakFaults() []soakFault {
 	}
 }
 
-// settled returns the heap in use and the goroutines left once the simulator
-// is gone and with it every connection.
+// settled returns the heap in use and the number of goroutines after the
+// simulator and its connections were closed.
 func settled(t *testing.T, atMost int) (heap uint64, goroutines int) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -241,7 +241,7 @@ func settled(t *testing.T, atMost int) (heap uint64, goroutines int) {
 			waiting = false
 		}
 	}
-	// Twice, for what a sync.Pool holds.
+	// The second one frees what a sync.Pool holds.
 	runtime.GC()
 	runtime.GC()
 	var stats runtime.MemStats
@@ -256,7 +256,7 @@ func TestSoak(t *testing.T) {
 	simulator, url := server.Simulator, server.URL
 	defer func() { server.Close() }()
 	regions := []*soakRegion{newSoakRegion(guangzhou, server, 1), newSoakRegion(shanghai, server, 2), newSoakRegion("ap-beijing", server, 3)}
-	// A scrape asks for three seconds, of which one is left.
+	// Of the scrape timeout of three seconds, one is left.
 	args := []string{"--crs.endpoint=" + url, "--crs.rate-limit=0", "--crs.request-timeout=400ms", "--scrape.timeout-offset=2s"}
 	for _, r := range regions {
 		args = append(args, "--crs.region="+r.name)
@@ -271,7 +271,7 @@ func TestSoak(t *testing.T) {
 		heap, heaps     uint64
 		routines, spare int
 	)
-	// sample cuts every connection, which is an outage, too.
+	// sample closes every connection, which is an outage too.
 	sample := func(atMost int) (uint64, int) {
 		server.Close()
 		heap, n := settled(t, atMost)
@@ -311,18 +311,18 @@ func TestSoak(t *testing.T) {
 			injected = append(injected, fmt.Sprintf("%s %s, skip %d, count %d, rate %g", r.name, effect.name, fault.Skip, fault.Count, fault.Rate))
 			faults++
 		}
-		// In one scrape of three a list moves between two of its pages.
+		// In one of three scrapes, a list moves between two of its pages.
 		moving, at := regions[random.IntN(len(regions))], 2+random.IntN(4)
 		if random.IntN(3) == 0 {
 			var mu sync.Mutex
-			asked := 0
+			requests := 0
 			simulator.OnRequest(func(req crsapitest.Request) {
 				if req.Region != moving.name {
 					return
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				if asked++; asked == at {
+				if requests++; requests == at {
 					moving.move()
 				}
 			})
@@ -339,8 +339,10 @@ func TestSoak(t *testing.T) {
 			t.Fatalf("at scrape %d with %q", i, injected)
 		}
 	}
-	// Of a series that was born last, the first scrape shows the 0.
-	for range 2 {
+	// Two scrapes show the 0 of a new series before its first count, and the
+	// first scrape may join a poll from before.
+	exporter.scrape()
+	for range 3 {
 		samples = exporter.scrape()
 		for _, r := range regions {
 			r.begin()

@@ -12,14 +12,14 @@ import (
 )
 
 const (
-	// A client has this long to send a request, and to read any answer but
-	// that of a scrape, whose deadline its handler sets.
+	// Limits for a client that sends a request or reads a response. The handler
+	// of scrapes sets its own deadline.
 	readTimeout  = 10 * time.Second
 	writeTimeout = 10 * time.Second
 	idleTimeout  = 2 * time.Minute
 
 	maxRequestHeader = 32 << 10
-	// maxScrapes bounds the scrapes in flight, each of which holds its answer.
+	// maxScrapes limits the scrapes in flight: each holds its response.
 	maxScrapes = 40
 )
 
@@ -35,16 +35,16 @@ func newServer(handler http.Handler, errorLog *stdlog.Logger) *http.Server {
 	}
 }
 
-// newMux returns what is served. The paths are matched exactly.
-func newMux(cfg *config, exporter *collector.Exporter) (http.Handler, error) {
+// newMux returns the handler of all paths, which match exactly.
+func newMux(telemetryPath string, exporter *collector.Exporter) (http.Handler, error) {
 	landing, err := web.NewLandingPage(web.LandingConfig{
 		Name:        "CRS Exporter",
 		Description: "Tasks of Tencent Cloud's Redis (CRS) for Prometheus",
 		Version:     version.Info(),
 		Profiling:   "false",
 		Links: []web.LandingLinks{
-			{Address: cfg.telemetryPath, Text: "Metrics", Description: "what Prometheus scrapes"},
-			{Address: healthyPath, Text: "Healthy", Description: "200 while the process serves"},
+			{Address: telemetryPath, Text: "Metrics", Description: "for Prometheus"},
+			{Address: healthyPath, Text: "Healthy", Description: "200 while the process runs"},
 			{Address: readyPath, Text: "Ready", Description: "200 once every region was polled"},
 		},
 	})
@@ -52,14 +52,14 @@ func newMux(cfg *config, exporter *collector.Exporter) (http.Handler, error) {
 		return nil, fmt.Errorf("landing page: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET "+cfg.telemetryPath, limitInFlight(maxScrapes, exporter.Handler()))
+	mux.Handle("GET "+telemetryPath, limitInFlight(maxScrapes, exporter.Handler()))
 	mux.Handle("GET "+healthyPath, exporter.Healthy())
 	mux.Handle("GET "+readyPath, exporter.Ready())
 	mux.Handle("GET /{$}", landing)
 	return mux, nil
 }
 
-// limitInFlight answers 503 to what comes while n requests are under way.
+// limitInFlight answers 503 to requests that exceed n in flight.
 func limitInFlight(n int, next http.Handler) http.Handler {
 	slots := make(chan struct{}, n)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -69,7 +69,7 @@ func limitInFlight(n int, next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		default:
 			w.Header().Set("Retry-After", "1")
-			http.Error(w, fmt.Sprintf("%d scrapes are under way already", n), http.StatusServiceUnavailable)
+			http.Error(w, fmt.Sprintf("too many scrapes in flight (%d)", n), http.StatusServiceUnavailable)
 		}
 	})
 }

@@ -25,7 +25,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// authority signs certificates for 127.0.0.1, servers' and clients'.
+// authority signs certificates for 127.0.0.1, of servers and clients.
 type authority struct {
 	t    *testing.T
 	dir  string
@@ -40,7 +40,7 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-// issue makes a key and a certificate and writes both to files of that name.
+// issue creates a key and a certificate and writes them to files of that name.
 func (a *authority) issue(by *authority, name string) (*ecdsa.PrivateKey, *x509.Certificate) {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -112,7 +112,7 @@ func TestWebConfig(t *testing.T) {
 	basic := ca.write("basic.yml", server+"basic_auth_users:\n  prometheus: "+string(hash)+"\n")
 	_, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
 
-	ask := func(t *testing.T, client *http.Client, url, password string) (int, error) {
+	get := func(t *testing.T, client *http.Client, url, password string) (int, error) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -129,13 +129,13 @@ func TestWebConfig(t *testing.T) {
 	t.Run("client certificates", func(t *testing.T) {
 		exporter := start(t, append(args, "--web.config.file="+mutual)...)
 		url := strings.Replace(exporter.url, "http:", "https:", 1) + "/metrics"
-		if status, err := ask(t, ca.client("prometheus"), url, ""); err != nil || status != http.StatusOK {
+		if status, err := get(t, ca.client("prometheus"), url, ""); err != nil || status != http.StatusOK {
 			t.Errorf("with a certificate: %d, %v", status, err)
 		}
-		if status, err := ask(t, ca.client(""), url, ""); err == nil {
+		if status, err := get(t, ca.client(""), url, ""); err == nil {
 			t.Errorf("without a certificate: %d", status)
 		}
-		if status, err := ask(t, ca.client("prometheus"), exporter.url+"/metrics", ""); err == nil && status != http.StatusBadRequest {
+		if status, err := get(t, ca.client("prometheus"), exporter.url+"/metrics", ""); err == nil && status != http.StatusBadRequest {
 			t.Errorf("in plain HTTP: %d", status)
 		}
 		address := strings.TrimPrefix(exporter.url, "http://")
@@ -148,23 +148,23 @@ func TestWebConfig(t *testing.T) {
 		url := strings.Replace(exporter.url, "http:", "https:", 1)
 		for _, path := range []string{"/metrics", "/", readyPath} {
 			for password, want := range map[string]int{"sesame": 200, "": 401, "wrong": 401} {
-				if status, err := ask(t, ca.client(""), url+path, password); err != nil || status != want {
+				if status, err := get(t, ca.client(""), url+path, password); err != nil || status != want {
 					t.Errorf("%s with password %q: %d, %v, want %d", path, password, status, err, want)
 				}
 			}
 		}
 		if text := exporter.log.String(); strings.Contains(text, "sesame") {
-			t.Errorf("the log tells the password: %s", text)
+			t.Errorf("the log contains the password: %s", text)
 		}
 	})
 }
 
-func TestNothingUnasked(t *testing.T) {
+func TestNoOtherPaths(t *testing.T) {
 	_, args := simulate(t, map[string][]crsapi.Task{guangzhou: nil})
 	exporter := start(t, args...)
 	for _, path := range []string{"/debug/pprof/", "/debug/vars", "/-/reload", "/-/quit"} {
 		if status, _ := exporter.get(path); status != http.StatusNotFound {
-			t.Errorf("%s answers %d", path, status)
+			t.Errorf("%s returns %d", path, status)
 		}
 	}
 	if _, body := exporter.get("/"); strings.Contains(body, "debug/pprof") {
@@ -179,29 +179,29 @@ func TestLimitInFlight(t *testing.T) {
 		entered <- struct{}{}
 		<-block
 	}))
-	ask := func() int {
+	get := func() int {
 		w := httptest.NewRecorder()
 		limited.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 		return w.Code
 	}
 	first := make(chan int)
-	go func() { first <- ask() }()
+	go func() { first <- get() }()
 	<-entered
-	if code := ask(); code != http.StatusServiceUnavailable {
-		t.Errorf("the second is answered %d", code)
+	if code := get(); code != http.StatusServiceUnavailable {
+		t.Errorf("the second returns %d", code)
 	}
 	close(block)
 	if code := <-first; code != http.StatusOK {
-		t.Errorf("the first is answered %d", code)
+		t.Errorf("the first returns %d", code)
 	}
 	go func() { <-entered }()
-	if code := ask(); code != http.StatusOK {
-		t.Errorf("the slot did not come free: %d", code)
+	if code := get(); code != http.StatusOK {
+		t.Errorf("the slot was not released: %d", code)
 	}
 }
 
-// TestHostileScrapers has clients that send or read nothing hold what they can,
-// while another scrapes.
+// TestHostileScrapers keeps connections open that send half a request or read
+// nothing, while another client scrapes.
 func TestHostileScrapers(t *testing.T) {
 	_, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.Generate(1000, 100, 1)})
 	exporter := start(t, args...)
@@ -233,19 +233,21 @@ func TestHostileScrapers(t *testing.T) {
 	_ = huge.SetReadDeadline(time.Now().Add(5 * time.Second))
 	line, err := bufio.NewReader(huge).ReadString('\n')
 	if !strings.Contains(line, "431") && err == nil {
-		t.Errorf("a header without end is answered %q", line)
+		t.Errorf("a header that is too large returns %q", line)
 	}
 }
 
-// TestSlowReaderIsCutOff holds the scrape's write deadline against a reader
-// that never reads.
+// TestSlowReaderIsCutOff checks the deadline for writing a scrape.
 func TestSlowReaderIsCutOff(t *testing.T) {
 	_, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
-	cfg, err := parseFlags(t.Context(), args, nil, nil)
+	s, err := parseFlags(args, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	exporter, err := newExporter(cfg, newLogger(&lockedBuffer{}, cfg))
+	if _, err := s.findCredentials(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	exporter, err := s.newExporter(s.dial)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +257,7 @@ func TestSlowReaderIsCutOff(t *testing.T) {
 	r.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "3")
 	exporter.Handler().ServeHTTP(w, r)
 	if left := time.Until(w.deadline); left <= 0 || left > 10*time.Second {
-		t.Errorf("the answer may be written for %v", left)
+		t.Errorf("the response may be written for %v", left)
 	}
 }
 

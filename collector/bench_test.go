@@ -1,7 +1,6 @@
-package collector
+package collector_test
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"iter"
@@ -14,9 +13,9 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi"
 )
 
-// account is a list as a large account has it: each instance has a backup a
-// day, and now and then one of the other tasks, newest first. It makes its
-// tasks while it is read, so that it takes no memory of its own.
+// account is the list of a large account: each instance has a backup every day,
+// and sometimes one of the other tasks, newest first. It makes its tasks while it
+// is read, so that it needs no memory of its own.
 type account struct {
 	tasks, instances int
 	ids, names       []string
@@ -59,39 +58,12 @@ func (a *account) Pages() int    { return a.tasks / 100 }
 
 var sizes = []int{1_000, 10_000, 100_000}
 
-func BenchmarkSnapshot(b *testing.B) {
-	for _, n := range sizes {
-		b.Run(fmt.Sprintf("tasks=%d", n), func(b *testing.B) {
-			lists := []asked{{list: newAccount(n)}}
-			snap, _ := takeSnapshot(lists, 0)
-			b.ReportAllocs()
-			for b.Loop() {
-				takeSnapshot(lists, len(snap.series))
-			}
-		})
-	}
-}
-
-// BenchmarkLedger is an update by a list in which nothing changed.
-func BenchmarkLedger(b *testing.B) {
-	for _, n := range sizes {
-		b.Run(fmt.Sprintf("tasks=%d", n), func(b *testing.B) {
-			snap, runs := takeSnapshot([]asked{{list: newAccount(n)}}, 0)
-			l, now := newLedger(), time.Now()
-			l.update(snap, runs, now)
-			b.ReportAllocs()
-			for b.Loop() {
-				l.update(snap, runs, now)
-			}
-		})
-	}
-}
-
-// BenchmarkPoll is snapshot and ledger together, as a scrape has them.
+// BenchmarkPoll measures the snapshot and the ledger, for a list in which nothing
+// changes.
 func BenchmarkPoll(b *testing.B) {
 	for _, n := range sizes {
 		b.Run(fmt.Sprintf("tasks=%d", n), func(b *testing.B) {
-			e := newTestExporter(b, Config{}, map[string]Source{"ap-guangzhou": always(newAccount(n))})
+			e := watch(b, always(newAccount(n)))
 			e.Poll(b.Context())
 			b.ReportAllocs()
 			for b.Loop() {
@@ -101,17 +73,17 @@ func BenchmarkPoll(b *testing.B) {
 	}
 }
 
-// BenchmarkScrape is BenchmarkPoll and rendering it.
+// BenchmarkScrape measures BenchmarkPoll and the exposition.
 func BenchmarkScrape(b *testing.B) {
 	formats := map[string]string{
-		"text":        "text/plain;version=0.0.4",
-		"openmetrics": "application/openmetrics-text;version=1.0.0",
-		"protobuf":    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+		"text":        textFormat,
+		"openmetrics": openMetricsFormat,
+		"protobuf":    protobufFormat,
 	}
 	for _, n := range sizes {
 		for name, accept := range formats {
 			b.Run(fmt.Sprintf("tasks=%d/%s", n, name), func(b *testing.B) {
-				e := newTestExporter(b, Config{}, map[string]Source{"ap-guangzhou": always(newAccount(n))})
+				e := watch(b, always(newAccount(n)))
 				h := e.Handler()
 				request := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 				request.Header.Set("Accept", accept)
@@ -128,10 +100,10 @@ func BenchmarkScrape(b *testing.B) {
 	}
 }
 
-// BenchmarkMillion reports what the ledger of a million tasks holds, and the
-// process's peak while it polls and serves them.
+// BenchmarkMillion reports the memory of an exporter with a million tasks, and
+// the peak of the process while it polls and serves them.
 func BenchmarkMillion(b *testing.B) {
-	e := newTestExporter(b, Config{}, map[string]Source{"ap-guangzhou": always(newAccount(1_000_000))})
+	e := watch(b, always(newAccount(1_000_000)))
 	h := e.Handler()
 	request := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 	var stats runtime.MemStats
@@ -144,10 +116,6 @@ func BenchmarkMillion(b *testing.B) {
 	runtime.ReadMemStats(&stats)
 	b.ReportMetric(float64(stats.HeapAlloc)/1e6, "MB-held")
 	runtime.KeepAlive(e)
-}
-
-func always(list List) Source {
-	return sourceFunc(func(context.Context, crsapi.Query) (List, error) { return list, nil })
 }
 
 // discard is a ResponseWriter that only counts.

@@ -2,11 +2,13 @@ package collector
 
 import (
 	"context"
-	"errors"
+	"crypto/sha256"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
+	"github.com/crs-exporter/crs_exporter/collector/ledger"
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,73 +16,75 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors/version"
 )
 
-// DefaultScrapeTimeout is assumed of a scrape that does not tell its own. It
-// also suits a first poll that no scrape asks for.
+// DefaultScrapeTimeout is the timeout of a scrape that does not send one.
 const DefaultScrapeTimeout = 10 * time.Second
+
+const (
+	maxLookback = 10 * 365 * 24 * time.Hour
+	maxOffset   = time.Hour
+	maxInterval = time.Hour
+)
 
 // Config says what an Exporter watches.
 type Config struct {
 	Regions []string // as the API calls them; at least one, none twice
 
-	// Dial returns the Source of a region. Whatever Source it is tells every
-	// HTTP request it sends to observe, which may be called from several
-	// goroutines at once.
+	// Dial returns the Source of a region. The Source calls observe for every
+	// HTTP request that it has sent, if need be from several goroutines at once.
 	Dial func(region string, observe func(crsapi.Attempt)) (Source, error)
 
 	RedisIDs  []string      // only these instances; all if empty
 	TaskTypes []string      // only these of crsapi.TaskTypes; all if empty
-	Lookback  time.Duration // only tasks submitted in this last while; all if 0
+	Lookback  time.Duration // only tasks submitted within this duration; all if 0
 
-	// TimeoutOffset is taken off the timeout that a scrape tells, for the way
-	// there and back.
+	// TimeoutOffset is subtracted from the timeout of a scrape, as a safety
+	// margin for the network.
 	TimeoutOffset time.Duration
 	// MinInterval is how long a finished poll answers further scrapes; 0 to
-	// poll for every scrape.
+	// poll at every scrape.
 	MinInterval time.Duration
 
-	// StateFile is where the counters of transitions are kept across restarts;
-	// empty to keep them nowhere. A region's first poll then is no baseline if
-	// the file has its counters: what turned meanwhile counts. Beside the file,
-	// names that begin with its name and ".lock", ".tmp" or ".bad-" are used.
-	//
-	// If RedisIDs, TaskTypes or Lookback have changed since, the first poll
-	// is the baseline of the series that the file does not have, and tasks
-	// submitted before the file was last written count only if it has them.
+	// StateFile keeps the counters of transitions across restarts; empty to
+	// keep them nowhere. Transitions during the downtime then count at the
+	// first poll. Files with the suffixes .lock, .tmp and .bad are used too.
 	StateFile string
-	// StateScope names whatever else decides which tasks are listed and with
-	// what times, such as the endpoint, the account and the UTC offset. If it
-	// has changed, tasks that StateFile does not have count nothing at the
-	// first poll. Only a checksum of it is kept.
+	// StateScope names everything else that decides which tasks are listed,
+	// and with which times: endpoint, account, UTC offset. If it, RedisIDs,
+	// TaskTypes or Lookback differ from those of the state file, the first list
+	// is absorbed: it counts nothing. Only a hash of them is kept.
 	StateScope string
 
 	Logger log.Logger // none if nil
 }
 
-func (c *Config) check() error {
+func (c *Config) validate() error {
+	invalid := func(field, format string, values ...any) error {
+		return &crsapi.ConfigError{Field: field, Problem: fmt.Sprintf(format, values...)}
+	}
 	switch {
 	case c.Dial == nil:
-		return errors.New("no way to a region")
+		return invalid("Dial", "is nil")
 	case len(c.Regions) == 0:
-		return errors.New("no region to watch")
+		return invalid("Regions", "must name at least one region")
 	case slices.Contains(c.Regions, ""):
-		return errors.New("the name of a region is empty")
+		return invalid("Regions", "must not contain an empty name")
 	case slices.Contains(c.RedisIDs, ""):
-		return errors.New("the ID of an instance is empty")
-	case c.Lookback < 0:
-		return fmt.Errorf("lookback %s is negative", c.Lookback)
-	case c.TimeoutOffset < 0:
-		return fmt.Errorf("timeout offset %s is negative", c.TimeoutOffset)
-	case c.MinInterval < 0:
-		return fmt.Errorf("minimum interval %s is negative", c.MinInterval)
+		return invalid("RedisIDs", "must not contain an empty ID")
+	case c.Lookback < 0 || c.Lookback > maxLookback:
+		return invalid("Lookback", "must be from 0s to %s, not %s", maxLookback, c.Lookback)
+	case c.TimeoutOffset < 0 || c.TimeoutOffset > maxOffset:
+		return invalid("TimeoutOffset", "must be from 0s to %s, not %s", maxOffset, c.TimeoutOffset)
+	case c.MinInterval < 0 || c.MinInterval > maxInterval:
+		return invalid("MinInterval", "must be from 0s to %s, not %s", maxInterval, c.MinInterval)
 	}
 	for i, name := range c.Regions {
 		if slices.Contains(c.Regions[:i], name) {
-			return fmt.Errorf("region %q is given twice", name)
+			return invalid("Regions", "must not contain %q twice", name)
 		}
 	}
 	for _, taskType := range c.TaskTypes {
 		if !slices.Contains(crsapi.TaskTypes(), taskType) {
-			return fmt.Errorf("%q is no task type that the API can filter by", taskType)
+			return invalid("TaskTypes", "must be of %q, not %q", crsapi.TaskTypes(), taskType)
 		}
 	}
 	return nil
@@ -89,138 +93,166 @@ func (c *Config) check() error {
 // Exporter watches the regions of its Config. It is safe for concurrent use.
 type Exporter struct {
 	regions       []*region
-	lifetime      *lifetime
-	state         *state // nil if none is kept
+	running       sync.WaitGroup // polls
+	stop          context.CancelFunc
+	store         *ledger.Store
 	registry      *prometheus.Registry
 	timeoutOffset time.Duration
 	logger        log.Logger
 }
 
-// New returns an Exporter that has asked nothing yet. Close ends it. It is an
-// error if Config.StateFile is in use by another process, or in a place where
-// it cannot be; if it is damaged, it is set aside.
+// New returns an Exporter that has not sent a request yet. Close ends it. A
+// setting that is not valid gives a *crsapi.ConfigError. It is an error too if
+// the state file is used by another process or cannot be where it is. A damaged
+// state file is set aside.
 func New(cfg Config) (*Exporter, error) {
-	if err := cfg.check(); err != nil {
-		return nil, fmt.Errorf("collector: %w", err)
+	if err := cfg.validate(); err != nil {
+		return nil, err
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = log.NewNopLogger()
 	}
+	ctx, stop := context.WithCancel(context.Background())
 	e := &Exporter{
-		lifetime:      newLifetime(),
+		stop:          stop,
 		registry:      prometheus.NewRegistry(),
 		timeoutOffset: cfg.TimeoutOffset,
 		logger:        cfg.Logger,
 	}
-	api := newAPIMetrics()
+	requests := newRequestMetrics()
 	e.registry.MustRegister(
-		api,
+		requests,
 		version.NewCollector("crs_exporter"),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	asks := queries{
-		redisIDs:  slices.Compact(slices.Sorted(slices.Values(cfg.RedisIDs))),
-		taskTypes: slices.Clone(cfg.TaskTypes),
-		lookback:  cfg.Lookback,
+	var err error
+	if e.store, err = ledger.Open(cfg.StateFile, cfg.Logger); err != nil {
+		stop()
+		return nil, err
 	}
 	if cfg.StateFile != "" {
-		state, err := openState(cfg.StateFile, cfg.Logger, time.Now())
-		if err != nil {
-			return nil, fmt.Errorf("collector: %w", err)
-		}
-		e.state = state
-		e.registry.MustRegister(state)
+		e.registry.MustRegister(stateMetrics{e.store})
+	}
+	queries := queries{
+		redisIDs:  slices.Compact(slices.Sorted(slices.Values(cfg.RedisIDs))),
+		taskTypes: slices.Compact(slices.Sorted(slices.Values(cfg.TaskTypes))),
+		lookback:  cfg.Lookback,
 	}
 	for _, name := range cfg.Regions {
-		metrics := api.of(name)
+		metrics := requests.of(name)
 		source, err := cfg.Dial(name, metrics.observe)
 		if err != nil {
 			e.Close()
 			return nil, fmt.Errorf("region %s: %w", name, err)
 		}
-		ledger := newLedger()
-		if e.state != nil {
-			ledger = e.state.ledger(name, asks.fingerprint(), fingerprint(cfg.StateScope))
-		}
 		e.regions = append(e.regions, &region{
 			name:        name,
 			source:      source,
-			queries:     asks,
-			api:         metrics,
-			ledger:      ledger,
-			state:       e.state,
-			durable:     ledger.current,
-			restored:    ledger.current,
-			log:         &stateLog{logger: log.With(cfg.Logger, "region", name)},
+			queries:     queries,
+			scope:       queries.scope(cfg.StateScope),
+			requests:    metrics,
+			ledger:      e.store.Ledger(name),
+			store:       e.store,
+			log:         pollLog{logger: log.With(cfg.Logger, "region", name)},
 			minInterval: cfg.MinInterval,
-			lifetime:    e.lifetime,
-			turn:        make(chan struct{}, 1),
+			ctx:         ctx,
+			running:     &e.running,
 		})
 	}
 	return e, nil
 }
 
-// Close ends the polls under way, waits for them, and gives up the state file.
-// Later polls fail at once.
+// Close ends the polls in progress, waits for them, and saves and closes the
+// state file. After that no poll begins: a region is down, unless its last poll
+// is younger than Config.MinInterval.
 func (e *Exporter) Close() {
-	e.lifetime.end()
-	if e.state != nil {
-		e.state.close(time.Now())
+	for _, r := range e.regions {
+		r.close()
 	}
+	e.stop()
+	e.running.Wait()
+	e.store.Close()
 }
 
-// Poll asks all regions side by side and returns what a scrape is to expose.
-// Regions that are being asked already are not asked again: all scrapes of
-// that time share the answer.
+// Poll polls all regions in parallel and returns what a scrape exposes. A
+// region with a poll in progress is not polled again: all scrapes of that time
+// share its result.
 //
-// It returns when ctx is done at the latest. Regions that have not answered by
-// then count as failed in these Results; they are asked on as long as anybody
-// waits for them. If ctx is cancelled rather than out of time, what was asked
-// for it alone is no failure of the region.
+// Poll returns when ctx ends at the latest. In the Results, a region whose poll
+// has not ended by then is down. Its poll goes on.
 func (e *Exporter) Poll(ctx context.Context) *Results {
-	patience, cancel := beforeDeadline(ctx)
-	defer cancel()
-	flights := make([]*flight, len(e.regions))
+	polls := make([]*poll, len(e.regions))
 	for i, r := range e.regions {
-		flights[i] = r.join()
+		polls[i] = r.join()
 	}
-	for _, f := range flights {
-		select {
-		case <-f.done:
-		case <-patience.Done():
-		}
-	}
-
-	cause := context.DeadlineExceeded
-	if errors.Is(ctx.Err(), context.Canceled) {
-		cause = context.Canceled
-	}
-	var ending []*flight
-	for i, r := range e.regions {
-		if r.leave(flights[i], cause) {
-			ending = append(ending, flights[i])
-		}
-	}
-	for _, f := range ending {
-		select {
-		case <-f.done:
-		case <-ctx.Done():
-		}
-	}
-
 	results := &Results{regions: make([]regionResult, len(e.regions))}
 	for i, r := range e.regions {
-		results.regions[i] = regionResult{r, r.answer(flights[i])}
+		select {
+		case <-polls[i].done:
+		case <-ctx.Done():
+		}
+		results.regions[i] = regionResult{r, r.result(polls[i])}
 	}
 	return results
 }
 
-// beforeDeadline returns a context that ends a little before ctx does.
-func beforeDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return context.WithCancel(ctx)
+// RegionStatus is what the last poll of a region found. A poll that Close ended
+// does not count.
+type RegionStatus struct {
+	Region      string
+	End         time.Time     // of the last poll; zero before the first
+	Duration    time.Duration // of the last poll
+	Err         error         // of the last poll; nil if it succeeded
+	LastSuccess time.Time     // end of the last successful poll; zero before the first
+
+	Pages    int // pages read by the last poll
+	Rejected int // rows of the last poll that could not be read
+
+	// Of the last poll's list; zero if the poll failed.
+	Tasks, Instances int
+	NewestTask       time.Time // submission time
+}
+
+// Status returns the status of each region, in the order of Config.Regions. It
+// sends no request.
+func (e *Exporter) Status() []RegionStatus {
+	all := make([]RegionStatus, len(e.regions))
+	for i, r := range e.regions {
+		all[i] = r.status()
 	}
-	return context.WithDeadline(ctx, deadline.Add(-min(maxGrace, time.Until(deadline)/10)))
+	return all
+}
+
+// queries says what is requested of a region.
+type queries struct {
+	redisIDs  []string // sorted; empty for all instances
+	taskTypes []string // sorted; empty for all
+	lookback  time.Duration
+}
+
+// lookahead is how far in the future a query with a begin ends: clocks and
+// zones may differ.
+const lookahead = 24 * time.Hour
+
+func (qs queries) at(now time.Time) []crsapi.Query {
+	q := crsapi.Query{TaskTypes: qs.taskTypes}
+	if qs.lookback > 0 {
+		q.BeginTime, q.EndTime = now.Add(-qs.lookback), now.Add(lookahead)
+	}
+	if len(qs.redisIDs) == 0 {
+		return []crsapi.Query{q}
+	}
+	all := make([]crsapi.Query, 0, len(qs.redisIDs))
+	for _, id := range qs.redisIDs {
+		q.RedisID = id
+		all = append(all, q)
+	}
+	return all
+}
+
+// scope identifies lists that show the same tasks with the same times.
+func (qs queries) scope(rest string) string {
+	text := fmt.Sprintf("%q %q %d %q", qs.redisIDs, qs.taskTypes, qs.lookback, rest)
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(text)))
 }

@@ -1,19 +1,36 @@
-package collector
+package collector_test
 
 import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+const (
+	guangzhou = "ap-guangzhou"
+	shanghai  = "ap-shanghai"
+
+	backup = "backupInstance"
+	clean  = "cleanInstance"
+)
 
 // fakeList is a List that holds its tasks as they are.
 type fakeList struct {
@@ -29,48 +46,56 @@ func (l *fakeList) Pages() int                 { return l.pages }
 func list(tasks ...crsapi.Task) *fakeList { return &fakeList{tasks: tasks, pages: 1} }
 
 // sourceFunc makes a function a Source.
-type sourceFunc func(ctx context.Context, q crsapi.Query) (List, error)
+type sourceFunc func(ctx context.Context, q crsapi.Query) (collector.List, error)
 
-func (f sourceFunc) Sweep(ctx context.Context, q crsapi.Query) (List, error) { return f(ctx, q) }
+func (f sourceFunc) Sweep(ctx context.Context, q crsapi.Query) (collector.List, error) {
+	return f(ctx, q)
+}
 
-// fakeSource answers every sweep with what it was last set to, after delay.
+func always(l collector.List) collector.Source {
+	return sourceFunc(func(context.Context, crsapi.Query) (collector.List, error) { return l, nil })
+}
+
+// fakeSource answers every sweep with what it was last set to, after a delay.
 type fakeSource struct {
 	mu      sync.Mutex
-	list    List
+	list    collector.List
 	err     error
 	delay   time.Duration
 	calls   int
 	queries []crsapi.Query
-	ended   []error // cause of each sweep's context at its end
+	ended   []error // the state of each sweep's context at its end
 }
 
-func (s *fakeSource) set(list List, err error) {
+func (s *fakeSource) set(list collector.List, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.list, s.err = list, err
 }
 
-func (s *fakeSource) take(delay time.Duration) {
+func (s *fakeSource) setDelay(delay time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.delay = delay
 }
 
-func (s *fakeSource) Sweep(ctx context.Context, q crsapi.Query) (List, error) {
+func (s *fakeSource) Sweep(ctx context.Context, q crsapi.Query) (collector.List, error) {
 	s.mu.Lock()
 	s.calls++
 	s.queries = append(s.queries, q)
 	delay := s.delay
 	s.mu.Unlock()
 
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
 	select {
-	case <-time.After(delay):
+	case <-timer.C:
 	case <-ctx.Done():
 	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ended = append(s.ended, context.Cause(ctx))
+	s.ended = append(s.ended, ctx.Err())
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("sweep: %w", ctx.Err())
 	}
@@ -99,21 +124,170 @@ func task(redisID, taskName, start string, status crsapi.Status) crsapi.Task {
 	}
 }
 
-// newTestExporter returns an Exporter of the given sources, which is closed
-// when the test ends.
-func newTestExporter(t testing.TB, cfg Config, sources map[string]Source) *Exporter {
+// someTask is a list's content where the content does not matter.
+var someTask = task("crs-a", backup, "2017-02-10 01:00:00", crsapi.StatusSucceeded)
+
+// newExporter returns an Exporter of the given sources, which is closed when
+// the test ends.
+func newExporter(t testing.TB, cfg collector.Config, sources map[string]collector.Source) *collector.Exporter {
 	t.Helper()
-	for name := range sources {
-		cfg.Regions = append(cfg.Regions, name)
-	}
-	slices.Sort(cfg.Regions)
+	cfg.Regions = slices.Sorted(maps.Keys(sources))
 	if cfg.Dial == nil {
-		cfg.Dial = func(region string, _ func(crsapi.Attempt)) (Source, error) { return sources[region], nil }
+		cfg.Dial = func(region string, _ func(crsapi.Attempt)) (collector.Source, error) {
+			return sources[region], nil
+		}
 	}
-	e, err := New(cfg)
+	e, err := collector.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.Close)
 	return e
+}
+
+// watch returns an Exporter of one region, ap-guangzhou.
+func watch(t testing.TB, source collector.Source) *collector.Exporter {
+	t.Helper()
+	return newExporter(t, collector.Config{}, map[string]collector.Source{guangzhou: source})
+}
+
+const (
+	textFormat        = "text/plain;version=0.0.4"
+	openMetricsFormat = "application/openmetrics-text;version=1.0.0"
+	protobufFormat    = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+)
+
+// scrapeAs scrapes e as a Prometheus that accepts the format, with a timeout of
+// ten seconds.
+func scrapeAs(t testing.TB, e *collector.Exporter, format string) string {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
+	r.Header.Set("Accept", format)
+	r.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "10")
+	w := httptest.NewRecorder()
+	e.Handler().ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		t.Fatalf("status %d: %s", w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+// samples are the values of a text exposition by series, as the text has them.
+type samples map[string]string
+
+func parse(text string) samples {
+	all := samples{}
+	for line := range strings.Lines(text) {
+		if i := strings.LastIndexByte(line, ' '); !strings.HasPrefix(line, "#") {
+			all[line[:i]] = strings.TrimSuffix(line[i+1:], "\n")
+		}
+	}
+	return all
+}
+
+func scrape(t testing.TB, e *collector.Exporter) samples {
+	t.Helper()
+	return parse(scrapeAs(t, e, textFormat))
+}
+
+// poll polls like a scrape that waits so long, but whose result nobody sees.
+func poll(t testing.TB, e *collector.Exporter, timeout time.Duration) samples {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	return exposed(t, e.Poll(ctx))
+}
+
+// exposed returns what results expose, checked as a registry checks.
+func exposed(t testing.TB, results *collector.Results) samples {
+	t.Helper()
+	families, err := prometheus.Gatherers{results}.Gather()
+	if err != nil {
+		t.Error(err)
+	}
+	var text strings.Builder
+	for _, f := range families {
+		if _, err := expfmt.MetricFamilyToText(&text, f); err != nil {
+			t.Error(err)
+		}
+	}
+	return parse(text.String())
+}
+
+// of returns the samples of some families.
+func (s samples) of(families ...string) samples {
+	kept := samples{}
+	for series, value := range s {
+		name, _, _ := strings.Cut(series, "{")
+		if slices.Contains(families, name) {
+			kept[series] = value
+		}
+	}
+	return kept
+}
+
+// in returns the samples of one region.
+func (s samples) in(region string) samples {
+	kept := samples{}
+	for series, value := range s {
+		if strings.Contains(series, fmt.Sprintf("region=%q", region)) {
+			kept[series] = value
+		}
+	}
+	return kept
+}
+
+func (s samples) nonzero() samples {
+	kept := maps.Clone(s)
+	maps.DeleteFunc(kept, func(_, value string) bool { return value == "0" })
+	return kept
+}
+
+// listed returns the samples that describe the list.
+func (s samples) listed() samples {
+	return s.of("crs_tasks", "crs_task_last_start_timestamp_seconds", "crs_task_oldest_start_timestamp_seconds", "crs_instance_info")
+}
+
+func (s samples) transitions() samples { return s.of("crs_task_transitions_total") }
+
+func (s samples) up(region string) bool { return s[fmt.Sprintf("crs_up{region=%q}", region)] == "1" }
+
+// transitions names a counter of ap-guangzhou.
+func transitions(redisID, taskName, status string) string {
+	return transitionsIn(guangzhou, redisID, taskName, status)
+}
+
+func transitionsIn(region, redisID, taskName, status string) string {
+	return fmt.Sprintf("crs_task_transitions_total{redisId=%q,region=%q,status=%q,taskName=%q}", redisID, region, status, taskName)
+}
+
+// want compares some samples. An empty value wants no such series.
+func (s samples) want(t testing.TB, wanted samples) {
+	t.Helper()
+	for _, series := range slices.Sorted(maps.Keys(wanted)) {
+		if s[series] != wanted[series] {
+			t.Errorf("%s is %q, want %q", series, s[series], wanted[series])
+		}
+	}
+}
+
+func wantEqual(t testing.TB, what string, got, want samples) {
+	t.Helper()
+	if !maps.Equal(got, want) {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+// failures returns the failures of a region by reason, without zeros. It closes
+// e first, so that the scrape which reads them does not poll.
+func failures(t testing.TB, e *collector.Exporter, region string) samples {
+	t.Helper()
+	e.Close()
+	counts := samples{}
+	for series, value := range scrape(t, e).of("crs_api_failures_total").in(region).nonzero() {
+		_, rest, _ := strings.Cut(series, `reason="`)
+		reason, _, _ := strings.Cut(rest, `"`)
+		counts[reason] = value
+	}
+	return counts
 }

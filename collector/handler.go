@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Register adds what every scrape is to show beside the exporter's own metrics.
+// Register adds a collector to what every scrape shows.
 func (e *Exporter) Register(c prometheus.Collector) error {
 	if err := e.registry.Register(c); err != nil {
 		return fmt.Errorf("register a collector: %w", err)
@@ -24,27 +24,27 @@ func (e *Exporter) Register(c prometheus.Collector) error {
 	return nil
 }
 
-// writeGrace is how long a scraper may still read after its timeout.
+// writeGrace is how long a scraper may read after its timeout.
 const writeGrace = 5 * time.Second
 
-// Handler serves the metrics. Each request polls, or joins the poll under way,
-// and is answered with status 200 whatever the API does. The poll ends
-// Config.TimeoutOffset before the scrape's own timeout, which leaves that long
-// to write the answer.
+// Handler serves the metrics. Each request polls, or joins the poll in
+// progress, and gets status 200 whatever the API does. It waits for polls until
+// Config.TimeoutOffset before the scrape's own timeout; what is left is for the
+// response.
 func (e *Exporter) Handler() http.Handler {
 	return promhttp.InstrumentMetricHandler(e.registry, http.HandlerFunc(e.serveMetrics))
 }
 
 func (e *Exporter) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	timeout := scrapeTimeout(r.Header.Get("X-Prometheus-Scrape-Timeout-Seconds"))
-	// A scraper that reads slowly holds the whole answer in memory; after its
-	// own timeout nobody waits for the rest. Not every writer has deadlines.
+	// A scraper that reads slowly holds the whole response in memory, and after
+	// its own timeout it does not need the rest. Not every writer has deadlines.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout + writeGrace))
 	ctx, cancel := context.WithTimeout(r.Context(), budget(timeout, e.timeoutOffset))
 	defer cancel()
 	results := e.Poll(ctx)
 	if r.Context().Err() != nil {
-		return // nobody is there to read it
+		return // client disconnected
 	}
 
 	promhttp.HandlerForTransactional(
@@ -65,20 +65,20 @@ func (e *Exporter) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// showsTransitions tells whether the answer to r carries the counters.
+// showsTransitions reports whether the response to r has the counters.
 func showsTransitions(r *http.Request) bool {
 	names, filtered := r.URL.Query()["name[]"]
 	return r.Method == http.MethodGet && (!filtered || slices.Contains(names, transitionsMetric.Name))
 }
 
-// scrapeTimeout reads the header in which Prometheus tells how many seconds it
-// will wait. A header that makes no sense is taken as none.
+// scrapeTimeout reads the header in which Prometheus sends its timeout in
+// seconds. An invalid header is ignored.
 func scrapeTimeout(header string) time.Duration {
 	seconds, err := strconv.ParseFloat(header, 64)
 	if err != nil || math.IsNaN(seconds) || math.IsInf(seconds, 0) {
 		return DefaultScrapeTimeout
 	}
-	// Compared as seconds: a Duration would overflow.
+	// The comparison is in seconds: a Duration would overflow.
 	if seconds > maxPoll.Seconds() {
 		return maxPoll
 	}
@@ -89,7 +89,7 @@ func scrapeTimeout(header string) time.Duration {
 	return timeout
 }
 
-// budget returns how much of a scrape's timeout the poll may take.
+// budget returns how long a scrape may wait for polls.
 func budget(timeout, offset time.Duration) time.Duration {
 	if timeout <= offset {
 		return timeout / 2
@@ -97,29 +97,28 @@ func budget(timeout, offset time.Duration) time.Duration {
 	return timeout - offset
 }
 
-// errorLog passes on what promhttp counts as an error: for the most part that
-// a scraper left in mid-answer.
+// errorLog logs promhttp errors, most of which are scrapers that disconnect.
 type errorLog struct{ logger log.Logger }
 
 func (l errorLog) Println(v ...any) {
 	level.Debug(l.logger).Log("msg", strings.TrimSuffix(fmt.Sprintln(v...), "\n"))
 }
 
-// Healthy answers 200: that it answers is all there is to know.
+// Healthy returns a handler that always answers 200.
 func (e *Exporter) Healthy() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		plain(w, http.StatusOK, "healthy")
 	})
 }
 
-// Ready answers 200 once every region's first poll has ended, in success or
-// failure, and 503 with the names of the others before.
+// Ready returns a handler that answers 200 when the first poll of every region
+// has ended, in success or failure. Before, it answers 503 and names the others.
 func (e *Exporter) Ready() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		var waiting []string
-		for _, r := range e.regions {
-			if !r.polled() {
-				waiting = append(waiting, r.name)
+		for _, status := range e.Status() {
+			if status.End.IsZero() {
+				waiting = append(waiting, status.Region)
 			}
 		}
 		if len(waiting) > 0 {

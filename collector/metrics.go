@@ -6,7 +6,7 @@ import "slices"
 type Metric struct {
 	Name   string
 	Type   string   // counter, gauge or histogram
-	Labels []string // in the order of the documents; nil for none
+	Labels []string // in the order of the README; nil for none
 	Help   string
 }
 
@@ -24,11 +24,11 @@ var (
 var (
 	tasksMetric = Metric{
 		"crs_tasks", typeGauge, taskLabels,
-		"Tasks in the API's list by status. The five documented statuses are always exported for what is listed, unknown only where one occurs.",
+		"Tasks in the API's list by status. Every listed instance and task name has the five documented statuses, and unknown only if it occurs.",
 	}
 	transitionsMetric = Metric{
 		"crs_task_transitions_total", typeCounter, taskLabels,
-		"Tasks seen to enter the status since the exporter began to watch. What the first successful poll of a region lists counts nothing, and the first sample of a series is always 0.",
+		"Tasks seen to enter the status since the exporter started to watch. Tasks listed at the first successful poll of a region do not count. The first sample of a series is always 0.",
 	}
 	lastStartMetric = Metric{
 		"crs_task_last_start_timestamp_seconds", typeGauge, taskLabels,
@@ -41,24 +41,24 @@ var (
 	instanceInfoMetric = Metric{
 		"crs_instance_info", typeGauge,
 		[]string{"region", "redisId", "redisName", "projectId"},
-		"Constant 1 for each instance listed, with the name and the project that its newest task gives.",
+		"Constant 1 for each listed instance, with the name and project of its newest task.",
 	}
 
 	upMetric = Metric{
 		"crs_up", typeGauge, regionLabels,
-		"Whether this scrape's poll of the region succeeded whole: 1 if so, else 0 and nothing that describes the list.",
+		"1 if this scrape's poll of the region succeeded completely, else 0. With 0, no metric describes the list.",
 	}
 	pollDurationMetric = Metric{
 		"crs_poll_duration_seconds", typeGauge, regionLabels,
-		"How long the last finished poll of the region took, whether it succeeded or not.",
+		"Duration of the last finished poll of the region, successful or not.",
 	}
 	pollPagesMetric = Metric{
 		"crs_poll_pages", typeGauge, regionLabels,
-		"Pages read by the last finished poll of the region, those of repeated readings included.",
+		"Pages read by the last finished poll of the region, including pages read again.",
 	}
 	rejectedRowsMetric = Metric{
 		"crs_poll_rejected_rows", typeGauge, regionLabels,
-		"Rows of the last finished poll of the region that could not be read and are in no other metric. Normally 0.",
+		"Rows of the last finished poll of the region that could not be read. No other metric contains them. Normally 0.",
 	}
 	lastSuccessMetric = Metric{
 		"crs_last_success_timestamp_seconds", typeGauge, regionLabels,
@@ -72,20 +72,20 @@ var (
 	apiFailuresMetric = Metric{
 		"crs_api_failures_total", typeCounter,
 		[]string{"region", "reason"},
-		"Failed HTTP requests by reason, and polls that failed without a failed request: as decode or timeout.",
+		"Failed HTTP requests by reason. A poll that fails without a failed request counts as decode or timeout.",
 	}
 	apiDurationMetric = Metric{
 		"crs_api_request_duration_seconds", typeHistogram, regionLabels,
-		"Duration of the HTTP requests to the API, failed ones included.",
+		"Duration of the HTTP requests to the API, including failed requests.",
 	}
 	apiClockSkewMetric = Metric{
 		"crs_api_clock_skew_seconds", typeGauge, regionLabels,
-		"The API's clock less the exporter's by the Date header of the last answer. Positive if the API's clock is ahead.",
+		"Clock of the API minus clock of the exporter, from the Date header of the last response. Positive if the API is ahead.",
 	}
 
 	stateErrorsMetric = Metric{
 		"crs_state_errors_total", typeCounter, nil,
-		"Failed attempts to write the state file. Until one succeeds, the counters of transitions stay where they were last saved.",
+		"Failed writes of the state file. Until a write succeeds, the counters of transitions stay as last saved.",
 	}
 	stateSizeMetric = Metric{
 		"crs_state_size_bytes", typeGauge, nil,
@@ -93,7 +93,7 @@ var (
 	}
 	stateLastResetMetric = Metric{
 		"crs_state_last_reset_timestamp_seconds", typeGauge, nil,
-		"When a state file that could not be used was last set aside and the counters began anew, in seconds since the epoch. 0 if no such file is there.",
+		"When a damaged state file was last set aside and the counters restarted at zero, in seconds since the epoch. 0 if there is no such file.",
 	}
 
 	buildInfoMetric = Metric{
@@ -103,14 +103,14 @@ var (
 	}
 )
 
-// StateMetrics returns the families that an Exporter with a Config.StateFile
-// exposes beside those of [Metrics].
+// StateMetrics returns the families that only an Exporter with a
+// Config.StateFile exposes.
 func StateMetrics() []Metric {
 	return []Metric{stateErrorsMetric, stateSizeMetric, stateLastResetMetric}
 }
 
-// Metrics returns every family with the prefix crs_ that any Exporter exposes,
-// in the order of the documents. Beside them are go_*, process_* and promhttp_*.
+// Metrics returns the families with the prefix crs_ that every Exporter exposes,
+// in the order of the README. Also exposed: go_*, process_* and promhttp_*.
 func Metrics() []Metric {
 	all := []Metric{
 		tasksMetric, transitionsMetric, lastStartMetric, oldestStartMetric, instanceInfoMetric,

@@ -1,16 +1,17 @@
 package collector
 
 import (
-	"cmp"
 	"iter"
+	"math"
 	"slices"
-	"strings"
+	"time"
 
+	"github.com/crs-exporter/crs_exporter/collector/ledger"
 	"github.com/crs-exporter/crs_exporter/crsapi"
 )
 
-// status is a task's status as an index: the documented five in the order of
-// their label values below, and one more for every other number.
+// status is a task's status as an index: the five documented ones in the order
+// of their label values, and one for every other number.
 type status int
 
 const (
@@ -19,9 +20,10 @@ const (
 	succeeded
 	failed
 	errored
-	unknown
-	statuses // how many there are
+	unknown = ledger.Rare
 )
+
+const statuses = ledger.Statuses
 
 var statusNames = [statuses]string{"pending", "executing", "succeeded", "failed", "error", "unknown"}
 
@@ -42,107 +44,107 @@ func statusOf(s crsapi.Status) status {
 	}
 }
 
-// seriesKey is what the task metrics of a region are broken down by, the
-// status aside.
-type seriesKey struct{ redisID, taskName string }
-
-func (k seriesKey) compare(other seriesKey) int {
-	return cmp.Or(strings.Compare(k.redisID, other.redisID), strings.Compare(k.taskName, other.taskName))
-}
-
-// row is a task's submission time and status, packed so that a million of
-// them are small and sort fast: by time, then by status.
-type row int64
+// packedTask is a task's submission time and status. A million of them are
+// small and sort fast: by time, then by status.
+type packedTask int64
 
 const statusBits = 3
 
-func newRow(start int64, s status) row { return row(start<<statusBits | int64(s)) }
+func pack(start int64, s status) packedTask { return packedTask(start<<statusBits | int64(s)) }
 
-func (r row) start() int64   { return int64(r) >> statusBits }
-func (r row) status() status { return status(r & (1<<statusBits - 1)) }
+func (t packedTask) start() int64   { return int64(t) >> statusBits }
+func (t packedTask) status() status { return status(t & (1<<statusBits - 1)) }
 
-// snapshot says what a region's list shows, and no more than the metrics need.
+// snapshot is a region's list, reduced to what the metrics need.
 type snapshot struct {
-	series    []listedSeries
-	index     map[seriesKey]uint32      // into series
+	series    []listedSeries            // ordered by series
 	instances map[string]listedInstance // by redisId
 	tasks     int
 }
 
-// listedSeries sums up the listed tasks of one seriesKey.
+// listedSeries is the listed tasks of one series.
 type listedSeries struct {
-	seriesKey
+	ledger.Series
+	tasks  []packedTask // ascending
 	count  [statuses]int
-	newest [statuses]int64 // submission time; meaningless where count is 0
-	oldest [2]int64        // likewise, of pending and executing
+	newest [statuses]int64 // submission time; valid where count is not 0
+	oldest [2]int64        // the same, of pending and executing
 
-	rows int // all counts together
-	// What the newest task of the series says of its instance.
-	latest    int64
-	redisName string
-	projectID string
+	// The instance, as the newest task of the series has it.
+	instance listedInstance
+	latest   int64 // submission time of that task
 }
 
 // listedInstance is an instance with the name and project of its newest task.
 type listedInstance struct{ redisName, projectID string }
 
-// List is the whole list of one sweep, or, of a failed sweep, what is known of
-// it without its tasks.
+// List is the complete list of one sweep. Of a failed sweep it has no tasks.
 type List interface {
 	All() iter.Seq[crsapi.Task]
-	Len() int      // tasks that All yields
-	Rejected() int // rows that could not be read and are no task of All
-	Pages() int    // pages read, repeated readings included
+	Len() int      // number of tasks in All
+	Rejected() int // rows that could not be read and are not in All
+	Pages() int    // pages read, those read again included
 }
 
-// asked is a list together with the instance that it was asked for.
-type asked struct {
+// sweptList is a list with the instance that it was requested for.
+type sweptList struct {
 	redisID string // empty for all instances
 	list    List
 }
 
-// takeSnapshot sums up the lists of one poll. The runs it returns beside hold,
-// for each series of the snapshot, its rows in ascending order. Room is made for
-// as many series as are expected.
-func takeSnapshot(lists []asked, expect int) (*snapshot, [][]row) {
+// takeSnapshot makes one snapshot of the lists of one poll. It makes room for
+// as many series as expected.
+func takeSnapshot(lists []sweptList, expected int) *snapshot {
 	size := 0
-	for _, a := range lists {
-		size += a.list.Len()
+	for _, l := range lists {
+		size += l.list.Len()
 	}
 	var (
-		snap = snapshot{
-			series: make([]listedSeries, 0, expect),
-			index:  make(map[seriesKey]uint32, expect),
-		}
-		rows = make([]row, 0, size)
-		of   = make([]uint32, 0, size) // series of each row
+		snap   = &snapshot{series: make([]listedSeries, 0, expected)}
+		index  = make(map[ledger.Series]uint32, expected)
+		tasks  = make([]packedTask, 0, size)
+		series = make([]uint32, 0, size) // of each task
+		counts = make([]int, 0, expected)
 	)
-	for _, a := range lists {
-		for task := range a.list.All() {
-			if a.redisID != "" && task.RedisID != a.redisID {
-				// A server that ignores the filter gives each of these rows
-				// once for every instance asked for.
+	for _, l := range lists {
+		for task := range l.list.All() {
+			if l.redisID != "" && task.RedisID != l.redisID {
+				// A server that ignores the filter lists this task once for
+				// every instance requested.
 				continue
 			}
-			key := seriesKey{task.RedisID, task.TaskName}
-			i, ok := snap.index[key]
-			if !ok {
+			key := ledger.Series{RedisID: task.RedisID, TaskName: task.TaskName}
+			i, known := index[key]
+			if !known {
 				i = uint32(len(snap.series))
-				snap.index[key] = i
-				snap.series = append(snap.series, listedSeries{seriesKey: key})
+				index[key] = i
+				snap.series = append(snap.series, listedSeries{Series: key, latest: math.MinInt64})
+				counts = append(counts, 0)
 			}
-			r := newRow(task.StartTime.Unix(), statusOf(task.Status))
-			snap.series[i].add(r, &task)
-			rows, of = append(rows, r), append(of, i)
+			t := pack(task.StartTime.Unix(), statusOf(task.Status))
+			snap.series[i].add(t, listedInstance{task.RedisName, task.ProjectID})
+			tasks, series = append(tasks, t), append(series, i)
+			counts[i]++
 		}
 	}
-	snap.tasks = len(rows)
+	snap.tasks = len(tasks)
+	backing := make([]packedTask, len(tasks)) // shared by all series
+	for i, n := range counts {
+		snap.series[i].tasks, backing = backing[:0:n], backing[n:]
+	}
+	for n, i := range series {
+		snap.series[i].tasks = append(snap.series[i].tasks, tasks[n])
+	}
+	for i := range snap.series {
+		slices.Sort(snap.series[i].tasks)
+	}
+	slices.SortFunc(snap.series, func(a, b listedSeries) int { return a.Compare(b.Series) })
 	snap.instances = instancesOf(snap.series)
-	return &snap, distribute(rows, of, snap.series)
+	return snap
 }
 
-func (s *listedSeries) add(r row, task *crsapi.Task) {
-	start, st := r.start(), r.status()
+func (s *listedSeries) add(t packedTask, in listedInstance) {
+	start, st := t.start(), t.status()
 	if s.count[st] == 0 || start > s.newest[st] {
 		s.newest[st] = start
 	}
@@ -151,54 +153,128 @@ func (s *listedSeries) add(r row, task *crsapi.Task) {
 			s.oldest[st] = start
 		}
 	}
-	if s.rows == 0 || newer(start, task.RedisName, task.ProjectID, s) {
-		s.latest, s.redisName, s.projectID = start, task.RedisName, task.ProjectID
+	if s.describedLaterBy(start, in) {
+		s.latest, s.instance = start, in
 	}
 	s.count[st]++
-	s.rows++
 }
 
-// newer tells whether a task says later than s what its instance is called.
-// Tasks of one second go by name and project, so that the order of the rows,
-// which the API does not promise, decides nothing.
-func newer(start int64, redisName, projectID string, s *listedSeries) bool {
+// describedLaterBy reports whether a task describes the instance later than s
+// does. Tasks of the same second are compared by name and project: the API does
+// not promise an order of rows.
+func (s *listedSeries) describedLaterBy(start int64, in listedInstance) bool {
 	if start != s.latest {
 		return start > s.latest
 	}
-	if redisName != s.redisName {
-		return redisName > s.redisName
+	if in.redisName != s.instance.redisName {
+		return in.redisName > s.instance.redisName
 	}
-	return projectID > s.projectID
+	return in.projectID > s.instance.projectID
 }
 
 func instancesOf(series []listedSeries) map[string]listedInstance {
 	newest := map[string]*listedSeries{}
 	for i := range series {
 		s := &series[i]
-		if known, ok := newest[s.redisID]; !ok || newer(s.latest, s.redisName, s.projectID, known) {
-			newest[s.redisID] = s
+		if known, ok := newest[s.RedisID]; !ok || known.describedLaterBy(s.latest, s.instance) {
+			newest[s.RedisID] = s
 		}
 	}
 	instances := make(map[string]listedInstance, len(newest))
 	for id, s := range newest {
-		instances[id] = listedInstance{s.redisName, s.projectID}
+		instances[id] = s.instance
 	}
 	return instances
 }
 
-// distribute sorts rows into one run for each series; all share one array.
-func distribute(rows []row, of []uint32, series []listedSeries) [][]row {
-	runs := make([][]row, len(series))
-	backing := make([]row, len(rows))
-	for i := range series {
-		n := series[i].rows
-		runs[i], backing = backing[:0:n], backing[n:]
+// size returns the number of series. The snapshot may be nil.
+func (s *snapshot) size() int {
+	if s == nil {
+		return 0
 	}
-	for i, r := range rows {
-		runs[of[i]] = append(runs[of[i]], r)
+	return len(s.series)
+}
+
+// newestTask returns the submission time of the newest task, zero if there is
+// no task.
+func (s *snapshot) newestTask() time.Time {
+	if s.tasks == 0 {
+		return time.Time{}
 	}
-	for _, run := range runs {
-		slices.Sort(run)
+	latest := int64(math.MinInt64)
+	for i := range s.series {
+		latest = max(latest, s.series[i].latest)
 	}
-	return runs
+	return time.Unix(latest, 0).UTC()
+}
+
+// changesSince returns how s differs from an earlier snapshot, second by
+// second. All of s is a change if earlier is nil.
+func (s *snapshot) changesSince(earlier *snapshot) []ledger.Change {
+	var was []listedSeries
+	if earlier != nil {
+		was = earlier.series
+	}
+	var changes []ledger.Change
+	now := s.series
+	for len(was) > 0 || len(now) > 0 {
+		switch order := firstOf(was, now); {
+		case order < 0:
+			changes = appendChanges(changes, was[0].Series, was[0].tasks, nil)
+			was = was[1:]
+		case order > 0:
+			changes = appendChanges(changes, now[0].Series, nil, now[0].tasks)
+			now = now[1:]
+		default:
+			if !slices.Equal(was[0].tasks, now[0].tasks) {
+				changes = appendChanges(changes, now[0].Series, was[0].tasks, now[0].tasks)
+			}
+			was, now = was[1:], now[1:]
+		}
+	}
+	return changes
+}
+
+// firstOf compares the first series of two lists. An empty list comes last.
+func firstOf(a, b []listedSeries) int {
+	switch {
+	case len(a) == 0:
+		return 1
+	case len(b) == 0:
+		return -1
+	default:
+		return a[0].Compare(b[0].Series)
+	}
+}
+
+func appendChanges(changes []ledger.Change, key ledger.Series, was, now []packedTask) []ledger.Change {
+	for len(was) > 0 || len(now) > 0 {
+		second := int64(math.MaxInt64)
+		if len(was) > 0 {
+			second = was[0].start()
+		}
+		if len(now) > 0 {
+			second = min(second, now[0].start())
+		}
+		var before, after [statuses]uint16
+		was, before = takeSecond(was, second)
+		now, after = takeSecond(now, second)
+		if after != before {
+			changes = append(changes, ledger.Change{Series: key, Second: second, Tasks: after})
+		}
+	}
+	return changes
+}
+
+// takeSecond counts the leading tasks that were submitted in a second, and
+// returns the others.
+func takeSecond(tasks []packedTask, second int64) (rest []packedTask, counts [statuses]uint16) {
+	n := 0
+	for n < len(tasks) && tasks[n].start() == second {
+		if c := &counts[tasks[n].status()]; *c < math.MaxUint16 {
+			*c++
+		}
+		n++
+	}
+	return tasks[n:], counts
 }

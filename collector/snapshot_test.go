@@ -1,41 +1,80 @@
-package collector
+package collector_test
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
+	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"pgregory.net/rapid"
 )
+
+const (
+	tasksSeries  = "crs_tasks{redisId=%q,region=\"ap-guangzhou\",status=%q,taskName=%q}"
+	lastSeries   = "crs_task_last_start_timestamp_seconds{redisId=%q,region=\"ap-guangzhou\",status=%q,taskName=%q}"
+	oldestSeries = "crs_task_oldest_start_timestamp_seconds{redisId=%q,region=\"ap-guangzhou\",status=%q,taskName=%q}"
+	infoSeries   = "crs_instance_info{projectId=%q,redisId=%q,redisName=%q,region=\"ap-guangzhou\"}"
+)
+
+var documented = []string{"pending", "executing", "succeeded", "failed", "error"}
+
+// described returns the samples that describe a list, computed the slow way.
+func described(tasks []crsapi.Task) samples {
+	type key struct{ redisID, status, taskName string }
+	count, last, oldest := map[key]int{}, map[key]int64{}, map[key]int64{}
+	instance := map[string]crsapi.Task{}
+	for _, t := range tasks {
+		for _, status := range documented {
+			count[key{t.RedisID, status, t.TaskName}] += 0
+		}
+		k, start := key{t.RedisID, t.Status.String(), t.TaskName}, t.StartTime.Unix()
+		if n := count[k]; n == 0 {
+			last[k], oldest[k] = start, start
+		}
+		count[k]++
+		last[k], oldest[k] = max(last[k], start), min(oldest[k], start)
+		newest, known := instance[t.RedisID]
+		if !known || t.StartTime.After(newest.StartTime) || t.StartTime.Equal(newest.StartTime) &&
+			(t.RedisName > newest.RedisName || t.RedisName == newest.RedisName && t.ProjectID > newest.ProjectID) {
+			instance[t.RedisID] = t
+		}
+	}
+	want := samples{}
+	for k, n := range count {
+		want[fmt.Sprintf(tasksSeries, k.redisID, k.status, k.taskName)] = strconv.Itoa(n)
+	}
+	for k, start := range last {
+		want[fmt.Sprintf(lastSeries, k.redisID, k.status, k.taskName)] = decimal(float64(start))
+	}
+	for k, start := range oldest {
+		if k.status == "pending" || k.status == "executing" {
+			want[fmt.Sprintf(oldestSeries, k.redisID, k.status, k.taskName)] = decimal(float64(start))
+		}
+	}
+	for id, t := range instance {
+		want[fmt.Sprintf(infoSeries, t.ProjectID, id, t.RedisName)] = "1"
+	}
+	return want
+}
 
 func TestStatusNamesAreThoseOfTheAPI(t *testing.T) {
 	for _, s := range []crsapi.Status{-2, -1, 0, 1, 2, 3, 4, math.MaxInt32, math.MinInt32} {
-		if got := statusNames[statusOf(s)]; got != s.String() {
-			t.Errorf("status %d is %s, want %s", s, got, s)
+		got := scrape(t, watch(t, always(list(task("crs-a", backup, "2017-02-10 01:00:00", s)))))
+		got.want(t, samples{fmt.Sprintf(tasksSeries, "crs-a", s, backup): "1"})
+		if n := len(got.of("crs_tasks").nonzero()); n != 1 {
+			t.Errorf("status %d is counted in %d series", s, n)
 		}
 	}
 }
 
-func TestRowKeepsTimeAndStatus(t *testing.T) {
-	var last row
-	for _, start := range []int64{math.MinInt64 >> statusBits, -1, 0, 1, 1_700_000_000, math.MaxInt64 >> statusBits} {
-		for st := range statuses {
-			r := newRow(start, st)
-			if r.start() != start || r.status() != st {
-				t.Errorf("row of %d and %d gives %d and %d", start, st, r.start(), r.status())
-			}
-			if start > math.MinInt64>>statusBits && r <= last {
-				t.Errorf("row of %d and %d is out of order", start, st)
-			}
-			last = r
-		}
-	}
-}
-
-func TestSnapshotSumsUp(t *testing.T) {
-	snap, runs := takeSnapshot([]asked{{list: list(
+func TestListOfManyKinds(t *testing.T) {
+	got := scrape(t, watch(t, always(list(
 		task("crs-a", backup, "2017-02-10 04:00:00", crsapi.StatusExecuting),
 		task("crs-b", backup, "2017-02-10 04:00:00", crsapi.StatusFailed),
 		task("crs-a", backup, "2017-02-10 03:00:00", crsapi.StatusExecuting),
@@ -43,116 +82,273 @@ func TestSnapshotSumsUp(t *testing.T) {
 		task("crs-a", backup, "2017-02-10 01:00:00", crsapi.StatusPending),
 		task("crs-a", clean, "2017-02-10 02:00:00", crsapi.Status(42)),
 		task("crs-a", clean, "2017-02-10 02:00:00", crsapi.Status(43)),
-	)}}, 0)
-	unix := func(text string) int64 { return beijing(text).Unix() }
-	want := map[seriesKey]listedSeries{
-		{"crs-a", backup}: {
-			count:  [statuses]int{pending: 1, executing: 3},
-			newest: [statuses]int64{pending: unix("2017-02-10 01:00:00"), executing: unix("2017-02-10 05:00:00")},
-			oldest: [2]int64{pending: unix("2017-02-10 01:00:00"), executing: unix("2017-02-10 03:00:00")},
-			rows:   4, latest: unix("2017-02-10 05:00:00"), redisName: "name of crs-a", projectID: "0",
-		},
-		{"crs-b", backup}: {
-			count:  [statuses]int{failed: 1},
-			newest: [statuses]int64{failed: unix("2017-02-10 04:00:00")},
-			rows:   1, latest: unix("2017-02-10 04:00:00"), redisName: "name of crs-b", projectID: "0",
-		},
-		{"crs-a", clean}: {
-			count:  [statuses]int{unknown: 2},
-			newest: [statuses]int64{unknown: unix("2017-02-10 02:00:00")},
-			rows:   2, latest: unix("2017-02-10 02:00:00"), redisName: "name of crs-a", projectID: "0",
-		},
-	}
-	if len(snap.series) != len(want) || snap.tasks != 7 {
-		t.Errorf("%d series of %d tasks, want %d of 7", len(snap.series), snap.tasks, len(want))
-	}
-	for i, got := range snap.series {
-		if snap.index[got.seriesKey] != uint32(i) {
-			t.Errorf("%v has index %d, want %d", got.seriesKey, snap.index[got.seriesKey], i)
-		}
-		if len(runs[i]) != got.rows || !slices.IsSorted(runs[i]) {
-			t.Errorf("%v has rows %v, want %d in order", got.seriesKey, runs[i], got.rows)
-		}
-		key := got.seriesKey
-		got.seriesKey = seriesKey{}
-		if got != want[key] {
-			t.Errorf("%v: got %+v, want %+v", key, got, want[key])
-		}
+		task("crs-a", clean, "1960-01-01 00:00:00", crsapi.StatusPending),
+		task("crs-a", clean, "1969-12-31 00:00:00", crsapi.StatusPending),
+	))))
+	at := func(text string) string { return decimal(float64(beijing(text).Unix())) }
+	wantEqual(t, "the list", got.listed().nonzero(), samples{
+		fmt.Sprintf(tasksSeries, "crs-a", "pending", backup):    "1",
+		fmt.Sprintf(tasksSeries, "crs-a", "executing", backup):  "3",
+		fmt.Sprintf(tasksSeries, "crs-b", "failed", backup):     "1",
+		fmt.Sprintf(tasksSeries, "crs-a", "unknown", clean):     "2",
+		fmt.Sprintf(tasksSeries, "crs-a", "pending", clean):     "2",
+		fmt.Sprintf(lastSeries, "crs-a", "pending", backup):     at("2017-02-10 01:00:00"),
+		fmt.Sprintf(lastSeries, "crs-a", "executing", backup):   at("2017-02-10 05:00:00"),
+		fmt.Sprintf(lastSeries, "crs-b", "failed", backup):      at("2017-02-10 04:00:00"),
+		fmt.Sprintf(lastSeries, "crs-a", "unknown", clean):      at("2017-02-10 02:00:00"),
+		fmt.Sprintf(lastSeries, "crs-a", "pending", clean):      at("1969-12-31 00:00:00"),
+		fmt.Sprintf(oldestSeries, "crs-a", "pending", backup):   at("2017-02-10 01:00:00"),
+		fmt.Sprintf(oldestSeries, "crs-a", "executing", backup): at("2017-02-10 03:00:00"),
+		fmt.Sprintf(oldestSeries, "crs-a", "pending", clean):    at("1960-01-01 00:00:00"),
+		fmt.Sprintf(infoSeries, "0", "crs-a", "name of crs-a"):  "1",
+		fmt.Sprintf(infoSeries, "0", "crs-b", "name of crs-b"):  "1",
+	})
+	if n := len(got.of("crs_tasks")); n != 5+5+6 {
+		t.Errorf("%d series of crs_tasks, want 16", n)
 	}
 }
 
-func TestSnapshotTakesInstanceFromNewestTask(t *testing.T) {
+func TestInstanceIsDescribedByItsNewestTask(t *testing.T) {
 	at := func(taskName, start, redisName, projectID string) crsapi.Task {
 		return crsapi.Task{
 			RedisID: "crs-a", TaskName: taskName, StartTime: beijing(start),
 			RedisName: redisName, ProjectID: projectID,
 		}
 	}
+	var (
+		a = at(clean, "2017-02-10 02:00:00", "one", "1")
+		b = at(backup, "2017-02-10 02:00:00", "one", "2")
+		c = at(backup, "2017-02-10 02:00:00", "two", "0")
+		d = at(clean, "2017-02-10 02:00:00", "one", "2")
+	)
+	renamed, two := fmt.Sprintf(infoSeries, "7", "crs-a", "renamed"), fmt.Sprintf(infoSeries, "0", "crs-a", "two")
 	tests := []struct {
 		name  string
 		tasks []crsapi.Task
-		want  listedInstance
+		want  string
 	}{
-		{"newest first", []crsapi.Task{
-			at(clean, "2017-02-10 02:00:00", "renamed", "7"), at(backup, "2017-02-10 01:00:00", "old", "0"),
-		}, listedInstance{"renamed", "7"}},
-		{"newest last", []crsapi.Task{
-			at(backup, "2017-02-10 01:00:00", "old", "0"), at(clean, "2017-02-10 02:00:00", "renamed", "7"),
-		}, listedInstance{"renamed", "7"}},
-		{"newest within a series", []crsapi.Task{
-			at(clean, "2017-02-10 01:00:00", "old", "0"), at(clean, "2017-02-10 02:00:00", "renamed", "7"),
-		}, listedInstance{"renamed", "7"}},
-		{"before 1970", []crsapi.Task{
-			at(clean, "1960-01-01 00:00:00", "old", "0"), at(backup, "1961-01-01 00:00:00", "renamed", "7"),
-		}, listedInstance{"renamed", "7"}},
-		{"no name, no project", []crsapi.Task{
-			at(clean, "2017-02-10 02:00:00", "", ""), at(backup, "2017-02-10 01:00:00", "old", "0"),
-		}, listedInstance{"", ""}},
+		{"newest first", []crsapi.Task{at(clean, "2017-02-10 02:00:00", "renamed", "7"), at(backup, "2017-02-10 01:00:00", "z", "0")}, renamed},
+		{"newest last", []crsapi.Task{at(backup, "2017-02-10 01:00:00", "z", "0"), at(clean, "2017-02-10 02:00:00", "renamed", "7")}, renamed},
+		{"newest of a series", []crsapi.Task{at(clean, "2017-02-10 01:00:00", "z", "0"), at(clean, "2017-02-10 02:00:00", "renamed", "7")}, renamed},
+		{"before 1970", []crsapi.Task{at(clean, "1960-01-01 00:00:00", "z", "0"), at(backup, "1961-01-01 00:00:00", "renamed", "7")}, renamed},
+		{"no name, no project", []crsapi.Task{at(clean, "2017-02-10 02:00:00", "", ""), at(backup, "2017-02-10 01:00:00", "z", "0")}, fmt.Sprintf(infoSeries, "", "crs-a", "")},
+		{"one second, order 1", []crsapi.Task{a, b, c}, two},
+		{"one second, order 2", []crsapi.Task{c, b, a}, two},
+		{"one second, order 3", []crsapi.Task{b, c, a}, two},
+		{"one second, order 4", []crsapi.Task{a, c, b}, two},
+		{"one second and series, order 1", []crsapi.Task{a, d}, fmt.Sprintf(infoSeries, "2", "crs-a", "one")},
+		{"one second and series, order 2", []crsapi.Task{d, a}, fmt.Sprintf(infoSeries, "2", "crs-a", "one")},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			snap, _ := takeSnapshot([]asked{{list: list(test.tasks...)}}, 0)
-			if want := (map[string]listedInstance{"crs-a": test.want}); !maps.Equal(snap.instances, want) {
-				t.Errorf("got %v, want %v", snap.instances, want)
-			}
+			got := scrape(t, watch(t, always(list(test.tasks...))))
+			wantEqual(t, "instances", got.of("crs_instance_info"), samples{test.want: "1"})
 		})
 	}
-	t.Run("the order of rows of one second decides nothing", func(t *testing.T) {
-		a := at(clean, "2017-02-10 02:00:00", "one", "1")
-		b := at(backup, "2017-02-10 02:00:00", "one", "2")
-		c := at(backup, "2017-02-10 02:00:00", "two", "0")
-		for _, order := range [][]crsapi.Task{{a, b, c}, {c, b, a}, {b, c, a}, {a, c, b}} {
-			snap, _ := takeSnapshot([]asked{{list: list(order...)}}, 0)
-			if got := snap.instances["crs-a"]; got != (listedInstance{"two", "0"}) {
-				t.Errorf("got %v", got)
-			}
-		}
-	})
 }
 
-func TestSnapshotOfAServerThatIgnoresTheFilter(t *testing.T) {
-	all := list(
+// A server that ignores the filter must not make a task count for each instance
+// requested.
+func TestServerThatIgnoresTheFilter(t *testing.T) {
+	e := newExporter(t, collector.Config{RedisIDs: []string{"crs-a", "crs-b"}}, map[string]collector.Source{guangzhou: always(list(
 		task("crs-a", backup, "2017-02-10 01:00:00", crsapi.StatusSucceeded),
 		task("crs-b", backup, "2017-02-10 01:00:00", crsapi.StatusSucceeded),
 		task("crs-c", backup, "2017-02-10 01:00:00", crsapi.StatusSucceeded),
-	)
-	snap, runs := takeSnapshot([]asked{{"crs-a", all}, {"crs-b", all}}, 0)
-	if snap.tasks != 2 || len(snap.series) != 2 || len(snap.instances) != 2 || len(runs) != 2 {
-		t.Errorf("%d tasks, %d series, %d instances; want 2 of each", snap.tasks, len(snap.series), len(snap.instances))
+	))})
+	wantEqual(t, "tasks", scrape(t, e).of("crs_tasks", "crs_instance_info").nonzero(), samples{
+		fmt.Sprintf(tasksSeries, "crs-a", "succeeded", backup): "1",
+		fmt.Sprintf(tasksSeries, "crs-b", "succeeded", backup): "1",
+		fmt.Sprintf(infoSeries, "0", "crs-a", "name of crs-a"): "1",
+		fmt.Sprintf(infoSeries, "0", "crs-b", "name of crs-b"): "1",
+	})
+	if status := e.Status()[0]; status.Tasks != 2 || status.Instances != 2 {
+		t.Errorf("status %+v, want 2 tasks of 2 instances", status)
 	}
-	for _, s := range snap.series {
-		if s.redisID == "crs-c" || s.count[succeeded] != 1 {
-			t.Errorf("%v counts %v", s.seriesKey, s.count)
+}
+
+// 65,535 tasks of one series, second and status are counted. More of them do
+// not wrap around.
+func TestVeryManyTasksOfOneSecond(t *testing.T) {
+	failed := task("crs-a", backup, "2017-02-10 01:00:00", crsapi.StatusFailed)
+	source := &fakeSource{list: list(failed)}
+	e := watch(t, source)
+	for range 2 {
+		scrape(t, e)
+	}
+	source.set(list(slices.Repeat([]crsapi.Task{failed}, math.MaxUint16+10)...), nil)
+	for range 2 {
+		scrape(t, e).want(t, samples{
+			transitions("crs-a", backup, "failed"):              strconv.Itoa(math.MaxUint16 - 1),
+			fmt.Sprintf(tasksSeries, "crs-a", "failed", backup): strconv.Itoa(math.MaxUint16 + 10),
+		})
+	}
+}
+
+// counterModel is the rules of the counters once more, without any economy. It
+// is told whole lists.
+type counterModel struct {
+	most     map[modelSecond]map[string]int // largest number of tasks at once, by status
+	counters map[string]*modelCounter       // by series
+	begun    bool
+	horizon  int64 // unknown tasks before it are history
+}
+
+type modelSecond struct {
+	redisID, taskName string
+	start             int64
+}
+
+type modelCounter struct{ value, held, shown int }
+
+func newCounterModel() *counterModel {
+	return &counterModel{most: map[modelSecond]map[string]int{}, counters: map[string]*modelCounter{}}
+}
+
+func (m *counterModel) apply(tasks []crsapi.Task) {
+	now := map[modelSecond]map[string]int{}
+	newest := int64(math.MinInt64)
+	for _, t := range tasks {
+		second := modelSecond{t.RedisID, t.TaskName, t.StartTime.Unix()}
+		if now[second] == nil {
+			now[second] = map[string]int{}
+		}
+		now[second][t.Status.String()]++
+		newest = max(newest, second.start)
+		for _, status := range append([]string{t.Status.String()}, documented...) {
+			if series := transitions(t.RedisID, t.TaskName, status); m.counters[series] == nil {
+				m.counters[series] = &modelCounter{}
+			}
+		}
+	}
+	if !m.begun {
+		m.horizon = newest - 60*60
+	}
+	for second, counts := range now {
+		known := m.most[second] != nil
+		if !known {
+			m.most[second] = map[string]int{}
+		}
+		for status, n := range counts {
+			more := n - m.most[second][status]
+			if more <= 0 {
+				continue
+			}
+			m.most[second][status] = n
+			if m.begun && (known || second.start >= m.horizon) {
+				m.counters[transitions(second.redisID, second.taskName, status)].held += more
+			}
+		}
+	}
+	m.begun = true
+	for _, c := range m.counters {
+		if c.shown >= 2 {
+			c.value, c.held = c.value+c.held, 0
 		}
 	}
 }
 
-func TestSnapshotOfNothing(t *testing.T) {
-	snap, runs := takeSnapshot([]asked{{list: list()}}, 0)
-	if snap.tasks != 0 || len(snap.series) != 0 || len(snap.instances) != 0 || len(runs) != 0 {
-		t.Errorf("got %+v and %v", snap, runs)
+// show is one scrape of the counters.
+func (m *counterModel) show() samples {
+	want := samples{}
+	for series, c := range m.counters {
+		want[series] = strconv.Itoa(c.value)
+		c.shown++
 	}
-	if s := newLedger().update(snap, runs, time.Now()); len(s.counters) != 0 {
-		t.Errorf("got counters %v", s.counters)
-	}
+	return want
+}
+
+// TestHistories compares an exporter, which gives its ledger what changed, with
+// a model that knows whole lists: tasks of the same second, rows that vanish and
+// return, statuses that change in any order, late tasks and history, failures,
+// and polls that no scrape sees. It compares the gauges too.
+func TestHistories(t *testing.T) {
+	statuses := rapid.SampledFrom([]crsapi.Status{-1, 0, 1, 2, 3, 7, 8})
+	ages := rapid.SampledFrom([]int{0, 0, 0, 1, 2, 3, 60, 3000, 3599, 3600, 3601, 3602, 7200, 1 << 24, 1 << 31})
+	rapid.Check(t, func(r *rapid.T) {
+		source := &fakeSource{}
+		e, err := collector.New(collector.Config{
+			Regions: []string{guangzhou},
+			Dial:    func(string, func(crsapi.Attempt)) (collector.Source, error) { return source, nil },
+		})
+		if err != nil {
+			r.Fatal(err)
+		}
+		defer e.Close()
+		var (
+			tasks []crsapi.Task
+			away  []crsapi.Task // not listed
+			model = newCounterModel()
+			clock = 1_500_000_000
+		)
+		add := func() {
+			clock += rapid.SampledFrom([]int{0, 0, 1, 1000, 4000}).Draw(r, "step")
+			id := rapid.SampledFrom([]string{"crs-a", "crs-b", "crs-c", ""}).Draw(r, "redisId")
+			tasks = append(tasks, crsapi.Task{
+				RedisID: id, TaskName: rapid.SampledFrom([]string{backup, clean, ""}).Draw(r, "taskName"),
+				RedisName: "name" + strconv.Itoa(len(tasks)), ProjectID: strconv.Itoa(len(tasks) % 3),
+				StartTime: time.Unix(int64(clock-ages.Draw(r, "age")), 0), Status: statuses.Draw(r, "status"),
+			})
+		}
+		draw := func(all []crsapi.Task) int {
+			if len(all) == 0 {
+				r.Skip("no task")
+			}
+			return rapid.IntRange(0, len(all)-1).Draw(r, "task")
+		}
+		poll := func(see func() samples, shown bool) {
+			if len(tasks) > 1 {
+				tasks = rapid.Permutation(tasks).Draw(r, "order")
+			}
+			source.set(list(slices.Clone(tasks)...), nil)
+			got := see()
+			model.apply(tasks)
+			before := maps.Clone(model.counters)
+			want := model.show()
+			if !shown {
+				for series := range before {
+					model.counters[series].shown--
+				}
+			}
+			if got := got.transitions(); !maps.Equal(got, want) {
+				r.Fatalf("counters: got %v, want %v", got, want)
+			}
+			if got, want := got.listed(), described(tasks); !maps.Equal(got, want) {
+				r.Fatalf("list: got %v, want %v", got, want)
+			}
+		}
+		for range rapid.IntRange(1, 5).Draw(r, "tasks of the baseline") {
+			add()
+		}
+		poll(func() samples { return scrape(t, e) }, true)
+		actions := map[string]func(*rapid.T){
+			"add":    func(*rapid.T) { add() },
+			"change": func(*rapid.T) { tasks[draw(tasks)].Status = statuses.Draw(r, "status") },
+			"twin": func(*rapid.T) {
+				twin := tasks[draw(tasks)]
+				twin.Status = statuses.Draw(r, "status")
+				tasks = append(tasks, twin)
+			},
+			"leave": func(*rapid.T) {
+				i := draw(tasks)
+				away = append(away, tasks[i])
+				tasks = slices.Delete(tasks, i, i+1)
+			},
+			"return": func(*rapid.T) {
+				i := draw(away)
+				tasks = append(tasks, away[i])
+				away = slices.Delete(away, i, i+1)
+			},
+			"scrape": func(*rapid.T) { poll(func() samples { return scrape(t, e) }, true) },
+			"poll":   func(*rapid.T) { poll(func() samples { return exposed(t, e.Poll(t.Context())) }, false) },
+			"fail": func(*rapid.T) {
+				source.set(nil, errors.New("down"))
+				got := scrape(t, e)
+				if want := model.show(); !maps.Equal(got.transitions(), want) || len(got.listed()) != 0 {
+					r.Fatalf("down: got %v, want %v", got, want)
+				}
+			},
+		}
+		actions["scrape again"] = actions["scrape"]
+		r.Repeat(actions)
+	})
 }

@@ -1,4 +1,4 @@
-package collector
+package collector_test
 
 import (
 	"bufio"
@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
 )
 
@@ -27,14 +28,17 @@ var kills = flag.Int("kills", 20, "how often TestStateSurvivesKills kills the ex
 const (
 	envKilledDir  = "CRS_TEST_KILLED_DIR"
 	envKilledLast = "CRS_TEST_KILLED_LAST"
-	killedWindow  = 90 // steps after which a task is listed no more
+	killedWindow  = 90            // steps after which a task is not listed any more
+	killedEpoch   = 1_700_000_000 // submission of the newest task of the baseline
+	killedLate    = 60 * 60       // older tasks than this before killedEpoch are history
 )
 
 var killedRegions = []string{"ap-beijing", "ap-shanghai"}
 
 // scriptedList is the list of a region at a step. A task is submitted at every
 // step, sometimes two in the same second; each is pending, then executing, then
-// ends; rows vanish and come back; every 40 steps an instance is new.
+// ends; rows vanish and return; every 40 steps an instance is new. Some tasks
+// come to light late, some of them are history.
 func scriptedList(region, step int) []crsapi.Task {
 	var tasks []crsapi.Task
 	for i := max(0, step-killedWindow); i <= step; i++ {
@@ -46,11 +50,18 @@ func scriptedList(region, step int) []crsapi.Task {
 		if step-i >= away && step-i < away+3 {
 			continue
 		}
+		start := killedEpoch + i
+		switch i % 25 {
+		case 7:
+			start -= killedLate
+		case 19:
+			start, status = killedEpoch-killedLate-i, end // history has ended long ago
+		}
 		for range twins {
 			tasks = append(tasks, crsapi.Task{
 				RedisID:   fmt.Sprintf("crs-%03d", i/40),
 				TaskName:  []string{backup, clean}[luck.IntN(2)],
-				StartTime: time.Unix(1_700_000_000+int64(i), 0).UTC(),
+				StartTime: time.Unix(int64(start), 0).UTC(),
 				Status:    status,
 			})
 		}
@@ -58,42 +69,42 @@ func scriptedList(region, step int) []crsapi.Task {
 	return tasks
 }
 
-// scriptedCounts is what the counters say, by their series, once every step up
-// to the last has been polled.
-func scriptedCounts(last int) map[string]int {
-	counts := map[string]int{}
+// scriptedCounts is the counters by series after every step up to the last has
+// been polled, and how many transitions of history they leave out.
+func scriptedCounts(last int) (counts map[string]int, history int) {
+	counts = map[string]int{}
 	for r, region := range killedRegions {
-		type group struct {
-			key    seriesKey
-			start  int64
-			status status
+		type second struct {
+			redisID, taskName string
+			start             int64
+			status            string
 		}
-		most := map[group]int{}
+		most := map[second]int{}
 		for step := range last + 1 {
-			now := map[group]int{}
+			now := map[second]int{}
 			for _, t := range scriptedList(r, step) {
-				key := seriesKey{t.RedisID, t.TaskName}
-				now[group{key, t.StartTime.Unix(), statusOf(t.Status)}]++
-				for st := range unknown {
-					counts[transitions(region, key, st)] += 0
+				now[second{t.RedisID, t.TaskName, t.StartTime.Unix(), t.Status.String()}]++
+				for _, status := range documented {
+					counts[transitionsIn(region, t.RedisID, t.TaskName, status)] += 0
 				}
 			}
-			for g, n := range now {
-				if more := n - most[g]; more > 0 {
-					most[g] = n
-					if step > 0 {
-						counts[transitions(region, g.key, g.status)] += more
-					}
+			for s, n := range now {
+				more := n - most[s]
+				if more <= 0 {
+					continue
+				}
+				most[s] = n
+				switch {
+				case step == 0:
+				case s.start < killedEpoch-killedLate:
+					history += more
+				default:
+					counts[transitionsIn(region, s.redisID, s.taskName, s.status)] += more
 				}
 			}
 		}
 	}
-	return counts
-}
-
-func transitions(region string, key seriesKey, st status) string {
-	return fmt.Sprintf("crs_task_transitions_total{redisId=%q,region=%q,status=%q,taskName=%q}",
-		key.redisID, region, statusNames[st], key.taskName)
+	return counts, history
 }
 
 func readStep(dir string) int {
@@ -118,7 +129,7 @@ func writeStep(dir string, step int) {
 	}
 }
 
-// stdoutWriter answers a scrape on standard output: what is written there is
+// stdoutWriter writes a response to standard output. What is written there is
 // exposed before the handler knows.
 type stdoutWriter struct{ header http.Header }
 
@@ -126,33 +137,32 @@ func (w stdoutWriter) Header() http.Header         { return w.header }
 func (w stdoutWriter) WriteHeader(int)             {}
 func (w stdoutWriter) Write(p []byte) (int, error) { return os.Stdout.Write(p) }
 
-// TestStateKilledExporter is no test, but the process that is killed.
-func TestStateKilledExporter(t *testing.T) {
+// TestKilledExporter is not a test, but the process that is killed.
+func TestKilledExporter(t *testing.T) {
 	dir := os.Getenv(envKilledDir)
 	if dir == "" {
 		return
 	}
 	step := readStep(dir)
-	sources := map[string]Source{}
+	sources := map[string]collector.Source{}
 	for i, region := range killedRegions {
-		sources[region] = sourceFunc(func(context.Context, crsapi.Query) (List, error) {
+		sources[region] = sourceFunc(func(context.Context, crsapi.Query) (collector.List, error) {
 			return list(scriptedList(i, step)...), nil
 		})
 	}
-	e := newTestExporter(t, Config{StateFile: filepath.Join(dir, "state")}, sources)
-	e.state.minLog = 4 << 10 // so that it is written anew now and then
+	e := newExporter(t, collector.Config{StateFile: filepath.Join(dir, "state")}, sources)
 	h := e.Handler()
 	scrape := func() {
 		h.ServeHTTP(stdoutWriter{http.Header{}}, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	}
 	if os.Getenv(envKilledLast) != "" {
-		for range 4 { // until every row was back once
+		for range 4 { // until every row was listed again
 			writeStep(dir, step)
 			scrape()
 			step++
 		}
 		step--
-		for range 2 { // until nothing is held back
+		for range 2 { // until no series holds counts
 			scrape()
 		}
 		return
@@ -165,7 +175,7 @@ func TestStateKilledExporter(t *testing.T) {
 
 func TestStateSurvivesKills(t *testing.T) {
 	t.Run("every list is polled", func(t *testing.T) { surviveKills(t, false) })
-	t.Run("lists pass while it is down", func(t *testing.T) { surviveKills(t, true) })
+	t.Run("lists change during the downtime", func(t *testing.T) { surviveKills(t, true) })
 }
 
 func surviveKills(t *testing.T, pass bool) {
@@ -177,7 +187,7 @@ func surviveKills(t *testing.T, pass bool) {
 		early   = 0
 	)
 	writeStep(dir, 0)
-	// A first life makes the baseline the list of step 0.
+	// The first process makes the list of step 0 the baseline.
 	scrapes += live(t, dir, exposed, nil)
 	for range *kills {
 		n := live(t, dir, exposed, &death{luck.IntN(5) == 0, time.Duration(luck.IntN(60_000)) * time.Microsecond})
@@ -195,10 +205,10 @@ func surviveKills(t *testing.T, pass bool) {
 	scrapes += live(t, dir, exposed, nil)
 	last := readStep(dir)
 
-	want := scriptedCounts(last)
+	want, history := scriptedCounts(last)
 	if pass {
-		// How many tasks were seen to begin depends on when it was down; the
-		// ends are final.
+		// How many tasks were seen to begin depends on the downtime. The ends are
+		// final.
 		for _, m := range []map[string]int{want, exposed} {
 			maps.DeleteFunc(m, func(series string, _ int) bool {
 				return strings.Contains(series, `"pending"`) || strings.Contains(series, `"executing"`)
@@ -217,22 +227,22 @@ func surviveKills(t *testing.T, pass bool) {
 	for _, n := range want {
 		sum += n
 	}
-	t.Logf("%d kills, %d of them before a scrape ended; %d scrapes, %d lists, %d counters, %d transitions",
-		*kills, early, scrapes, last+1, len(want), sum)
+	t.Logf("%d kills, %d of them before a scrape ended; %d scrapes, %d lists, %d counters, %d transitions, %d of history",
+		*kills, early, scrapes, last+1, len(want), sum, history)
 }
 
-// death is when an exporter is killed: some time after its start or, if not so
-// early, its first output.
+// death is when an exporter is killed: some time after its start if early, else
+// after its first output.
 type death struct {
 	early bool
 	after time.Duration
 }
 
-// live runs the exporter until it is killed or, if it is not, has settled. It
-// checks what it exposes.
+// live runs the exporter until it is killed or, if it is not killed, has exposed
+// all counts. It checks what the exporter exposes.
 func live(t *testing.T, dir string, exposed map[string]int, dies *death) (scrapes int) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestStateKilledExporter$", "-test.timeout=60s")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledExporter$", "-test.timeout=60s")
 	cmd.Env = append(os.Environ(), envKilledDir+"="+dir)
 	if dies == nil {
 		cmd.Env = append(cmd.Env, envKilledLast+"=1")
@@ -265,7 +275,7 @@ func live(t *testing.T, dir string, exposed map[string]int, dies *death) (scrape
 	for {
 		line, err := r.ReadString('\n')
 		if err == io.EOF {
-			break // half a line was not exposed
+			break // an incomplete line was not exposed
 		}
 		if err != nil {
 			t.Error(err)

@@ -1,25 +1,26 @@
 package collector
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// apiMetrics tell of the requests to the API. Their labels come from the
-// configuration and a closed set, none from an answer.
-type apiMetrics struct {
+// requestMetrics describe the requests to the API. Their labels come from the
+// configuration and a closed set, never from a response.
+type requestMetrics struct {
 	requests  *prometheus.CounterVec
 	failures  *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
 	clockSkew *prometheus.GaugeVec
 }
 
-var _ prometheus.Collector = (*apiMetrics)(nil)
+var _ prometheus.Collector = (*requestMetrics)(nil)
 
-func newAPIMetrics() *apiMetrics {
-	return &apiMetrics{
+func newRequestMetrics() *requestMetrics {
+	return &requestMetrics{
 		requests: prometheus.NewCounterVec(
 			prometheus.CounterOpts{Name: apiRequestsMetric.Name, Help: apiRequestsMetric.Help}, apiRequestsMetric.Labels),
 		failures: prometheus.NewCounterVec(
@@ -38,7 +39,7 @@ func newAPIMetrics() *apiMetrics {
 }
 
 // Describe implements prometheus.Collector.
-func (m *apiMetrics) Describe(ch chan<- *prometheus.Desc) {
+func (m *requestMetrics) Describe(ch chan<- *prometheus.Desc) {
 	m.requests.Describe(ch)
 	m.failures.Describe(ch)
 	m.duration.Describe(ch)
@@ -46,17 +47,17 @@ func (m *apiMetrics) Describe(ch chan<- *prometheus.Desc) {
 }
 
 // Collect implements prometheus.Collector.
-func (m *apiMetrics) Collect(ch chan<- prometheus.Metric) {
+func (m *requestMetrics) Collect(ch chan<- prometheus.Metric) {
 	m.requests.Collect(ch)
 	m.failures.Collect(ch)
 	m.duration.Collect(ch)
 	m.clockSkew.Collect(ch)
 }
 
-// of returns the metrics of one region, all born at 0 but for the clock skew,
+// of returns the metrics of one region. All start at 0 except the clock skew,
 // which is not known yet.
-func (m *apiMetrics) of(region string) *regionMetrics {
-	r := &regionMetrics{
+func (m *requestMetrics) of(region string) *regionRequests {
+	r := &regionRequests{
 		requests:  m.requests.WithLabelValues(region),
 		failures:  map[crsapi.Reason]prometheus.Counter{},
 		duration:  m.duration.WithLabelValues(region),
@@ -68,14 +69,15 @@ func (m *apiMetrics) of(region string) *regionMetrics {
 	return r
 }
 
-type regionMetrics struct {
+type regionRequests struct {
 	requests  prometheus.Counter
 	failures  map[crsapi.Reason]prometheus.Counter
 	duration  prometheus.Observer
-	clockSkew func() prometheus.Gauge // its first call is the series' birth
+	clockSkew func() prometheus.Gauge // the first call creates the series
+	lastSkew  atomic.Int64            // a time.Duration
 }
 
-func (r *regionMetrics) observe(a crsapi.Attempt) {
+func (r *regionRequests) observe(a crsapi.Attempt) {
 	r.requests.Inc()
 	r.duration.Observe(a.Duration.Seconds())
 	if a.Reason != "" {
@@ -83,13 +85,17 @@ func (r *regionMetrics) observe(a crsapi.Attempt) {
 	}
 	if a.HasClockSkew {
 		r.clockSkew().Set(a.ClockSkew.Seconds())
+		r.lastSkew.Store(int64(a.ClockSkew))
 	}
 }
 
-func (r *regionMetrics) fail(reason crsapi.Reason) {
+func (r *regionRequests) fail(reason crsapi.Reason) {
 	failures, ok := r.failures[reason]
 	if !ok {
 		failures = r.failures[crsapi.ReasonAPI]
 	}
 	failures.Inc()
 }
+
+// skew returns the API's clock less ours, 0 as long as it is not known.
+func (r *regionRequests) skew() time.Duration { return time.Duration(r.lastSkew.Load()) }

@@ -1,0 +1,234 @@
+package collector
+
+import (
+	"slices"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/collector/ledger"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// Results are what one scrape exposes of all regions. The list and the counters
+// of a region are of the same poll. They never change.
+//
+// They are a Gatherer, not a Collector, and build the families themselves: a
+// registry would hash, sort and copy hundreds of thousands of series at every
+// scrape. The tests send them through a registry to check them.
+type Results struct{ regions []regionResult }
+
+type regionResult struct {
+	region  *region
+	outcome *outcome
+}
+
+var _ prometheus.Gatherer = (*Results)(nil)
+
+// Gather implements prometheus.Gatherer. The families share parts and must not
+// be changed. The error is always nil.
+func (rs *Results) Gather() ([]*dto.MetricFamily, error) {
+	b := newBuilder()
+	for _, r := range rs.regions {
+		b.region(r.outcome)
+	}
+	return b.families(), nil
+}
+
+// markShown tells the ledgers that a scraper has received these Results.
+func (rs *Results) markShown() {
+	for _, r := range rs.regions {
+		if r.outcome.counters != nil {
+			r.region.ledger.Shown(r.outcome.counters)
+		}
+	}
+}
+
+// builder builds the families of all regions.
+type builder struct {
+	tasks, transitions, lastStart, oldestStart, instanceInfo *dto.MetricFamily
+	up, pollDuration, pollPages, rejectedRows, lastSuccess   *dto.MetricFamily
+
+	status [statuses]*dto.LabelPair
+	// counts has a gauge for each small number, because most values are small.
+	counts [16]*dto.Gauge
+}
+
+func newBuilder() *builder {
+	b := &builder{
+		tasks:        newFamily(tasksMetric),
+		transitions:  newFamily(transitionsMetric),
+		lastStart:    newFamily(lastStartMetric),
+		oldestStart:  newFamily(oldestStartMetric),
+		instanceInfo: newFamily(instanceInfoMetric),
+		up:           newFamily(upMetric),
+		pollDuration: newFamily(pollDurationMetric),
+		pollPages:    newFamily(pollPagesMetric),
+		rejectedRows: newFamily(rejectedRowsMetric),
+		lastSuccess:  newFamily(lastSuccessMetric),
+	}
+	for st, name := range statusNames {
+		b.status[st] = label("status", name)
+	}
+	for n := range b.counts {
+		b.counts[n] = gauge(float64(n))
+	}
+	return b
+}
+
+func newFamily(m Metric) *dto.MetricFamily {
+	kind := dto.MetricType_GAUGE
+	if m.Type == typeCounter {
+		kind = dto.MetricType_COUNTER
+	}
+	return &dto.MetricFamily{Name: &m.Name, Help: &m.Help, Type: &kind}
+}
+
+// families returns the families that have a metric, ordered by name.
+func (b *builder) families() []*dto.MetricFamily {
+	all := []*dto.MetricFamily{
+		b.instanceInfo, b.lastSuccess, b.pollDuration, b.pollPages, b.rejectedRows,
+		b.lastStart, b.oldestStart, b.transitions, b.tasks, b.up,
+	}
+	return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 })
+}
+
+func (b *builder) region(o *outcome) {
+	region := label("region", o.Region)
+	labels := []*dto.LabelPair{region}
+	up := 0
+	if o.list != nil {
+		up = 1
+	}
+	b.count(b.up, labels, up)
+	if !o.End.IsZero() {
+		b.value(b.pollDuration, labels, o.Duration.Seconds())
+		b.count(b.pollPages, labels, o.Pages)
+		b.count(b.rejectedRows, labels, o.Rejected)
+	}
+	if !o.LastSuccess.IsZero() {
+		b.value(b.lastSuccess, labels, float64(o.LastSuccess.UnixNano())/float64(time.Second))
+	}
+	var listed []listedSeries
+	if o.list != nil {
+		listed = o.list.series
+	}
+	var counted []ledger.Counter
+	if o.counters != nil {
+		counted = o.counters.All
+	}
+	b.series(region, listed, counted)
+	for i := range listed {
+		if id := listed[i].RedisID; i == 0 || id != listed[i-1].RedisID {
+			in := o.list.instances[id]
+			b.count(b.instanceInfo, []*dto.LabelPair{
+				label("projectId", in.projectID), label("redisId", id), label("redisName", in.redisName), region,
+			}, 1)
+		}
+	}
+}
+
+// series adds the metrics of all series. Both lists are ordered; a series that
+// is in both has its labels once.
+func (b *builder) series(region *dto.LabelPair, listed []listedSeries, counted []ledger.Counter) {
+	for len(listed) > 0 || len(counted) > 0 {
+		isListed, isCounted := len(listed) > 0, len(counted) > 0
+		if isListed && isCounted {
+			order := listed[0].Compare(counted[0].Series)
+			isListed, isCounted = order <= 0, order >= 0
+		}
+		var key ledger.Series
+		if isListed {
+			key = listed[0].Series
+		} else {
+			key = counted[0].Series
+		}
+		redisID, taskName := label("redisId", key.RedisID), label("taskName", key.TaskName)
+		var labels [statuses][]*dto.LabelPair
+		for st := range labels {
+			labels[st] = []*dto.LabelPair{redisID, region, b.status[st], taskName}
+		}
+		if isCounted {
+			b.counted(&labels, &counted[0])
+			counted = counted[1:]
+		}
+		if isListed {
+			b.listed(&labels, &listed[0])
+			listed = listed[1:]
+		}
+	}
+}
+
+func (b *builder) counted(labels *[statuses][]*dto.LabelPair, c *ledger.Counter) {
+	created, zero := timestamppb.New(c.Created), 0.0
+	none := &dto.Counter{Value: &zero, CreatedTimestamp: created}
+	for st, n := range c.Entered {
+		counter := none
+		value := float64(n)
+		switch {
+		case st == unknown && c.RareCreated.IsZero():
+			continue
+		case st == unknown:
+			counter = &dto.Counter{Value: &value, CreatedTimestamp: timestamppb.New(c.RareCreated)}
+		case n > 0:
+			counter = &dto.Counter{Value: &value, CreatedTimestamp: created}
+		}
+		b.transitions.Metric = append(b.transitions.Metric, &dto.Metric{Label: labels[st], Counter: counter})
+	}
+}
+
+func (b *builder) listed(labels *[statuses][]*dto.LabelPair, s *listedSeries) {
+	for st, n := range s.count {
+		if n > 0 || st != unknown {
+			b.count(b.tasks, labels[st], n)
+		}
+		if n > 0 {
+			b.value(b.lastStart, labels[st], float64(s.newest[st]))
+			if st := status(st); st == pending || st == executing {
+				b.value(b.oldestStart, labels[st], float64(s.oldest[st]))
+			}
+		}
+	}
+}
+
+func (b *builder) count(f *dto.MetricFamily, labels []*dto.LabelPair, n int) {
+	if n < len(b.counts) {
+		f.Metric = append(f.Metric, &dto.Metric{Label: labels, Gauge: b.counts[n]})
+		return
+	}
+	b.value(f, labels, float64(n))
+}
+
+func (b *builder) value(f *dto.MetricFamily, labels []*dto.LabelPair, value float64) {
+	f.Metric = append(f.Metric, &dto.Metric{Label: labels, Gauge: gauge(value)})
+}
+
+func gauge(value float64) *dto.Gauge { return &dto.Gauge{Value: &value} }
+
+// label returns one label. The labels of a metric must be sorted by name.
+func label(name, value string) *dto.LabelPair {
+	return &dto.LabelPair{Name: &name, Value: &value}
+}
+
+// stateMetrics describe the state file.
+type stateMetrics struct{ store *ledger.Store }
+
+var _ prometheus.Collector = stateMetrics{}
+
+// Describe implements prometheus.Collector.
+func (m stateMetrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
+
+// Collect implements prometheus.Collector.
+func (m stateMetrics) Collect(ch chan<- prometheus.Metric) {
+	status := m.store.Status()
+	reset := 0.0
+	if !status.LastReset.IsZero() {
+		reset = float64(status.LastReset.Unix())
+	}
+	send := func(metric Metric, kind prometheus.ValueType, value float64) {
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(metric.Name, metric.Help, nil, nil), kind, value)
+	}
+	send(stateErrorsMetric, prometheus.CounterValue, float64(status.Errors))
+	send(stateSizeMetric, prometheus.GaugeValue, float64(status.Size))
+	send(stateLastResetMetric, prometheus.GaugeValue, reset)
+}

@@ -1,0 +1,469 @@
+package collector_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/collector"
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// withoutRuntime drops the families that differ from run to run: those of the
+// Go runtime, the process, the build and the HTTP handler.
+func withoutRuntime(body string) string {
+	var kept strings.Builder
+	keep := true
+	for line := range strings.Lines(body) {
+		if name, ok := strings.CutPrefix(line, "# HELP "); ok {
+			keep = strings.HasPrefix(name, "crs_") && !strings.HasPrefix(name, "crs_exporter_build_info")
+		}
+		if keep || line == "# EOF\n" {
+			kept.WriteString(line)
+		}
+	}
+	return kept.String()
+}
+
+func wantGolden(t *testing.T, name, body string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	got := withoutRuntime(body)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (-update writes it). Got:\n%s", path, got)
+	}
+}
+
+func TestExpositionOfTheDocumentsExample(t *testing.T) {
+	row := func(start, taskName string) crsapi.Task {
+		return crsapi.Task{
+			RedisID: "crs-izbob1wh", RedisName: "for API test", ProjectID: "0",
+			TaskName: taskName, StartTime: beijing(start), Status: crsapi.StatusSucceeded, Progress: 1,
+		}
+	}
+	document := list(
+		row("2017-02-10 16:56:18", "restoreBackup"),
+		row("2017-02-10 15:02:36", backup),
+		row("2017-02-10 14:59:29", backup),
+		row("2017-02-09 19:00:24", backup),
+		row("2017-02-08 19:09:26", backup),
+		row("2017-02-08 17:21:32", "restoreBackup"),
+		row("2017-02-08 16:46:34", backup),
+		row("2017-02-08 15:38:16", clean),
+		row("2017-02-08 15:35:25", backup),
+	)
+	synctest.Test(t, func(t *testing.T) {
+		e := watch(t, &fakeSource{list: document, delay: 150 * time.Millisecond})
+		wantGolden(t, "document.prom", scrapeAs(t, e, textFormat))
+	})
+}
+
+// odd is a task name that tests the escaping of the exposition.
+const odd = "back\\up \"now\"\nétat 🧨 {a=\"b\"} # 1"
+
+// everything returns an Exporter whose next scrape has something in every
+// family: every status, tasks of the same second, odd names, an instance that
+// is not listed any more, counters of all kinds.
+func everything(t *testing.T) *collector.Exporter {
+	source := &fakeSource{delay: 250 * time.Millisecond}
+	var observe func(crsapi.Attempt)
+	e := newExporter(t, collector.Config{
+		Dial: func(_ string, o func(crsapi.Attempt)) (collector.Source, error) {
+			observe = o
+			return source, nil
+		},
+	}, map[string]collector.Source{guangzhou: nil})
+
+	running := task("crs-a", backup, "2017-02-10 04:00:00", crsapi.StatusExecuting)
+	twin := task("crs-a", backup, "2017-02-10 03:00:00", crsapi.StatusExecuting)
+	nameless := crsapi.Task{RedisID: "crs-b", StartTime: beijing("2017-02-10 02:00:00"), Status: crsapi.StatusPending}
+	oddly := task("crs-c", odd, "2017-02-10 01:00:00", crsapi.StatusPending)
+	oddly.RedisName = odd
+	other := task("crs-c", clean, "2017-02-09 01:00:00", crsapi.StatusSucceeded)
+	gone := task("crs-d", clean, "2017-02-09 01:00:00", crsapi.StatusFailed)
+	source.set(&fakeList{tasks: []crsapi.Task{running, twin, twin, nameless, oddly, other, gone}, pages: 1}, nil)
+	observe(crsapi.Attempt{Duration: 40 * time.Millisecond, HasClockSkew: true, ClockSkew: 2 * time.Second})
+	scrape(t, e)
+	scrape(t, e) // the second that shows the first 0 of the counters
+
+	time.Sleep(time.Minute - 250*time.Millisecond)
+	running.Status = crsapi.StatusFailed
+	ended := twin
+	ended.Status = crsapi.StatusSucceeded
+	twin.Status = crsapi.StatusError
+	nameless.Status = crsapi.Status(9)
+	later := task("crs-a", backup, "2017-02-10 05:00:00", crsapi.StatusPending)
+	later.RedisName, later.ProjectID = "renamed", "1234"
+	brandNew := task("crs-a", clean, "2017-02-10 05:00:00", crsapi.StatusFailed)
+	source.set(&fakeList{tasks: []crsapi.Task{later, later, brandNew, running, ended, twin, nameless, oddly, other}, pages: 2, rejected: 1}, nil)
+	observe(crsapi.Attempt{Duration: 90 * time.Millisecond, HasClockSkew: true, ClockSkew: -time.Second})
+	observe(crsapi.Attempt{Duration: 5 * time.Second, Reason: crsapi.ReasonTimeout})
+	return e
+}
+
+func TestExpositionOfEverything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wantGolden(t, "everything.prom", scrapeAs(t, everything(t), textFormat))
+	})
+	synctest.Test(t, func(t *testing.T) {
+		wantGolden(t, "everything.openmetrics", scrapeAs(t, everything(t), openMetricsFormat))
+	})
+}
+
+func TestExpositionOfRegionsThatAreDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var (
+			sources = map[string]*fakeSource{
+				"ap-beijing": {err: &crsapi.Error{Reason: crsapi.ReasonDenied, Requested: true}},
+				guangzhou:    {list: &fakeList{tasks: []crsapi.Task{someTask}, pages: 1, rejected: 1}},
+				"ap-hangs":   {delay: time.Hour},
+				shanghai:     {list: list(someTask)},
+			}
+			observe = map[string]func(crsapi.Attempt){}
+			cfg     = collector.Config{
+				TimeoutOffset: 500 * time.Millisecond,
+				Dial: func(region string, o func(crsapi.Attempt)) (collector.Source, error) {
+					observe[region] = o
+					return sources[region], nil
+				},
+			}
+		)
+		e := newExporter(t, cfg, map[string]collector.Source{"ap-beijing": nil, guangzhou: nil, "ap-hangs": nil, shanghai: nil})
+		begin := time.Now()
+		scrape(t, e)
+		if took := time.Since(begin); took != 9500*time.Millisecond {
+			t.Errorf("the scrape took %s of its 10s", took)
+		}
+		// What was up goes down after it has rejected rows.
+		observe["ap-beijing"](crsapi.Attempt{Duration: time.Millisecond, Reason: crsapi.ReasonDenied})
+		observe[guangzhou](crsapi.Attempt{Duration: time.Millisecond, Reason: crsapi.ReasonAuth})
+		sources[guangzhou].set(&fakeList{pages: 3, rejected: 2}, &crsapi.Error{Reason: crsapi.ReasonAuth, Requested: true})
+		wantGolden(t, "down.prom", scrapeAs(t, e, textFormat))
+	})
+}
+
+func TestExpositionOfAnEmptyList(t *testing.T) {
+	e := watch(t, always(list()))
+	body := scrapeAs(t, e, textFormat)
+	parse(body).want(t, samples{`crs_up{region="ap-guangzhou"}`: "1"})
+	for _, m := range collector.Metrics()[:5] {
+		if strings.Contains(body, m.Name) {
+			t.Errorf("%s is exposed though no task is listed", m.Name)
+		}
+	}
+	families, err := e.Poll(t.Context()).Gather()
+	if err != nil || len(families) != 5 {
+		t.Errorf("got %d families, %v; want 5 that have a metric", len(families), err)
+	}
+}
+
+// The sequences that DESIGN.md promises of the counter, as a Prometheus sees
+// them.
+func TestTransitionsFromScrapeToScrape(t *testing.T) {
+	at := func(start string, status crsapi.Status) crsapi.Task { return task("crs-a", backup, start, status) }
+	var (
+		running = at("2017-02-10 03:00:00", crsapi.StatusExecuting)
+		failed  = at("2017-02-10 03:00:00", crsapi.StatusFailed)
+		older   = at("2017-02-09 03:00:00", crsapi.StatusFailed)
+		late    = at("2017-02-10 02:00:00", crsapi.StatusFailed)
+		history = at("2017-02-10 01:59:59", crsapi.StatusFailed)
+		nothing = list()
+		other   = task("crs-a", clean, "2017-02-08 03:00:00", crsapi.StatusSucceeded)
+		newest  = task("crs-a", clean, "2017-02-10 03:00:00", crsapi.StatusSucceeded)
+		future  = task("crs-a", clean, "2099-01-01 00:00:00", crsapi.StatusSucceeded)
+	)
+	tests := []struct {
+		name  string
+		lists []*fakeList // nil if the region is down
+		want  string      // the counter after each scrape; - if there is none
+	}{
+		{"fails as an older failed one leaves the list", []*fakeList{list(running, older), list(running, older), list(failed)}, "0 0 1"},
+		{"fails before two scrapes have shown the 0", []*fakeList{list(running), list(failed), list(failed)}, "0 0 1"},
+		{"vanishes and returns", []*fakeList{list(running), list(running), list(failed), nothing, list(failed)}, "0 0 1 1 1"},
+		{"the baseline does not count", []*fakeList{list(failed, older), list(failed, older), list(failed, older)}, "0 0 0"},
+		{"first failure of a new task name", []*fakeList{list(other), list(other, failed), list(other, failed), list(other, failed)}, "- 0 0 1"},
+		{"two failures of a new task name", []*fakeList{list(other), list(other, failed), list(other, failed, late), list(other)}, "- 0 0 2"},
+		{"fails while the region is down", []*fakeList{list(running), list(running), nil, list(failed)}, "0 0 0 1"},
+		{"the region is down at first", []*fakeList{nil, list(failed), list(failed), list(failed)}, "- 0 0 0"},
+		{"comes and goes while the region is down", []*fakeList{list(running), nil, nothing, nothing}, "0 0 0 0"},
+		{"the first 0 is shown while the region is down", []*fakeList{list(other), list(other, failed), nil, list(failed)}, "- 0 0 1"},
+		{"late by an hour", []*fakeList{list(newest), list(newest, late), list(newest), list(newest)}, "- 0 0 1"},
+		{"history", []*fakeList{list(newest), list(newest, history), list(newest), list(newest)}, "- 0 0 0"},
+		{"history, then a failure", []*fakeList{list(newest), list(newest, history), list(newest, failed), list(newest)}, "- 0 0 1"},
+		{"a baseline with a date in the future", []*fakeList{list(newest, future), list(newest, late), list(newest), list(newest)}, "- 0 0 1"},
+		{"older than an empty baseline", []*fakeList{nothing, list(failed), list(failed), list(failed)}, "- 0 0 0"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			source := &fakeSource{}
+			e := watch(t, source)
+			var got []string
+			for _, list := range test.lists {
+				if list == nil {
+					source.set(nil, errors.New("down"))
+				} else {
+					source.set(list, nil)
+				}
+				value, exposed := scrape(t, e)[transitions("crs-a", backup, "failed")]
+				if !exposed {
+					value = "-"
+				}
+				got = append(got, value)
+			}
+			if got := strings.Join(got, " "); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+// After an empty baseline, the API's clock separates history from new tasks.
+func TestTransitionsAfterAnEmptyBaseline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const skew = 30 * time.Minute
+		var observe func(crsapi.Attempt)
+		source := &fakeSource{list: list()}
+		e := newExporter(t, collector.Config{
+			Dial: func(_ string, o func(crsapi.Attempt)) (collector.Source, error) {
+				observe = o
+				return source, nil
+			},
+		}, map[string]collector.Source{guangzhou: nil})
+		observe(crsapi.Attempt{HasClockSkew: true, ClockSkew: skew})
+		observe(crsapi.Attempt{}) // without a Date header
+		poll(t, e, time.Minute)
+		limit := time.Now().Add(skew - time.Hour)
+		old := task("crs-a", backup, "2017-02-10 01:00:00", crsapi.StatusFailed)
+		old.StartTime = limit.Add(-time.Second)
+		recent := old
+		recent.StartTime = limit
+		recent.TaskName = clean
+		source.set(list(old, recent), nil)
+		for range 2 {
+			scrape(t, e)
+		}
+		wantEqual(t, "counters", scrape(t, e).transitions().nonzero(), samples{transitions("crs-a", clean, "failed"): "1"})
+	})
+}
+
+// families returns all families of a scrape by name, as Prometheus gets them.
+func families(t *testing.T, e *collector.Exporter) map[string]*dto.MetricFamily {
+	t.Helper()
+	decoder := expfmt.NewDecoder(strings.NewReader(scrapeAs(t, e, protobufFormat)), expfmt.NewFormat(expfmt.TypeProtoDelim))
+	all := map[string]*dto.MetricFamily{}
+	for {
+		f := &dto.MetricFamily{}
+		if err := decoder.Decode(f); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if all[f.GetName()] != nil {
+			t.Errorf("%s is exposed twice", f.GetName())
+		}
+		all[f.GetName()] = f
+	}
+}
+
+func TestMetricsAreAsDescribed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		found := families(t, everything(t))
+		wantDescribed(t, found, collector.Metrics())
+		for _, m := range collector.Metrics() {
+			delete(found, m.Name)
+		}
+		for name := range found {
+			if strings.HasPrefix(name, "crs_") {
+				t.Errorf("%s is exposed, but not described", name)
+			}
+		}
+		for _, name := range []string{
+			"go_goroutines", "process_cpu_seconds_total", "promhttp_metric_handler_errors_total",
+			"promhttp_metric_handler_requests_in_flight", "promhttp_metric_handler_requests_total",
+		} {
+			if found[name] == nil {
+				t.Errorf("%s is not exposed", name)
+			}
+		}
+	})
+}
+
+func wantDescribed(t *testing.T, found map[string]*dto.MetricFamily, described []collector.Metric) {
+	t.Helper()
+	for _, m := range described {
+		f := found[m.Name]
+		if f == nil {
+			t.Errorf("%s is described, but not exposed", m.Name)
+			continue
+		}
+		if got := strings.ToLower(f.GetType().String()); got != m.Type || f.GetHelp() != m.Help {
+			t.Errorf("%s is a %s, %q; described as a %s, %q", m.Name, got, f.GetHelp(), m.Type, m.Help)
+		}
+		slices.Sort(m.Labels)
+		for _, metric := range f.Metric {
+			var labels []string
+			for _, l := range metric.Label {
+				labels = append(labels, l.GetName())
+			}
+			if !slices.Equal(labels, m.Labels) {
+				t.Errorf("%s has labels %v, described as %v", m.Name, labels, m.Labels)
+			}
+		}
+	}
+}
+
+// The results and the registry each promise families ordered by name.
+func TestFamiliesAreOrdered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own, err := everything(t).Poll(t.Context()).Gather()
+		if err != nil || len(own) != 10 || !slices.IsSortedFunc(own, func(a, b *dto.MetricFamily) int {
+			return strings.Compare(a.GetName(), b.GetName())
+		}) {
+			t.Errorf("got %d families, %v: %v", len(own), err, own)
+		}
+	})
+}
+
+func TestMetricsReturnsACopy(t *testing.T) {
+	collector.Metrics()[0].Labels[0] = "changed"
+	if got := collector.Metrics()[0].Labels[0]; got != "region" {
+		t.Errorf("a caller changed the label to %s", got)
+	}
+}
+
+// The labels have the API's own names, which are camelCase. Nothing else may
+// be wrong.
+func TestMetricsLint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const camelCase = "label names should be written in 'snake_case' not 'camelCase'"
+		var all []*dto.MetricFamily
+		for _, f := range families(t, everything(t)) {
+			all = append(all, f)
+		}
+		problems, err := testutil.GatherAndLint(prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return all, nil }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		reported := map[string]bool{}
+		for _, p := range problems {
+			if p.Text != camelCase {
+				t.Errorf("%s: %s", p.Metric, p.Text)
+			}
+			reported[p.Metric] = true
+		}
+		for _, m := range collector.Metrics() {
+			camel := slices.Contains(m.Labels, "redisId")
+			if reported[m.Name] != camel {
+				t.Errorf("%s: camelCase labels are expected %t, found %t", m.Name, camel, reported[m.Name])
+			}
+		}
+	})
+}
+
+func TestExpositionParsesInEveryFormat(t *testing.T) {
+	t.Run("text", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			parser := expfmt.NewTextParser(model.UTF8Validation)
+			families, err := parser.TextToMetricFamilies(strings.NewReader(scrapeAs(t, everything(t), textFormat)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantOddName(t, families)
+		})
+	})
+	t.Run("protobuf", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			families := families(t, everything(t))
+			wantOddName(t, families)
+			h := families["crs_api_request_duration_seconds"].Metric[0].Histogram
+			if len(h.PositiveSpan) == 0 || len(h.Bucket) == 0 {
+				t.Errorf("%d native spans and %d classic buckets, want both", len(h.PositiveSpan), len(h.Bucket))
+			}
+			for _, m := range families["crs_task_transitions_total"].Metric {
+				if m.Counter.CreatedTimestamp == nil {
+					t.Errorf("%v has no created timestamp", m.Label)
+				}
+			}
+		})
+	})
+}
+
+func wantOddName(t *testing.T, families map[string]*dto.MetricFamily) {
+	t.Helper()
+	found := false
+	for name, f := range families {
+		for _, m := range f.Metric {
+			if m.TimestampMs != nil {
+				t.Errorf("%s has a timestamp", name)
+			}
+			found = found || name == "crs_tasks" &&
+				slices.ContainsFunc(m.Label, func(l *dto.LabelPair) bool { return l.GetName() == "taskName" && l.GetValue() == odd })
+		}
+	}
+	if !found {
+		t.Error("the odd task name is not exposed")
+	}
+}
+
+func TestSmallAndLargeNumbers(t *testing.T) {
+	source := &fakeSource{}
+	e := watch(t, source)
+	for _, n := range []int{1, 2, 15, 16, 17, 1234} {
+		l := list(task("crs-a", clean, "1960-01-01 00:00:00", crsapi.StatusFailed))
+		for range n {
+			l.tasks = append(l.tasks, task("crs-a", backup, "2017-02-10 03:00:00", crsapi.StatusPending))
+		}
+		l.pages = n
+		source.set(l, nil)
+		scrape(t, e).want(t, samples{
+			`crs_tasks{redisId="crs-a",region="ap-guangzhou",status="pending",taskName="backupInstance"}`:                           fmt.Sprint(n),
+			`crs_tasks{redisId="crs-a",region="ap-guangzhou",status="failed",taskName="cleanInstance"}`:                             "1",
+			`crs_poll_pages{region="ap-guangzhou"}`:                                                                                 fmt.Sprint(n),
+			`crs_task_last_start_timestamp_seconds{redisId="crs-a",region="ap-guangzhou",status="failed",taskName="cleanInstance"}`: "-3.15648e+08",
+		})
+	}
+}
+
+// A slow reader of one scrape and a fast one of the next each get their own.
+func TestResultsNeverChange(t *testing.T) {
+	source := &fakeSource{list: list(task("crs-a", backup, "2017-02-10 03:00:00", crsapi.StatusExecuting))}
+	e := watch(t, source)
+	for range 2 {
+		scrape(t, e)
+	}
+	results := e.Poll(t.Context())
+	before, _ := results.Gather()
+	source.set(list(task("crs-a", backup, "2017-02-10 03:00:00", crsapi.StatusFailed)), nil)
+	if got := poll(t, e, time.Minute)[transitions("crs-a", backup, "failed")]; got != "1" {
+		t.Errorf("the counter is %s after the change, want 1", got)
+	}
+	after, _ := results.Gather()
+	if !reflect.DeepEqual(before, after) {
+		t.Errorf("before %v, after %v", before, after)
+	}
+}

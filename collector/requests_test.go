@@ -1,0 +1,40 @@
+package collector_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/collector"
+	"github.com/crs-exporter/crs_exporter/crsapi"
+)
+
+func TestRequestsOfEachRegion(t *testing.T) {
+	observe := map[string]func(crsapi.Attempt){}
+	e := newExporter(t, collector.Config{
+		Dial: func(region string, o func(crsapi.Attempt)) (collector.Source, error) {
+			observe[region] = o
+			return always(list()), nil
+		},
+	}, map[string]collector.Source{guangzhou: nil, shanghai: nil})
+	before := scrape(t, e)
+	if got := before.of("crs_api_clock_skew_seconds"); len(got) != 0 {
+		t.Errorf("the clock skew is exposed before it is known: %v", got)
+	}
+	if got := before.of("crs_api_failures_total"); len(got) != 2*len(crsapi.Reasons()) || len(got.nonzero()) != 0 {
+		t.Errorf("at first the failures are %v, want a 0 for each region and reason", got)
+	}
+
+	observe[guangzhou](crsapi.Attempt{Duration: 20 * time.Millisecond, HasClockSkew: true, ClockSkew: -90 * time.Second})
+	observe[guangzhou](crsapi.Attempt{Duration: 30 * time.Millisecond, Reason: crsapi.ReasonThrottled})
+	after := scrape(t, e)
+	wantEqual(t, "requests", after.of("crs_api_requests_total", "crs_api_clock_skew_seconds", "crs_api_request_duration_seconds_sum"), samples{
+		`crs_api_requests_total{region="ap-guangzhou"}`:               "2",
+		`crs_api_requests_total{region="ap-shanghai"}`:                "0",
+		`crs_api_clock_skew_seconds{region="ap-guangzhou"}`:           "-90",
+		`crs_api_request_duration_seconds_sum{region="ap-guangzhou"}`: "0.05",
+		`crs_api_request_duration_seconds_sum{region="ap-shanghai"}`:  "0",
+	})
+	wantEqual(t, "failures", after.of("crs_api_failures_total").nonzero(), samples{
+		`crs_api_failures_total{reason="throttled",region="ap-guangzhou"}`: "1",
+	})
+}
