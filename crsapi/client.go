@@ -76,7 +76,7 @@ func DefaultConfig() Config {
 		Method:         http.MethodGet,
 		PageSize:       100,
 		Concurrency:    8,
-		RateLimit:      20, // the usual quota of an action of API 2.0
+		RateLimit:      20, // the quota is not documented; most actions of API 3.0 have this one
 		RequestTimeout: 5 * time.Second,
 		UTCOffset:      8 * time.Hour,
 	}

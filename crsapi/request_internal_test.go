@@ -7,7 +7,7 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 )
 
-// The key pair of the vendor's documents.
+// The key pair of the examples in Tencent's documents.
 const (
 	docSecretID  = "AKIDz8krbsJ5yKBZQpn74WFkmLPx3gnPhESA"
 	docSecretKey = "Gu5t9xGARNpq86cd98joQYCN3Cozk1qA"

@@ -380,7 +380,7 @@ func TestSingleReload(t *testing.T) {
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// transportFunc answers requests without a network, so that the clock of a
+// transportFunc responds to requests without a network, so that the clock of a
 // synctest bubble can be used.
 type transportFunc func(*http.Request) (*http.Response, error)
 
