@@ -120,7 +120,13 @@ func (r *running) get(path string, header ...string) (status int, body string) {
 // scrape returns the samples of one scrape by series, as text.
 func (r *running) scrape() map[string]string {
 	r.t.Helper()
-	status, body := r.get("/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "3")
+	return r.scrapeWithin("3")
+}
+
+// scrapeWithin scrapes with a timeout in seconds.
+func (r *running) scrapeWithin(timeout string) map[string]string {
+	r.t.Helper()
+	status, body := r.get("/metrics", "X-Prometheus-Scrape-Timeout-Seconds", timeout)
 	if status != http.StatusOK {
 		r.t.Fatalf("HTTP status %d", status)
 	}

@@ -21,8 +21,11 @@ import (
 )
 
 const (
-	soakScrapes  = 240 // one hour at a scrape every 15 s
-	soakSeed     = 4
+	soakScrapes = 240 // one hour at a scrape every 15 s
+	soakSeed    = 4
+	// soakTimeout is longer than any poll here takes. A poll that outlives its
+	// scrape would count what no scrape has shown.
+	soakTimeout  = "10"    // seconds
 	soakHeadroom = 4 << 20 // bytes by which the heap may grow after a quarter of the scrapes
 )
 
@@ -256,8 +259,7 @@ func TestSoak(t *testing.T) {
 	simulator, url := server.Simulator, server.URL
 	defer func() { server.Close() }()
 	regions := []*soakRegion{newSoakRegion(guangzhou, server, 1), newSoakRegion(shanghai, server, 2), newSoakRegion("ap-beijing", server, 3)}
-	// Of the scrape timeout of three seconds, one is left.
-	args := []string{"--crs.endpoint=" + url, "--crs.rate-limit=0", "--crs.request-timeout=400ms", "--scrape.timeout-offset=2s"}
+	args := []string{"--crs.endpoint=" + url, "--crs.rate-limit=0", "--crs.request-timeout=400ms"}
 	for _, r := range regions {
 		args = append(args, "--crs.region="+r.name)
 	}
@@ -278,7 +280,7 @@ func TestSoak(t *testing.T) {
 		server = simulator.Serve(listenAt(t, url))
 		return heap, n
 	}
-	samples := exporter.scrape()
+	samples := exporter.scrapeWithin(soakTimeout)
 	for _, r := range regions {
 		if !r.check(t, samples) {
 			t.Fatalf("%s is down before any fault", r.name)
@@ -327,7 +329,7 @@ func TestSoak(t *testing.T) {
 				}
 			})
 		}
-		samples := exporter.scrape()
+		samples := exporter.scrapeWithin(soakTimeout)
 		simulator.OnRequest(nil)
 		for _, r := range regions {
 			if !r.check(t, samples) {
@@ -339,11 +341,9 @@ func TestSoak(t *testing.T) {
 			t.Fatalf("at scrape %d with %q", i, injected)
 		}
 	}
-	// Two scrapes show the 0 of a new series before its first count, and the
-	// first scrape may join a poll from before.
-	exporter.scrape()
+	// Two scrapes show the 0 of a new series before its first count.
 	for range 3 {
-		samples = exporter.scrape()
+		samples = exporter.scrapeWithin(soakTimeout)
 		for _, r := range regions {
 			r.begin()
 			if !r.check(t, samples) {
