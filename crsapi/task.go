@@ -63,5 +63,7 @@ type Task struct {
 	TaskName  string
 	StartTime time.Time // submission time, in UTC, with a resolution of one second
 	Status    Status
-	Progress  float32 // from 0 to 1, which is complete
+	Progress  float32   // from 0 to 1, which is complete
+	EndTime   time.Time // end of execution, in UTC, with a resolution of one second; zero if unknown, as always with API 2.0
+	TaskID    int64     // distinguishes tasks of one list; 0 if unknown, as always with API 2.0
 }
