@@ -1,7 +1,9 @@
 package crsapitest
 
 import (
+	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -73,4 +75,74 @@ func FuzzParseParams(f *testing.F) {
 		_, _ = parseQuery(p, time.UTC)
 		_ = source("POST", "h", Path, p)
 	})
+}
+
+// The vectors that the documents print are for another service, so no request
+// can show them.
+func TestDocumentVectors3(t *testing.T) {
+	const body = `{"Limit": 1, "Filters": [{"Values": ["\u672a\u547d\u540d"], "Name": "instance-name"}]}`
+	if got := hexSHA256([]byte(body)); got != "35e9c5b0e3ae67532d3c9f17ead6c90222632e5b1ff7f6e89887f1398934f064" {
+		t.Fatalf("body %s", got)
+	}
+	for _, test := range []struct {
+		id, key             string
+		signed              []string
+		canonical, expected string
+	}{
+		{
+			"T1", "Gu5t9xGARNpq86cd98joQYCN3*******",
+			[]string{"content-type", "host"},
+			"5ffe6a04c0664d6b969fab9a13bdab201d63ee709638e2749d62a09ca18d7031",
+			"2230eefd229f582d8b1b891af7107b91597240707d778ab3738f756258d7652c",
+		},
+		{
+			"T2", strings.Repeat("*", 32),
+			[]string{"content-type", "host", "x-tc-action"},
+			"7019a55be8395899b900fb5564e4200d984910f34794a27cb3fb7d10ff6a1e84",
+			"10b1a37a7301a02ca19a647ad722d5e43b4b3cff309d421d85b46093f6ab6c4f",
+		},
+	} {
+		r, err := http.NewRequest(http.MethodPost, "https://cvm.tencentcloudapi.com/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json; charset=utf-8")
+		r.Header.Set("X-TC-Action", "DescribeInstances")
+		canonical, ok := canonical3(r, test.signed, []byte(body))
+		if !ok || hexSHA256([]byte(canonical)) != test.canonical {
+			t.Errorf("%s: canonical request %q", test.id, canonical)
+		}
+		const timestamp = 1551113065
+		if got := sign3(test.key, date3(timestamp), "cvm", source3(canonical, strconv.Itoa(timestamp), date3(timestamp), "cvm")); got != test.expected {
+			t.Errorf("%s: signature %s", test.id, got)
+		}
+	}
+}
+
+func TestFlows(t *testing.T) {
+	seen := make(map[string]bool)
+	public, private := 0, 0
+	for code, f := range flows {
+		for _, name := range []string{f.constant, f.name} {
+			if name == "" {
+				continue
+			}
+			if seen[name] {
+				t.Errorf("%s occurs twice", name)
+			}
+			seen[name] = true
+			if taskType(name) != codeTexts[code] {
+				t.Errorf("%s has the code %s, want %d", name, taskType(name), code)
+			}
+		}
+		if f.constant != "" {
+			public++
+		}
+		if f.name != "" {
+			private++
+		}
+	}
+	if public != 56 || private != 12 {
+		t.Errorf("%d task types of the public cloud, %d of API 2.0", public, private)
+	}
 }
