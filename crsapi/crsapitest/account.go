@@ -14,6 +14,7 @@ type Account struct {
 	SecretID  string
 	SecretKey string
 	Token     string // required if set, as for temporary credentials; forbidden if empty
+	User      string // sub-account, for the quota of API 3.0; SecretID if empty
 }
 
 // SetAccount adds an account, or replaces the one with the same SecretID.
@@ -26,7 +27,8 @@ func (s *Simulator) SetAccount(a Account) {
 	s.accounts[a.SecretID] = a
 }
 
-// RevokeAccount removes an account. Its later requests get 4104.
+// RevokeAccount removes an account. Its later requests get 4104, under API 3.0
+// AuthFailure.SecretIdNotFound.
 func (s *Simulator) RevokeAccount(secretID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

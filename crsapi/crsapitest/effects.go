@@ -2,6 +2,7 @@ package crsapitest
 
 import (
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,8 @@ func All(effects ...Effect) Effect {
 
 // APIError answers with an error code, and with the text that the documents
 // give for it. Two more arguments, codeDesc and message, replace that text.
+// Under API 3.0 it answers with the message and with the code of API 3.0 that
+// means the same, such as InternalError for 6000.
 func APIError(code int, text ...string) Effect {
 	switch len(text) {
 	case 0:
@@ -40,17 +43,10 @@ func APIError(code int, text ...string) Effect {
 	}
 }
 
-// Envelope answers with an error in the format of API 3.0. The code is a word
-// such as AuthFailure.SignatureFailure.
+// Envelope answers with an error in the format of API 3.0, under API 2.0 too.
+// The code is a word such as AuthFailure.SignatureFailure.
 func Envelope(code, message string) Effect {
-	return replyWith(func(x *exchange, p *reply) {
-		p.setJSON()
-		p.body = append(p.body, `{"Response":{"Error":{"Code":`...)
-		p.body = appendString(p.body, code)
-		p.body = append(p.body, `,"Message":`...)
-		p.body = appendString(p.body, message+x.secrets())
-		p.body = append(p.body, `},"RequestId":"3c140219-cfe9-470e-b241-907877d6fb03"}}`...)
-	})
+	return replyWith(renderRefusal3(refuse3(code, message)))
 }
 
 // HTTPStatus answers with an HTML page, as a gateway does. The status must be
@@ -136,6 +132,8 @@ func RateLimit(perSecond int) Effect {
 	})
 }
 
+const quotaCode = "RequestLimitExceeded"
+
 // PageCap limits the rows of a page, whatever limit the request has. With
 // several caps, each request uses the next one, in a cycle.
 func PageCap(caps ...int) Effect {
@@ -158,7 +156,8 @@ type OffsetEffect int
 
 const (
 	// RoundOffsets rounds the offset down to a multiple of the limit, or of
-	// the [PageCap] if that is smaller.
+	// the [PageCap] if that is smaller. API 3.0 always rounds it down to a
+	// multiple of the limit.
 	RoundOffsets OffsetEffect = iota
 	// IgnoreOffset returns the first page for every offset.
 	IgnoreOffset
@@ -178,15 +177,24 @@ func Total(change func(total int) int) Effect {
 	return effectFunc(func(x *exchange) { x.total = change })
 }
 
-// Format is an Effect on the JSON of a page. StringCode also applies to errors.
-// A field with the zero value changes nothing.
+// Format is an Effect on the JSON of a page. StringCode also applies to errors,
+// and Null also to DescribeTaskInfo. A field with the zero value changes
+// nothing. StringCode and Data apply to API 2.0 only; EndTime, Response and Null
+// apply to API 3.0 only.
 type Format struct {
 	StringCode    bool    // write code as a string
-	StringTotal   bool    // write totalCount as a string
+	StringTotal   bool    // write totalCount, TotalCount as a string
 	FloatProgress bool    // write progress 1 as 1.0
 	Data          *string // raw JSON to write as data; "" leaves the field out
-	TaskSet       *string // raw JSON to write as redisTaskSet; "" leaves the field out
+	TaskSet       *string // raw JSON to write as redisTaskSet, Tasks, RedisTaskSets; "" leaves the field out
 	EmptyOnly     bool    // apply only to pages without rows
+
+	// Raw JSON to write as the EndTime of a task whose EndTime is zero; ""
+	// leaves the field out. The documents do not say what the API does. The
+	// default is "0000-00-00 00:00:00", as in DescribeInstanceEvents.
+	EndTime  *string
+	Response *string  // raw JSON to write as Response
+	Null     []string // names of fields of Response and of its rows to write as null
 }
 
 func (f Format) apply(x *exchange) {
@@ -208,6 +216,13 @@ func (f *Format) add(g Format) {
 	if g.TaskSet != nil {
 		f.TaskSet = g.TaskSet
 	}
+	if g.EndTime != nil {
+		f.EndTime = g.EndTime
+	}
+	if g.Response != nil {
+		f.Response = g.Response
+	}
+	f.Null = slices.Concat(f.Null, g.Null)
 }
 
 // Header sets a response header. An empty value removes the header, Date

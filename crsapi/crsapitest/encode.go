@@ -15,13 +15,24 @@ import (
 type rowEncoder struct {
 	zone          *time.Location
 	floatProgress bool
+
+	dialect *dialect // nil for API 2.0
+	endTime string   // JSON of an EndTime that is zero; empty to leave it out
+	null    []string // fields of API 3.0 to write as null
+}
+
+func (e rowEncoder) append(b []byte, t *crsapi.Task) []byte {
+	if e.dialect != nil {
+		return e.appendTask3(b, t)
+	}
+	return e.appendTask(b, t)
 }
 
 func (e rowEncoder) appendTask(b []byte, t *crsapi.Task) []byte {
 	b = append(b, `{"startTime":"`...)
 	b = t.StartTime.In(e.zone).AppendFormat(b, timeLayout)
 	b = append(b, `","taskName":`...)
-	b = appendString(b, t.TaskName)
+	b = appendString(b, taskName(t.TaskName))
 	b = append(b, `,"redisName":`...)
 	b = appendString(b, t.RedisName)
 	b = append(b, `,"redisId":`...)

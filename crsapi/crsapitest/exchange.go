@@ -14,11 +14,20 @@ type exchange struct {
 	list       *taskList // nil if the region is unknown
 	regionName string    // empty if the region is unknown
 	query      taskQuery
+	api        string
+	action     string
+	dialect    *dialect // nil for API 2.0
+	quota      string   // of API 3.0: action, host and sub-account
+	chinese    bool     // language of API 3.0
 	now        time.Time
 	zone       *time.Location
 
 	echo                   bool
 	raw, source, signature string // of the request, for echo
+
+	// Settings of the simulator.
+	listed      time.Duration
+	refuseLimit bool
 
 	// Before the response.
 	hang  bool
@@ -49,7 +58,8 @@ type reply struct {
 	status int
 	header http.Header
 	body   []byte
-	code   *int // of the API; nil if the response has none
+	code   *int    // of API 2.0; nil if the response has none
+	name   *string // the code of API 3.0, empty for success; nil if the response has none
 }
 
 type (
@@ -69,14 +79,11 @@ func (x *exchange) end() {
 	}
 }
 
-// countCode counts the API code of a response.
+// countCode counts the API codes of a response.
 func (x *exchange) countCode(p *reply) {
-	if p.code == nil {
-		return
-	}
-	x.sim.counts.code("", *p.code)
+	x.sim.counts.code("", p)
 	if x.regionName != "" {
-		x.sim.counts.code(x.regionName, *p.code)
+		x.sim.counts.code(x.regionName, p)
 	}
 }
 
@@ -93,7 +100,7 @@ func (x *exchange) respond(w http.ResponseWriter, r *http.Request) {
 	x.render(x, p)
 	if x.truncate {
 		p.body = p.body[:len(p.body)/2]
-		p.code = nil
+		p.code, p.name = nil, nil
 	}
 	x.finishHeader(p)
 	x.deliver(x, w, r, p)
@@ -176,6 +183,11 @@ func renderHTML(status int) render {
 
 func renderRefusal(e *refusal) render {
 	return func(x *exchange, p *reply) {
+		if x.api != api2 {
+			renderRefusal3(refuse3(codeName(e.code), e.message))(x, p)
+			p.code = &e.code
+			return
+		}
 		p.setJSON()
 		p.code = &e.code
 		p.body = append(p.body, `{"code":`...)
@@ -188,9 +200,18 @@ func renderRefusal(e *refusal) render {
 	}
 }
 
-// renderPage writes a page as documented, with the faults of the exchange.
-func renderPage(x *exchange, p *reply) {
-	limit, offset := x.query.limit, x.query.offset
+// page appends the rows of a page, with the faults of the exchange. It returns
+// them with the format and the total of the page.
+func (x *exchange) page(b []byte) (rows []byte, format Format, total int) {
+	limit, offset, filter := x.query.limit, x.query.offset, x.query.filter
+	if x.dialect != nil {
+		x.list.giveIDs()
+		limit = min(limit, maxLimit3)
+		offset -= offset % limit
+	}
+	if x.api == api3 && x.listed > 0 {
+		filter.begin = max(filter.begin, x.now.Add(-x.listed).Unix())
+	}
 	if x.cap > 0 {
 		limit = min(limit, x.cap)
 	}
@@ -201,20 +222,28 @@ func renderPage(x *exchange, p *reply) {
 		offset = 0
 	}
 
-	// The fields before the rows depend on the rows, so encode the rows first.
-	buf := x.sim.buffer()
-	defer x.sim.buffers.Put(buf)
-	e := rowEncoder{zone: x.zone, floatProgress: x.format.FloatProgress}
-	rows, n, total := x.list.appendRows((*buf)[:0], x.query.filter, offset, limit, e)
-	*buf = rows
-
-	format := x.format
+	e := rowEncoder{zone: x.zone, floatProgress: x.format.FloatProgress, dialect: x.dialect, endTime: noTime, null: x.format.Null}
+	if x.format.EndTime != nil {
+		e.endTime = *x.format.EndTime
+	}
+	rows, n, total := x.list.appendRows(b, filter, offset, limit, e)
+	format = x.format
 	if n == 0 {
 		format.add(x.emptyFormat)
 	}
 	if x.total != nil {
 		total = x.total(total)
 	}
+	return rows, format, total
+}
+
+// renderPage writes a page as documented, with the faults of the exchange.
+func renderPage(x *exchange, p *reply) {
+	// The fields before the rows depend on the rows, so encode the rows first.
+	buf := x.sim.buffer()
+	defer x.sim.buffers.Put(buf)
+	rows, format, total := x.page((*buf)[:0])
+	*buf = rows
 
 	p.setJSON()
 	p.code = new(int)

@@ -6,6 +6,8 @@ import "slices"
 // verification are neither counted nor affected, so a fault cannot hide an
 // invalid request.
 type Fault struct {
+	API    string  // "2.0", "3.0" or "tce"; empty for all
+	Action string  // such as DescribeTaskInfo; GetRedisTaskList is in API 2.0 and tce; empty for all
 	Region string  // empty for all regions
 	Skip   int     // number of requests that pass first
 	Count  int     // number of requests to affect before the fault ends; 0 for no limit
@@ -23,6 +25,8 @@ type injected struct {
 // function does nothing.
 func (s *Simulator) Inject(f Fault) (remove func()) {
 	switch {
+	case !slices.Contains([]string{"", api2, api3, apiTCE}, f.API):
+		panic("crsapitest: Inject: API must be 2.0, 3.0, tce or empty")
 	case f.Do == nil:
 		panic("crsapitest: Inject: Do is nil")
 	case f.Skip < 0 || f.Count < 0:
@@ -50,15 +54,17 @@ func (s *Simulator) ClearFaults() {
 	s.echo = false
 }
 
-// effects returns the effects on the next request of a region.
-func (s *Simulator) effects(region string) []Effect {
+// effects returns the effects on a request.
+func (s *Simulator) effects(x *exchange) []Effect {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var effects []Effect
 	ended := false
 	for _, f := range s.faults {
 		switch {
-		case f.Region != "" && f.Region != region:
+		case f.Region != "" && f.Region != x.regionName:
+		case f.API != "" && f.API != x.api:
+		case f.Action != "" && f.Action != x.action:
 		case f.skipped < f.Skip:
 			f.skipped++
 		case f.Rate > 0 && s.random.Float64() >= f.Rate:

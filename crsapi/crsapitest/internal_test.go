@@ -1,6 +1,7 @@
 package crsapitest
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -117,6 +118,42 @@ func TestDocumentVectors3(t *testing.T) {
 			t.Errorf("%s: signature %s", test.id, got)
 		}
 	}
+}
+
+// parseBody3 may reject more than encoding/json, but what it accepts must have
+// the same meaning, and the checks must not panic.
+func FuzzParseBody3(f *testing.F) {
+	for _, seed := range []string{
+		"", "{}", "[]", "null", `{"Limit":1}`, `{"Limit":1,"Limit":2}`, `{"Result":[0,4],"TaskTypes":["012"]}`, `{"TaskStatus":-1}`,
+		`{"InstanceId":"\ud800"}`, "{\"a\":\"\xff\"}", `{"TaskId":1} x`, `{"Limit":1`, `{"BeginTime":"2021-12-30 00:00:00"}`, `{"":{}}`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		p, refused := parseBody3([]byte(body))
+		if refused != nil {
+			if !utf8.ValidString(refused.message) || len(refused.message) > 200 {
+				t.Fatalf("message %q", refused.message)
+			}
+			return
+		}
+		var values map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(body), &values); err != nil || len(values) != len(p) {
+			t.Fatalf("%d fields, want %d, error %v", len(p), len(values), err)
+		}
+		for _, e := range p {
+			if e.value != string(values[e.name]) {
+				t.Fatalf("%q = %q, want %q", e.name, e.value, values[e.name])
+			}
+			_ = plainValue(e.value)
+		}
+		for _, action := range []string{"DescribeTaskList", "DescribeTaskInfo", "GetRedisTaskList"} {
+			_, refused := dialectOf(action).parseQuery(p, time.UTC, true)
+			if refused != nil && !utf8.ValidString(refused.message) {
+				t.Fatalf("message %q", refused.message)
+			}
+		}
+	})
 }
 
 func TestFlows(t *testing.T) {

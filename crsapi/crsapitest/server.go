@@ -16,14 +16,18 @@ import (
 	"time"
 )
 
-// host is the documented host of the API.
-const host = "redis.api.qcloud.com"
+// The documented hosts of API 2.0 and 3.0.
+const (
+	host  = "redis.api.qcloud.com"
+	host3 = "redis.tencentcloudapi.com"
+)
 
 // Server is an HTTP server for a Simulator.
 type Server struct {
 	*Simulator
 
-	URL string // of the endpoint, with the path
+	URL  string // of the endpoint of API 2.0, with the path
+	URL3 string // of the endpoint of API 3.0 and of the private cloud, with the path /
 
 	server *http.Server
 	client *http.Client
@@ -62,11 +66,13 @@ func NewTLSServer() *Server {
 }
 
 // NewMemoryServer serves a new Simulator over in-memory connections. Only its
-// Client can connect. It works in a testing/synctest bubble, with the clock of
+// Client can connect, to any host name. It works in a testing/synctest bubble, with the clock of
 // the bubble, if the test creates and closes it there.
 func NewMemoryServer() *Server {
 	listener := newMemoryListener()
-	return serve(New(), listener, "http://"+host, &http.Transport{DialContext: listener.dial})
+	srv := serve(New(), listener, "http://"+host, &http.Transport{DialContext: listener.dial})
+	srv.URL3 = "http://" + host3 + path3
+	return srv
 }
 
 // Serve serves s over HTTP on l. Closing the Server closes l. Several servers
@@ -88,6 +94,7 @@ func serve(s *Simulator, l net.Listener, base string, transport *http.Transport)
 	srv := &Server{
 		Simulator: s,
 		URL:       base + Path,
+		URL3:      base + path3,
 		client:    &http.Client{Transport: transport},
 		cancel:    cancel,
 		served:    make(chan struct{}),
@@ -161,7 +168,7 @@ func newCertificate() (*ecdsa.PrivateKey, *x509.Certificate, error) {
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
 		Subject:               pkix.Name{CommonName: "crsapitest"},
-		DNSNames:              []string{"localhost", host},
+		DNSNames:              []string{"localhost", host, host3},
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		NotBefore:             now.Add(-time.Hour),
 		NotAfter:              now.AddDate(1, 0, 0),

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// Path is the only path that the API serves. It is part of the signed text.
+	// Path is the only path of API 2.0. It is part of the signed text.
 	Path = "/v2/index.php"
 
 	// defaultWindow is the shortest of the windows in the vendor's documents.
@@ -19,9 +19,10 @@ const (
 	timeLayout = "2006-01-02 15:04:05"
 )
 
-// Simulator is the API with its state: accounts, regions with their tasks,
-// faults, and counts of requests. All methods are safe for concurrent use, also
-// from a hook.
+// Simulator is the APIs with their state: accounts, regions with their tasks,
+// faults, and counts of requests. API 2.0 is at [Path]. API 3.0 is at the path
+// /, and so is the private cloud's GetRedisTaskList. They share all state. All
+// methods are safe for concurrent use, also from a hook.
 //
 // It is an http.Handler. ServeHTTP panics with http.ErrAbortHandler when it
 // cannot send a response: the client of a hanging request disconnected, or a
@@ -40,6 +41,12 @@ type Simulator struct {
 	zone     *time.Location
 	echo     bool
 
+	listed        time.Duration
+	refuseLimit   bool
+	unknownRegion string
+	messages      map[messageKey]string
+	ids           taskIDs
+
 	counts  requestCounts
 	buffers sync.Pool
 }
@@ -49,12 +56,16 @@ var _ http.Handler = (*Simulator)(nil)
 // New returns a Simulator without regions. It has one account, [SecretID] and
 // [SecretKey], without a token. A Timestamp may differ from its clock by 5
 // minutes, and its times are in UTC+8. Its random choices are the same each
-// time; see [Simulator.Seed].
+// time; see [Simulator.Seed]. API 3.0 lists tasks of any age, cuts a Limit above
+// 100, and answers UnsupportedRegion for an unknown region.
 func New() *Simulator {
 	s := &Simulator{
 		accounts: make(map[string]Account),
 		regions:  make(map[string]*taskList),
 		window:   defaultWindow,
+		messages: make(map[messageKey]string),
+
+		unknownRegion: "UnsupportedRegion",
 	}
 	s.Seed(1)
 	s.SetUTCOffset(defaultUTCOffset)
@@ -69,8 +80,8 @@ func (s *Simulator) Seed(seed uint64) {
 	s.random = rand.New(rand.NewPCG(seed, seed))
 }
 
-// SetUTCOffset sets the time zone of startTime, beginTime and endTime. Positive
-// offsets are east of Greenwich.
+// SetUTCOffset sets the time zone of all times in requests and responses.
+// Positive offsets are east of Greenwich.
 func (s *Simulator) SetUTCOffset(offset time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,18 +121,76 @@ func (s *Simulator) EchoSecrets(on bool) {
 	s.echo = on
 }
 
+// SetListed limits what DescribeTaskList lists to the tasks that were submitted
+// at most this long before the simulator's clock. The documents say 30 days. 0,
+// the default, sets no limit, so that tests can use tasks with fixed times.
+func (s *Simulator) SetListed(age time.Duration) {
+	if age < 0 {
+		panic("crsapitest: SetListed: age is negative")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listed = age
+}
+
+// RefuseLimits makes API 3.0 answer InvalidParameterValue to a Limit above 100.
+// By default it serves 100 rows. The documents do not say what the API does.
+func (s *Simulator) RefuseLimits(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuseLimit = on
+}
+
+// SetUnknownRegion sets the code of API 3.0 for a region that does not exist:
+// UnsupportedRegion, the default, or ResourceUnavailable.NoRedisService.
+func (s *Simulator) SetUnknownRegion(code string) {
+	if code != "UnsupportedRegion" && code != "ResourceUnavailable.NoRedisService" {
+		panic("crsapitest: SetUnknownRegion: code is not documented")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unknownRegion = code
+}
+
+type messageKey struct {
+	region string
+	taskID int64
+}
+
+// SetTaskMessage sets the TaskMessage of DescribeTaskInfo for a task, or with
+// taskID 0 for each task of the region without a message of its own. Only tasks
+// that failed have a TaskMessage.
+func (s *Simulator) SetTaskMessage(region string, taskID int64, message string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.messages[messageKey{region, taskID}] = message
+}
+
+func (s *Simulator) taskMessage(region string, taskID int64) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range []messageKey{{region, taskID}, {region, 0}} {
+		if message, ok := s.messages[key]; ok {
+			return message
+		}
+	}
+	return "the flow failed"
+}
+
 // Request is a verified request, as a hook gets it.
 type Request struct {
+	API           string // "2.0", "3.0" or "tce", the private cloud's GetRedisTaskList
+	Action        string
 	Region        string
 	Method        string // GET or POST
-	Offset, Limit int    // as sent, before faults are applied
+	Offset, Limit int    // as sent, or their defaults; 0 if the action has none
 	Seq           int    // 1 for the first verified request of the region
 
 	params params
 }
 
 // Param returns the decoded value of a parameter, or "" if the request does not
-// have it.
+// have it. Under API 3.0 a value that is not a string is JSON, as sent.
 func (r Request) Param(name string) string {
 	value, _ := r.params.get(name)
 	return value
@@ -148,7 +217,9 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		zone: s.zone,
 		echo: s.echo,
 
-		render:  renderPage,
+		listed:      s.listed,
+		refuseLimit: s.refuseLimit,
+
 		deliver: deliverWhole,
 	}
 	s.mu.Unlock()
@@ -157,6 +228,8 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer x.end()
 
 	switch {
+	case r.URL.Path == path3:
+		s.handle3(x, r)
 	case r.URL.Path != Path:
 		x.render = renderHTML(http.StatusNotFound)
 	case r.Method != http.MethodGet && r.Method != http.MethodPost:
@@ -167,9 +240,9 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.respond(w, r)
 }
 
-// handle reads and verifies the request. If it is valid, handle calls the hook
-// and applies the effects to the exchange.
+// handle reads and verifies a request of API 2.0.
 func (s *Simulator) handle(x *exchange, r *http.Request) {
+	x.api, x.action = api2, action
 	raw, status, refused := rawParams(r)
 	x.raw = raw
 	if status != 0 {
@@ -187,7 +260,30 @@ func (s *Simulator) handle(x *exchange, r *http.Request) {
 		x.render = renderRefusal(refused)
 		return
 	}
+	x.render = renderPage
+	s.accept(x, r.Method, p)
+}
 
+// handle3 reads and verifies a request of API 3.0.
+func (s *Simulator) handle3(x *exchange, r *http.Request) {
+	x.api = api3
+	p, status, refused := s.verify3(x, r)
+	switch {
+	case status != 0:
+		x.render = renderHTML(status)
+	case refused != nil:
+		x.render = renderRefusal3(refused)
+	default:
+		x.render = renderPage3
+		if !x.dialect.list {
+			x.render = renderInfo3
+		}
+		s.accept(x, r.Method, p)
+	}
+}
+
+// accept calls the hook and applies the effects to the exchange.
+func (s *Simulator) accept(x *exchange, method string, p params) {
 	s.mu.Lock()
 	hook := s.hook
 	x.list.seq++
@@ -195,15 +291,17 @@ func (s *Simulator) handle(x *exchange, r *http.Request) {
 	s.mu.Unlock()
 	if hook != nil {
 		hook(Request{
+			API:    x.api,
+			Action: x.action,
 			Region: x.regionName,
-			Method: r.Method,
+			Method: method,
 			Offset: x.query.offset,
 			Limit:  x.query.limit,
 			Seq:    seq,
 			params: p,
 		})
 	}
-	for _, effect := range s.effects(x.regionName) {
+	for _, effect := range s.effects(x) {
 		effect.apply(x)
 	}
 }

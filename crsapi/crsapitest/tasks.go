@@ -2,7 +2,6 @@ package crsapitest
 
 import (
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
@@ -14,13 +13,15 @@ const maxCached = 8
 // taskList is the list of one region, newest first. The API returns it in this
 // order.
 type taskList struct {
-	seq int // of the last verified request; Simulator.mu guards it
+	ids *taskIDs // of the Simulator
+	seq int      // of the last verified request; Simulator.mu guards it
 
 	mu      sync.RWMutex
 	buf     []crsapi.Task // the list is buf[head:]; the space before head is for Add
 	head    int
 	raw     []string
 	version uint64
+	hasIDs  bool // every task has a TaskID
 
 	cache struct {
 		sync.Mutex
@@ -46,7 +47,7 @@ func (s *Simulator) create(name string) *taskList {
 	defer s.mu.Unlock()
 	l := s.regions[name]
 	if l == nil {
-		l = &taskList{}
+		l = &taskList{ids: &s.ids}
 		s.regions[name] = l
 	}
 	return l
@@ -54,6 +55,17 @@ func (s *Simulator) create(name string) *taskList {
 
 // SetTasks sets the list of a region, newest first, and creates the region if
 // necessary. Requests for a region that does not exist get an error.
+//
+// TaskName is a name of API 2.0, a constant of the vendor's SDKs without FLOW_
+// such as AUTOBACKUP, a code such as 037, or any other text. Each API serves
+// its own name for it, or the text unchanged. Nobody knows what API 2.0 calls
+// an AUTOBACKUP; the simulator says backupInstance there.
+//
+// API 3.0 serves a TaskID. Tasks with TaskID 0 get one when API 3.0 first reads
+// the list, and from then on when they are added. A task keeps it while it is
+// listed: a task that SetTasks or Update passes with TaskID 0 has the TaskID of
+// the task in the old list with the same RedisID, TaskName and StartTime. A
+// TaskID that is not 0 must be unique.
 func (s *Simulator) SetTasks(region string, tasks []crsapi.Task) {
 	own := slices.Clone(tasks)
 	s.Update(region, func([]crsapi.Task) []crsapi.Task { return own })
@@ -75,6 +87,9 @@ func (s *Simulator) Add(region string, tasks ...crsapi.Task) {
 	}
 	l.head -= len(tasks)
 	copy(l.buf[l.head:], tasks)
+	if l.hasIDs {
+		l.ids.assign(l.buf[l.head:l.head+len(tasks)], nil)
+	}
 }
 
 // Drop removes the last n tasks of the list of a region, the oldest ones, or all
@@ -101,7 +116,14 @@ func (s *Simulator) Update(region string, change func(tasks []crsapi.Task) []crs
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.version++
+	var old []crsapi.Task
+	if l.hasIDs {
+		old = slices.Clone(l.tasks()) // change may modify the list
+	}
 	l.buf, l.head = change(l.tasks()), 0
+	if l.hasIDs {
+		l.ids.assign(l.buf, old)
+	}
 }
 
 // Tasks returns a copy of the list of a region.
@@ -160,9 +182,9 @@ func (l *taskList) appendRows(b []byte, f filter, offset, limit int, e rowEncode
 		case at < 0:
 			b = append(b, l.raw[i]...)
 		case filtered:
-			b = e.appendTask(b, &tasks[matches[at]])
+			b = e.append(b, &tasks[matches[at]])
 		default:
-			b = e.appendTask(b, &tasks[at])
+			b = e.append(b, &tasks[at])
 		}
 	}
 	return b, last - first, total
@@ -201,20 +223,98 @@ func (f *filter) match(t *crsapi.Task) bool {
 	if at := t.StartTime.Unix(); at < f.begin || at > f.end {
 		return false
 	}
-	if f.statuses != 0 {
-		i := slices.Index(documentedStatuses(), t.Status)
-		if i < 0 || f.statuses&(1<<i) == 0 {
-			return false
-		}
+	if f.statuses != 0 && !f.statuses.has(t.Status) {
+		return false
 	}
-	if f.types != 0 {
-		i := slices.IndexFunc(taskTypes(), func(taskType string) bool {
-			name, _ := strings.CutPrefix(taskType, "task_")
-			return name == t.TaskName
-		})
-		if i < 0 || f.types&(1<<i) == 0 {
-			return false
-		}
+	if f.types != (codeSet{}) {
+		code, ok := codes[t.TaskName]
+		return ok && f.types.has(code)
 	}
 	return true
+}
+
+// task returns the task with a TaskID.
+func (l *taskList) task(id int64) (t crsapi.Task, ok bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	tasks := l.tasks()
+	i := slices.IndexFunc(tasks, func(t crsapi.Task) bool { return t.TaskID == id })
+	if i < 0 {
+		return crsapi.Task{}, false
+	}
+	return tasks[i], true
+}
+
+// giveIDs gives a TaskID to each task that has none, once for the list.
+func (l *taskList) giveIDs() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.hasIDs {
+		l.hasIDs = true
+		l.ids.assign(l.tasks(), nil)
+	}
+}
+
+// taskIDs makes the TaskIDs of all lists.
+type taskIDs struct {
+	mu   sync.Mutex
+	last int64
+}
+
+// assign gives a TaskID to each task that has none: that of a task in old with
+// the same identity that is no longer listed, or a new one. It begins at the
+// end, so that older tasks have smaller ones.
+func (ids *taskIDs) assign(tasks, old []crsapi.Task) {
+	missing := false
+	ids.mu.Lock()
+	defer ids.mu.Unlock()
+	for i := range tasks {
+		missing = missing || tasks[i].TaskID == 0
+		ids.last = max(ids.last, tasks[i].TaskID)
+	}
+	if !missing {
+		return
+	}
+	left := leftIDs(tasks, old)
+	for i := len(tasks) - 1; i >= 0; i-- {
+		t := &tasks[i]
+		if t.TaskID != 0 {
+			continue
+		}
+		if same := left[identityOf(t)]; len(same) > 0 {
+			t.TaskID = same[0]
+			left[identityOf(t)] = same[1:]
+			continue
+		}
+		ids.last++
+		t.TaskID = ids.last
+	}
+}
+
+// identity tells tasks apart as far as API 2.0 can.
+type identity struct {
+	redisID, taskName string
+	start             int64
+}
+
+func identityOf(t *crsapi.Task) identity {
+	return identity{t.RedisID, t.TaskName, t.StartTime.Unix()}
+}
+
+// leftIDs returns the TaskIDs in old that are not in tasks, the last first.
+func leftIDs(tasks, old []crsapi.Task) map[identity][]int64 {
+	if len(old) == 0 {
+		return nil
+	}
+	listed := make(map[int64]bool, len(tasks))
+	for i := range tasks {
+		listed[tasks[i].TaskID] = true
+	}
+	left := make(map[identity][]int64)
+	for i := len(old) - 1; i >= 0; i-- {
+		if t := &old[i]; !listed[t.TaskID] {
+			left[identityOf(t)] = append(left[identityOf(t)], t.TaskID)
+		}
+	}
+	return left
 }

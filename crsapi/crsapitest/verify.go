@@ -120,24 +120,26 @@ func (s *Simulator) authenticate(p params, source string, now time.Time) *refusa
 type taskQuery struct {
 	limit, offset int
 	filter        filter
+
+	taskID int64 // of DescribeTaskInfo
 }
 
 // filter is comparable because it is the key of a cache.
 type filter struct {
 	redisID, redisName string // empty for any
 	begin, end         int64  // UNIX seconds, both included
-	statuses           uint8  // bits of documentedStatuses; 0 for any
-	types              uint8  // bits of taskTypes; 0 for any
+	statuses           statusSet
+	types              codeSet
 }
 
-func documentedStatuses() []crsapi.Status {
-	return []crsapi.Status{
-		crsapi.StatusError,
-		crsapi.StatusPending,
-		crsapi.StatusExecuting,
-		crsapi.StatusSucceeded,
-		crsapi.StatusFailed,
-	}
+// statusSet is a set of statuses, of which the lowest is -1. An empty set in a
+// filter means any status.
+type statusSet uint8
+
+func (s *statusSet) add(status crsapi.Status) { *s |= 1 << (status + 1) }
+
+func (s statusSet) has(status crsapi.Status) bool {
+	return status >= -1 && status <= 6 && s&(1<<(status+1)) != 0
 }
 
 // taskTypes are the documented values of taskType, in the document's order. They
@@ -166,10 +168,10 @@ func parseQuery(p params, zone *time.Location) (taskQuery, *refusal) {
 		switch {
 		case array && name == "taskStatus":
 			want = "must be one of the documented statuses, taskStatus.n with n starting at 0"
-			ok = arrayIndex(p, name, index) && setBit(&q.filter.statuses, e.value, statusTexts())
+			ok = arrayIndex(p, name, index) && addStatus(&q.filter.statuses, e.value)
 		case array && name == "taskType":
 			want = "must be one of the documented types, taskType.n with n starting at 0"
-			ok = arrayIndex(p, name, index) && setBit(&q.filter.types, e.value, taskTypes())
+			ok = arrayIndex(p, name, index) && addType(&q.filter.types, e.value)
 		default:
 			switch e.name {
 			case "Action", "Region", "Timestamp", "Nonce", "SecretId", "Signature", "SignatureMethod", "Token":
@@ -210,20 +212,23 @@ func parseQuery(p params, zone *time.Location) (taskQuery, *refusal) {
 	return q, nil
 }
 
-func statusTexts() []string {
-	var texts []string
-	for _, status := range documentedStatuses() {
-		texts = append(texts, strconv.Itoa(int(status)))
+func addStatus(set *statusSet, value string) bool {
+	n, ok := parseInt(value, int64(crsapi.StatusError), int64(crsapi.StatusFailed))
+	if ok {
+		set.add(crsapi.Status(n))
 	}
-	return texts
+	return ok
 }
 
-func setBit(bits *uint8, value string, values []string) bool {
-	i := slices.Index(values, value)
-	if i < 0 {
+func addType(set *codeSet, value string) bool {
+	if !slices.Contains(taskTypes(), value) {
 		return false
 	}
-	*bits |= 1 << i
+	code := codes[strings.TrimPrefix(value, "task_")]
+	set.add(code)
+	if code == backupCode {
+		set.add(autoBackupCode)
+	}
 	return true
 }
 
@@ -294,6 +299,45 @@ func clip(name string) string {
 		return strings.ToValidUTF8(name[:most], "") + "..."
 	}
 	return name
+}
+
+// codeName returns the code of API 3.0 that means the same as a code of API
+// 2.0.
+func codeName(code int) string {
+	switch code {
+	case 4000:
+		return "InvalidParameter"
+	case 4100:
+		return "AuthFailure.SignatureFailure"
+	case 4101, 4102, 4103, 4110:
+		return "AuthFailure.UnauthorizedOperation"
+	case 4104:
+		return "AuthFailure.SecretIdNotFound"
+	case 4105:
+		return "AuthFailure.TokenFailure"
+	case 4106:
+		return "AuthFailure.MFAFailure"
+	case 4200, 4500:
+		return "AuthFailure.SignatureExpire"
+	case 4300:
+		return "UnauthorizedOperation"
+	case 4400, 4420, 4480:
+		return quotaCode
+	case 4600:
+		return "UnsupportedProtocol"
+	case 5000:
+		return "ResourceNotFound"
+	case 5100:
+		return "FailedOperation"
+	case 6000:
+		return "InternalError"
+	case 6100:
+		return "NoSuchVersion"
+	case 6200:
+		return "ServiceUnavailable"
+	default:
+		return "Code" + strconv.Itoa(code)
+	}
 }
 
 // documentedError returns codeDesc and message of a code. The documents give

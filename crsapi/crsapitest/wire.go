@@ -111,9 +111,13 @@ func deliverEndless(x *exchange, w http.ResponseWriter, r *http.Request, p *repl
 	p.header.Del("Content-Length")
 	copyHeader(w, p)
 	w.WriteHeader(http.StatusOK)
-	_, err := io.WriteString(w, `{"code":0,"message":"","codeDesc":"Success","totalCount":1,"data":{"redisTaskSet":[`)
-	e := rowEncoder{zone: x.zone}
-	row := append(e.appendTask(nil, &DocumentExample()[0]), ',')
+	start := `{"code":0,"message":"","codeDesc":"Success","totalCount":1,"data":{"redisTaskSet":[`
+	if x.dialect != nil {
+		start = `{"Response":{"TotalCount":1,"RequestId":"` + requestID3 + `","` + x.dialect.tasks + `":[`
+	}
+	_, err := io.WriteString(w, start)
+	e := rowEncoder{zone: x.zone, dialect: x.dialect}
+	row := append(e.append(nil, &DocumentExample()[0]), ',')
 	rows := bytes.Repeat(row, 32<<10/len(row))
 	for err == nil && r.Context().Err() == nil {
 		_, err = w.Write(rows)
@@ -124,7 +128,11 @@ func deliverEndless(x *exchange, w http.ResponseWriter, r *http.Request, p *repl
 // GzipBomb sends a gzip body, even if the client does not accept gzip. The body
 // expands to slightly more than size bytes.
 func GzipBomb(size int64) Effect {
-	return deliverWith(func(_ *exchange, w http.ResponseWriter, r *http.Request, p *reply) {
+	return deliverWith(func(x *exchange, w http.ResponseWriter, r *http.Request, p *reply) {
+		start, end := `{"code":0,"message":"`, `","codeDesc":"Success","totalCount":0,"data":{"redisTaskSet":[]}}`
+		if x.dialect != nil {
+			start, end = `{"Response":{"RequestId":"`, `","TotalCount":0,"`+x.dialect.tasks+`":[]}}`
+		}
 		p.header.Del("Content-Length")
 		p.header.Set("Content-Encoding", "gzip")
 		copyHeader(w, p)
@@ -133,13 +141,13 @@ func GzipBomb(size int64) Effect {
 		// Concatenated gzip files are a valid gzip file. So it is enough to
 		// compress the filler once.
 		const piece = 256 << 10
-		_, err := w.Write(compress([]byte(`{"code":0,"message":"`)))
+		_, err := w.Write(compress([]byte(start)))
 		filler := compress(bytes.Repeat([]byte{'A'}, piece))
 		for left := size; left > 0 && err == nil && r.Context().Err() == nil; left -= piece {
 			_, err = w.Write(filler)
 		}
 		if err == nil {
-			_, err = w.Write(compress([]byte(`","codeDesc":"Success","totalCount":0,"data":{"redisTaskSet":[]}}`)))
+			_, err = w.Write(compress([]byte(end)))
 		}
 		if err != nil || r.Context().Err() != nil {
 			panic(http.ErrAbortHandler)
