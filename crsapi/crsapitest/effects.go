@@ -1,8 +1,10 @@
 package crsapitest
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,6 +49,35 @@ func APIError(code int, text ...string) Effect {
 // The code is a word such as AuthFailure.SignatureFailure.
 func Envelope(code, message string) Effect {
 	return replyWith(renderRefusal3(refuse3(code, message)))
+}
+
+// RetiredEffect is an Effect of an API that the vendor has retired. To retire
+// API 2.0 only, set API of the [Fault]; to retire it in one region, set Region
+// too. Under API 3.0 each of them answers ActionOffline.
+type RetiredEffect int
+
+const (
+	// RetiredForbidden answers 4300 RequestForbidden: only particular accounts
+	// may call the API.
+	RetiredForbidden RetiredEffect = iota
+	// RetiredVersion answers 6100: the version does not have the API, or it is
+	// obsolete.
+	RetiredVersion
+	// RetiredEnvelope answers ActionOffline in the format of API 3.0.
+	RetiredEnvelope
+)
+
+func (e RetiredEffect) apply(x *exchange) {
+	answer := Envelope("ActionOffline", "The API has been taken offline.")
+	if x.api == api2 {
+		switch e {
+		case RetiredForbidden:
+			answer = APIError(4300, "RequestForbidden", "请求被拒绝，该接口只允许特定账户调用。")
+		case RetiredVersion:
+			answer = APIError(6100, "", "本版本内不支持的接口或者接口已经被废弃")
+		}
+	}
+	answer.apply(x)
 }
 
 // HTTPStatus answers with an HTML page, as a gateway does. The status must be
@@ -102,9 +133,20 @@ func (d Latency) apply(x *exchange) { x.delay = time.Duration(d) }
 // RateLimit answers 4400 when a region gets more than perSecond requests per
 // second. It is a token bucket that holds perSecond tokens. A request that gets
 // 4400 takes no token.
-func RateLimit(perSecond int) Effect {
+//
+// API 3.0 has a bucket for each action, host name and sub-account instead, so
+// that regions share it. It answers RequestLimitExceeded, or code, which must
+// be a code below it, in English or, if X-TC-Language is zh-CN, in Chinese.
+func RateLimit(perSecond int, code ...string) Effect {
+	name := quotaCode
+	if len(code) > 0 {
+		name = code[0]
+	}
 	if perSecond <= 0 {
 		panic("crsapitest: RateLimit: perSecond must be positive")
+	}
+	if len(code) > 1 || name != quotaCode && !strings.HasPrefix(name, quotaCode+".") {
+		panic("crsapitest: RateLimit: code must be one code of " + quotaCode)
 	}
 	type bucket struct {
 		tokens float64
@@ -112,20 +154,38 @@ func RateLimit(perSecond int) Effect {
 	}
 	var mu sync.Mutex
 	buckets := make(map[string]*bucket)
-	exceeded := APIError(4400)
+	english := fmt.Sprintf("Your current request times equals to `%d` in a second, which exceeds the frequency limit `%d` for a second. Please reduce the frequency of calls.", perSecond+1, perSecond)
+	chinese := fmt.Sprintf("您当前每秒请求 `%d` 次，超过了每秒频率上限 `%d`，请稍后重试。", perSecond+1, perSecond)
+	exceeded := func(x *exchange) Effect {
+		message := english
+		switch {
+		case x.api == api2:
+			return APIError(4400)
+		case x.chinese:
+			message = chinese
+		}
+		return replyWith(func(x *exchange, p *reply) {
+			renderRefusal3(refuse3(name, message))(x, p)
+			p.code = new(4400)
+		})
+	}
 	return effectFunc(func(x *exchange) {
 		mu.Lock()
 		defer mu.Unlock()
 		now, full := time.Now(), float64(perSecond)
-		b := buckets[x.regionName]
+		key := x.regionName
+		if x.api != api2 {
+			key = x.quota
+		}
+		b := buckets[key]
 		if b == nil {
 			b = &bucket{tokens: full, at: now}
-			buckets[x.regionName] = b
+			buckets[key] = b
 		}
 		b.tokens = min(full, b.tokens+now.Sub(b.at).Seconds()*full)
 		b.at = now
 		if b.tokens < 1 {
-			exceeded.apply(x)
+			exceeded(x).apply(x)
 			return
 		}
 		b.tokens--

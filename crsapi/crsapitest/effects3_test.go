@@ -82,6 +82,51 @@ func TestFaultsOfOneAPI(t *testing.T) {
 	}
 }
 
+func TestRetired(t *testing.T) {
+	const offline = "ActionOffline"
+	for _, test := range []struct {
+		do   crsapitest.Effect
+		want string
+	}{
+		{crsapitest.RetiredForbidden, `{"code":4300,"message":"请求被拒绝，该接口只允许特定账户调用。","codeDesc":"RequestForbidden"}`},
+		{crsapitest.RetiredVersion, `{"code":6100,"message":"本版本内不支持的接口或者接口已经被废弃","codeDesc":""}`},
+		{crsapitest.RetiredEnvelope, `{"Response":{"Error":{"Code":"ActionOffline","Message":"The API has been taken offline."},"RequestId":"3c140219-cfe9-470e-b241-907877d6fb03"}}`},
+	} {
+		srv, a2 := newServer(t)
+		srv.SetTasks("ap-other", nil)
+		a3 := newAsker3(srv)
+		remove := srv.Inject(crsapitest.Fault{API: "2.0", Region: region, Do: test.do})
+		if body := string(a2.ask(t).body); body != test.want {
+			t.Errorf("%s, want %s", body, test.want)
+		}
+		if got := a3.code3(t, "{}"); got != "" {
+			t.Errorf("API 3.0: %s", got)
+		}
+		a2.region = "ap-other"
+		if code := a2.code(t); code != 0 {
+			t.Errorf("another region: %d", code)
+		}
+		// A request that is not valid does not learn that the API is retired.
+		a2.region, a2.key = region, "wrong"
+		if code := a2.code(t); code != 4100 {
+			t.Errorf("invalid request: %d", code)
+		}
+		remove()
+		srv.Inject(crsapitest.Fault{API: "3.0", Do: test.do})
+		a2.key = crsapitest.SecretKey
+		if got, code := a3.code3(t, "{}"), a2.code(t); got != offline || code != 0 {
+			t.Errorf("API 3.0 retired: %q, API 2.0 %d", got, code)
+		}
+		want := 1
+		if test.do == crsapitest.RetiredEnvelope {
+			want = 2 // API 2.0 sent one too
+		}
+		if n := srv.NamedAnswers(region, offline); n != want {
+			t.Errorf("%d counted, want %d", n, want)
+		}
+	}
+}
+
 // APIError must have a meaning in API 3.0, so that the same fault tests both.
 func TestAPIErrors3(t *testing.T) {
 	srv, a := newServer3(t)
@@ -214,6 +259,63 @@ func TestHang3(t *testing.T) {
 	})
 }
 
+// The quota of API 3.0 counts per action, access region of the host name and
+// sub-account.
+func TestRateLimit3(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, _ := newMemoryServer(t)
+		srv.SetTasks("ap-other", nil)
+		task := tasks("a")
+		task[0].TaskID = 7
+		srv.SetTasks(region, task)
+		srv.SetAccount(crsapitest.Account{SecretID: "AKIDsame", SecretKey: "k", User: "100"})
+		srv.SetAccount(crsapitest.Account{SecretID: "AKIDsame2", SecretKey: "k", User: "100"})
+		srv.Inject(crsapitest.Fault{Do: crsapitest.RateLimit(2)})
+		const over = "RequestLimitExceeded"
+		a := newAsker3(srv)
+		expect := func(what string, want ...string) {
+			t.Helper()
+			if got := codes3(t, a, len(want)); !slices.Equal(got, want) {
+				t.Errorf("%s: %q, want %q", what, got, want)
+			}
+		}
+		expect("first", "", "", over)
+		a.region = "ap-other"
+		expect("another region shares the quota", over)
+		a.action = "GetRedisTaskList"
+		expect("another action", "", "", over)
+		a.action, a.url = "DescribeTaskList", "http://redis.ap-other.tencentcloudapi.com/"
+		expect("another host", "", "", over)
+		a.url = srv.URL3
+		a.id, a.key = "AKIDsame", "k"
+		expect("another sub-account", "", "", over)
+		a.id = "AKIDsame2"
+		expect("another key of the sub-account", over)
+		time.Sleep(time.Second / 2)
+		expect("later", "", over)
+		if n := srv.Answers("", 4400); n != 7 || srv.NamedAnswers("", over) != n {
+			t.Errorf("%d, %d throttled", n, srv.NamedAnswers("", over))
+		}
+
+		srv.ClearFaults()
+		for _, code := range []string{over + ".IPLimitExceeded", over + ".UinLimitExceeded", over + ".GlobalRegionUinLimitExceeded", over} {
+			remove := srv.Inject(crsapitest.Fault{Do: crsapitest.RateLimit(20, code)})
+			codes3(t, a, 20)
+			for language, message := range map[string]string{
+				"":      "Your current request times equals to `21` in a second, which exceeds the frequency limit `20` for a second. Please reduce the frequency of calls.",
+				"en-US": "Your current request times equals to `21` in a second, which exceeds the frequency limit `20` for a second. Please reduce the frequency of calls.",
+				"zh-CN": "您当前每秒请求 `21` 次，超过了每秒频率上限 `20`，请稍后重试。",
+			} {
+				page := a.ask3(t, "{}", "X-TC-Language", language).documented3(t)
+				if page.code() != code || page.Error.Message != message {
+					t.Errorf("%s %s: %+v", code, language, page.Error)
+				}
+			}
+			remove()
+		}
+	})
+}
+
 func TestHook3(t *testing.T) {
 	srv, a := newServer3(t)
 	task := tasks("a")
@@ -310,6 +412,8 @@ func TestSlowRequest3(t *testing.T) {
 func TestInvalidArguments3(t *testing.T) {
 	for name, f := range map[string]func(*crsapitest.Simulator){
 		"unknown API":       func(s *crsapitest.Simulator) { s.Inject(crsapitest.Fault{API: "4.0", Do: crsapitest.Hang}) },
+		"other code":        func(*crsapitest.Simulator) { crsapitest.RateLimit(1, "InternalError") },
+		"two codes":         func(*crsapitest.Simulator) { crsapitest.RateLimit(1, "RequestLimitExceeded", "RequestLimitExceeded") },
 		"negative age":      func(s *crsapitest.Simulator) { s.SetListed(-1) },
 		"code for a region": func(s *crsapitest.Simulator) { s.SetUnknownRegion("InternalError") },
 	} {
