@@ -1,21 +1,32 @@
-// Package crsapitest simulates GetRedisTaskList, the task list of Tencent Cloud
-// Redis Store in API 2.0, for tests of its clients, as net/http/httptest does
-// for HTTP. A [Simulator] verifies each request as the documents say (signature,
-// key, token, Nonce, Timestamp, every parameter), applies filters and paging,
-// returns errors with the documented codes as HTTP 200, and injects faults on
-// demand. A [Server] serves it on a loopback port, over TLS, or in memory. The
-// package follows the vendor's documents and shares no signing, encoding or
-// decoding code with package crsapi, so that the same mistake cannot hide in
-// both. It does not know which client calls it, and it does not know what the
-// real API does beyond its documents.
+// Package crsapitest simulates the task list of Tencent Cloud Redis Store for
+// tests of its clients, as net/http/httptest does for HTTP. A [Simulator] serves
+// the same tasks over three APIs:
+//
+//   - GetRedisTaskList of API 2.0, at [Path]
+//   - DescribeTaskList and DescribeTaskInfo of API 3.0, at the path /
+//   - GetRedisTaskList of the vendor's private cloud (TCE), which has the
+//     protocol of API 3.0, also at the path /
+//
+// It verifies each request as the documents say (signature, key, token, time,
+// every parameter), applies filters and paging, returns errors with the
+// documented codes as HTTP 200, and injects faults on demand. A [Server] serves
+// it on a loopback port, over TLS, or in memory. The package follows the vendor's
+// documents and shares no signing, encoding or decoding code with package
+// crsapi, so that the same mistake cannot hide in both. It does not know which
+// client calls it, and it does not know what the real API does beyond its
+// documents. Where they leave something open, there is a switch.
 //
 //	srv := crsapitest.NewServer()
 //	defer srv.Close()
 //	srv.SetTasks("ap-guangzhou", crsapitest.DocumentExample())
-//	// send requests to srv.URL, signed with crsapitest.SecretID and crsapitest.SecretKey
+//	// send requests to srv.URL or srv.URL3, signed with crsapitest.SecretID and crsapitest.SecretKey
 //
 //	srv.Inject(crsapitest.Fault{Region: "ap-beijing", Do: crsapitest.Hang})
 //	srv.Inject(crsapitest.Fault{Skip: 2, Count: 1, Do: crsapitest.APIError(5100)})
 //	srv.Inject(crsapitest.Fault{Rate: 0.5, Do: crsapitest.HTTPStatus(502)})
+//	srv.Inject(crsapitest.Fault{API: "2.0", Do: crsapitest.RetiredForbidden})
 //	srv.ClearFaults()
+//
+// Of API 3.0, the simulator does not serve GET requests and does not check the
+// host name of a request, except that it is signed.
 package crsapitest
