@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -328,7 +329,50 @@ func TestSameTasks(t *testing.T) {
 			}
 			seen[*row3.TaskId] = true
 		}
+
+		// The same filter, in the words of each API.
+		second := at.Add(time.Duration(rapid.IntRange(0, 60).Draw(r, "begin")) * time.Second).In(time.FixedZone("", 8*3600)).Format("2006-01-02 15:04:05")
+		status := rapid.IntRange(0, 2).Draw(r, "filtered status")
+		name := rapid.SampledFrom([]string{"backupInstance", "cleanInstance", "restoreBackup", "exportBackup", "resizeInstance"}).Draw(r, "filtered name")
+		codes := map[string]string{"backupInstance": `"012","017"`, "cleanInstance": `"004"`, "restoreBackup": `"010"`, "exportBackup": `"009"`, "resizeInstance": `"002"`}[name]
+		list2 := a2.list(t, "beginTime", second, "taskStatus.0", strconv.Itoa(status), "taskType.0", "task_"+name)
+		list3 := a3.list3(t, fmt.Sprintf(`{"BeginTime":%q,"Result":[%d],"TaskTypes":[%s],"Limit":100}`, second, status, codes))
+		if list2 != list3 {
+			r.Fatalf("from %s, status %d, %s: %s, %s", second, status, name, list2, list3)
+		}
 	})
+}
+
+// While the list changes, each page must show one state of it, in which each
+// task has its own TaskID. The race detector checks the locks.
+func TestConcurrentChanges3(t *testing.T) {
+	srv, _ := newServer(t)
+	srv.SetTasks(region, numbered(50))
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			a := newAsker3(srv)
+			for range 25 {
+				page := a.ask3(t, `{"InstanceName":"n","Limit":100}`).documented3(t)
+				seen := map[int64]bool{0: true}
+				for _, row := range page.Tasks {
+					if seen[*row.TaskId] {
+						t.Errorf("the id %d is 0 or occurs twice", *row.TaskId)
+					}
+					seen[*row.TaskId] = true
+				}
+				if len(page.Tasks) != min(*page.TotalCount, 100) {
+					t.Errorf("%d rows of %d", len(page.Tasks), *page.TotalCount)
+				}
+			}
+		})
+	}
+	for i := range 100 {
+		srv.Add(region, tasks(strconv.Itoa(i), "x")...)
+		srv.Drop(region, 1)
+		srv.Update(region, func(list []crsapi.Task) []crsapi.Task { return append(tasks("first"), list[:len(list)-2]...) })
+	}
+	wg.Wait()
 }
 
 func TestFormat3(t *testing.T) {

@@ -86,7 +86,7 @@ func TestVerification3(t *testing.T) {
 		name    string
 		change  func(*asker3)
 		headers []string
-		spoil   func(*http.Request) // after it is signed
+		alter   func(*http.Request) // after it is signed
 		code    string
 	}{
 		{name: "valid"},
@@ -103,15 +103,15 @@ func TestVerification3(t *testing.T) {
 		{name: "too old", headers: ago(5*time.Minute + 10*time.Second), code: expired},
 		{name: "too far ahead", headers: ago(-5*time.Minute - 10*time.Second), code: expired},
 		{name: "timestamp in milliseconds", headers: []string{"X-TC-Timestamp", "1551113065000"}, code: "InvalidParameter"},
-		{name: "timestamp of another signature", spoil: func(r *http.Request) {
+		{name: "timestamp of another signature", alter: func(r *http.Request) {
 			r.Header.Set("X-TC-Timestamp", strconv.FormatInt(time.Now().Unix()-7, 10))
 		}, code: signature},
 
-		{name: "no Authorization", spoil: func(r *http.Request) { r.Header.Del("Authorization") }, code: malformed},
-		{name: "other scheme", spoil: replace("TC3-HMAC-SHA256", "TC2-HMAC-SHA256"), code: malformed},
-		{name: "no space", spoil: replace(", ", ","), code: malformed},
-		{name: "other order", spoil: replace("SignedHeaders=", "Signature="), code: malformed},
-		{name: "four parts", spoil: replace(", S", ", X=1, S"), code: malformed},
+		{name: "no Authorization", alter: func(r *http.Request) { r.Header.Del("Authorization") }, code: malformed},
+		{name: "other scheme", alter: replace("TC3-HMAC-SHA256", "TC2-HMAC-SHA256"), code: malformed},
+		{name: "no space", alter: replace(", ", ","), code: malformed},
+		{name: "other order", alter: replace("SignedHeaders=", "Signature="), code: malformed},
+		{name: "four parts", alter: replace(", S", ", X=1, S"), code: malformed},
 		{name: "no SecretId", change: func(a *asker3) { a.id = "" }, code: malformed},
 		{name: "no tc3_request", change: func(a *asker3) { a.scope = today + "/redis/tc4_request" }, code: malformed},
 		{name: "short scope", change: func(a *asker3) { a.scope = today + "/redis" }, code: malformed},
@@ -124,33 +124,33 @@ func TestVerification3(t *testing.T) {
 		{name: "header in capitals", change: func(a *asker3) { a.signed = "Content-Type;host" }, code: malformed},
 		{name: "empty name", change: func(a *asker3) { a.signed = ";content-type;host" }, code: malformed},
 		{name: "signed header missing", change: func(a *asker3) { a.signed = "content-type;host;x-none" }, code: malformed},
-		{name: "signed header twice", change: func(a *asker3) { a.signed = "content-type;host;x-twice" }, headers: []string{"X-Twice", "1"}, spoil: twice("X-Twice"), code: malformed},
-		{name: "signature in capitals", spoil: func(r *http.Request) {
+		{name: "signed header twice", change: func(a *asker3) { a.signed = "content-type;host;x-twice" }, headers: []string{"X-Twice", "1"}, alter: twice("X-Twice"), code: malformed},
+		{name: "signature in capitals", alter: func(r *http.Request) {
 			head, sum, _ := strings.Cut(r.Header.Get("Authorization"), "Signature=")
 			r.Header.Set("Authorization", head+"Signature="+strings.ToUpper(sum[:63])+"A")
 		}, code: malformed},
-		{name: "signature cut", spoil: func(r *http.Request) {
+		{name: "signature cut", alter: func(r *http.Request) {
 			r.Header.Set("Authorization", r.Header.Get("Authorization")[:len(r.Header.Get("Authorization"))-2])
 		}, code: malformed},
 
 		{name: "unknown key", change: func(a *asker3) { a.id = "AKIDnobody" }, code: "AuthFailure.SecretIdNotFound"},
 		{name: "wrong key", change: func(a *asker3) { a.key = "wrong" }, code: signature},
-		{name: "signed header changed", change: func(a *asker3) { a.signed = "content-type;host;x-tc-action" }, spoil: func(r *http.Request) {
+		{name: "signed header changed", change: func(a *asker3) { a.signed = "content-type;host;x-tc-action" }, alter: func(r *http.Request) {
 			r.Header.Set("X-TC-Action", "DescribeTaskInfo")
 		}, code: signature},
-		{name: "content type changed", spoil: func(r *http.Request) { r.Header.Set("Content-Type", "application/json; charset=utf-8") }, code: signature},
-		{name: "host changed", spoil: func(r *http.Request) { r.Host = "redis.tencentcloudapi.com" }, code: signature},
+		{name: "content type changed", alter: func(r *http.Request) { r.Header.Set("Content-Type", "application/json; charset=utf-8") }, code: signature},
+		{name: "host changed", alter: func(r *http.Request) { r.Host = "redis.tencentcloudapi.com" }, code: signature},
 		{name: "token for an account without one", change: func(a *asker3) { a.token = "t" }, code: "AuthFailure.TokenFailure"},
 
 		{name: "no action", headers: []string{"X-TC-Action", "-"}, code: missing},
 		{name: "empty action", headers: []string{"X-TC-Action", ""}, code: missing},
 		{name: "no version", headers: []string{"X-TC-Version", "-"}, code: missing},
 		{name: "no region", headers: []string{"X-TC-Region", "-"}, code: missing},
-		{name: "no timestamp", spoil: func(r *http.Request) { r.Header.Del("X-TC-Timestamp") }, code: missing},
+		{name: "no timestamp", alter: func(r *http.Request) { r.Header.Del("X-TC-Timestamp") }, code: missing},
 		{name: "unknown action", headers: []string{"X-TC-Action", "DescribeRedis"}, code: "InvalidAction"},
 		{name: "unknown version", headers: []string{"X-TC-Version", "2017-03-12"}, code: "NoSuchVersion"},
 		{name: "unknown region", headers: []string{"X-TC-Region", "ap-nowhere"}, code: "UnsupportedRegion"},
-		{name: "region twice", spoil: twice("X-TC-Region"), code: "InvalidParameter"},
+		{name: "region twice", alter: twice("X-TC-Region"), code: "InvalidParameter"},
 		{name: "form", headers: []string{"Content-Type", "application/x-www-form-urlencoded"}, code: "InvalidRequest"},
 		{name: "no content type", headers: []string{"Content-Type", "-"}, code: "InvalidRequest"},
 		{name: "query", change: func(a *asker3) { a.url += "?Limit=1" }, code: "InvalidRequest"},
@@ -165,8 +165,8 @@ func TestVerification3(t *testing.T) {
 				test.change(a)
 			}
 			r := a.request3(t, "{}", test.headers...)
-			if test.spoil != nil {
-				test.spoil(r)
+			if test.alter != nil {
+				test.alter(r)
 			}
 			page := a.do(r).documented3(t)
 			if page.code() != test.code {
