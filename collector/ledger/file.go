@@ -46,7 +46,7 @@ type Store struct {
 	ledgers map[string]*Ledger   // by region, those in use
 	saved   map[string]*Counters // by region, as in the file
 	next    *write               // requested and not started; nil if there is none
-	status  Status
+	status  FileStatus
 	ended   bool
 }
 
@@ -56,8 +56,8 @@ type write struct {
 	err  error // valid when done is closed
 }
 
-// Status describes the state file.
-type Status struct {
+// FileStatus describes the state file.
+type FileStatus struct {
 	Errors    uint64    // failed writes
 	Err       error     // of the last write; nil if it succeeded
 	Size      int64     // bytes; 0 if there is no file yet
@@ -183,8 +183,8 @@ func (s *Store) Save(ctx context.Context) error {
 	}
 }
 
-// Status returns the present status.
-func (s *Store) Status() Status {
+// Status returns the current status of the file.
+func (s *Store) Status() FileStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.status

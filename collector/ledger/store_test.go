@@ -246,7 +246,7 @@ func TestFileIsPrivate(t *testing.T) {
 		t.Errorf("size %d, want %d", status.Size, len(s.read()))
 	}
 	s.open()
-	if status := s.store.Status(); status != (ledger.Status{Size: int64(len(s.read()))}) {
+	if status := s.store.Status(); status != (ledger.FileStatus{Size: int64(len(s.read()))}) {
 		t.Errorf("got %+v after the restart", status)
 	}
 }
@@ -319,7 +319,7 @@ func TestWithoutAFile(t *testing.T) {
 	if err := store.Save(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if status := store.Status(); status != (ledger.Status{}) {
+	if status := store.Status(); status != (ledger.FileStatus{}) {
 		t.Errorf("got %+v", status)
 	}
 	store.Close()

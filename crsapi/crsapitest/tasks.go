@@ -281,9 +281,9 @@ func (ids *taskIDs) assign(tasks, old []crsapi.Task) {
 		if t.TaskID != 0 {
 			continue
 		}
-		if same := left[identityOf(t)]; len(same) > 0 {
+		if same := left[taskKeyOf(t)]; len(same) > 0 {
 			t.TaskID = same[0]
-			left[identityOf(t)] = same[1:]
+			left[taskKeyOf(t)] = same[1:]
 			continue
 		}
 		ids.last++
@@ -291,18 +291,18 @@ func (ids *taskIDs) assign(tasks, old []crsapi.Task) {
 	}
 }
 
-// identity tells tasks apart as far as API 2.0 can.
-type identity struct {
+// taskKey identifies a task as far as API 2.0 can.
+type taskKey struct {
 	redisID, taskName string
 	start             int64
 }
 
-func identityOf(t *crsapi.Task) identity {
-	return identity{t.RedisID, t.TaskName, t.StartTime.Unix()}
+func taskKeyOf(t *crsapi.Task) taskKey {
+	return taskKey{t.RedisID, t.TaskName, t.StartTime.Unix()}
 }
 
 // leftIDs returns the TaskIDs in old that are not in tasks, the last first.
-func leftIDs(tasks, old []crsapi.Task) map[identity][]int64 {
+func leftIDs(tasks, old []crsapi.Task) map[taskKey][]int64 {
 	if len(old) == 0 {
 		return nil
 	}
@@ -310,10 +310,10 @@ func leftIDs(tasks, old []crsapi.Task) map[identity][]int64 {
 	for i := range tasks {
 		listed[tasks[i].TaskID] = true
 	}
-	left := make(map[identity][]int64)
+	left := make(map[taskKey][]int64)
 	for i := len(old) - 1; i >= 0; i-- {
 		if t := &old[i]; !listed[t.TaskID] {
-			left[identityOf(t)] = append(left[identityOf(t)], t.TaskID)
+			left[taskKeyOf(t)] = append(left[taskKeyOf(t)], t.TaskID)
 		}
 	}
 	return left
