@@ -16,8 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors/version"
 )
 
-// DefaultScrapeTimeout is the timeout of a scrape that does not send one.
-const DefaultScrapeTimeout = 10 * time.Second
+// defaultScrapeTimeout is the timeout of a scrape that does not send one.
+const defaultScrapeTimeout = 10 * time.Second
 
 const (
 	maxLookback = 10 * 365 * 24 * time.Hour

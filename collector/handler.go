@@ -76,7 +76,7 @@ func showsTransitions(r *http.Request) bool {
 func scrapeTimeout(header string) time.Duration {
 	seconds, err := strconv.ParseFloat(header, 64)
 	if err != nil || math.IsNaN(seconds) || math.IsInf(seconds, 0) {
-		return DefaultScrapeTimeout
+		return defaultScrapeTimeout
 	}
 	// The comparison is in seconds: a Duration would overflow.
 	if seconds > maxPoll.Seconds() {
@@ -84,7 +84,7 @@ func scrapeTimeout(header string) time.Duration {
 	}
 	timeout := time.Duration(seconds * float64(time.Second))
 	if timeout <= 0 {
-		return DefaultScrapeTimeout
+		return defaultScrapeTimeout
 	}
 	return timeout
 }

@@ -109,7 +109,7 @@ func TestScrapeTimeout(t *testing.T) {
 		header       string
 		offset, want time.Duration
 	}{
-		{"", 0, collector.DefaultScrapeTimeout},
+		{"", 0, 10 * time.Second},
 		{"", 0, 10 * time.Second},
 		{"soon", 0, 10 * time.Second},
 		{"10s", 0, 10 * time.Second},

@@ -491,7 +491,7 @@ func TestClose(t *testing.T) {
 			}
 		})
 	})
-	t.Run("gives up after 5 seconds", func(t *testing.T) {
+	t.Run("stops waiting after 5 seconds", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			disk := &fakeDisk{Disk: ledger.RealDisk}
 			s := newFileSteps(t, disk)
