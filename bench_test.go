@@ -46,7 +46,7 @@ type measurement struct {
 // time that pages, concurrency and latency allow, and the CPU time for decoding
 // the same pages with encoding/json.
 func BenchmarkScrape(b *testing.B) {
-	defaults := crsapi.DefaultConfig()
+	defaults := crsapi.DefaultConfig(crsapi.API20)
 	for _, tasks := range []int{1_000, 10_000, 100_000, 1_000_000} {
 		b.Run(strconv.Itoa(tasks), func(b *testing.B) {
 			server := crsapitest.NewServer()
@@ -136,8 +136,8 @@ func measure(work func() error) (m measurement, err error) {
 }
 
 func benchClient(url string, transport http.RoundTripper, observe func(crsapi.Attempt)) (*crsapi.Client, error) {
-	cfg := crsapi.DefaultConfig()
-	cfg.Region, cfg.Endpoint, cfg.RateLimit = guangzhou, url, 0
+	cfg := crsapi.DefaultConfig(crsapi.API20)
+	cfg.Region, cfg.Endpoint, cfg.Limiter = guangzhou, url, nil
 	cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
 	cfg.Observe, cfg.Transport = observe, transport
 	return crsapi.NewClient(cfg)

@@ -211,7 +211,7 @@ func advice(e *crsapi.Error, s *settings) string {
 		}
 		return allowAction
 	case crsapi.ReasonThrottled:
-		return fmt.Sprintf("The request quota is used up: lower --crs.rate-limit (now %g requests per second, per region), scrape less often, or find out who else uses this account.", s.api.RateLimit)
+		return "The request quota is used up: lower --crs.rate-limit, scrape less often, or find out who else uses this account."
 	case crsapi.ReasonTimeout:
 		if !e.Requested {
 			return "Reading the list takes too long: narrow it with --crs.lookback or --crs.redis-id, or raise --crs.rate-limit if the quota allows it."

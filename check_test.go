@@ -56,7 +56,7 @@ func TestCheck(t *testing.T) {
 		"blocked":            {crsapitest.APIError(4300), nil, "denied 4300", "in arrears"},
 		"denied by envelope": {crsapitest.Envelope("UnauthorizedOperation", "x"), nil, "denied", "Attach a CAM policy"},
 		"denied on the way":  {crsapitest.HTTPStatus(http.StatusForbidden), nil, "denied", "check for a proxy or firewall on the path to 127.0.0.1"},
-		"quota":              {crsapitest.APIError(4400), nil, "throttled 4400", "lower --crs.rate-limit (now 0 requests per second"},
+		"quota":              {crsapitest.APIError(4400), nil, "throttled 4400", "lower --crs.rate-limit, scrape less often"},
 		"parameter":          {crsapitest.APIError(4000), nil, "api 4000", "The API refused a parameter"},
 		"protocol":           {crsapitest.APIError(4600), nil, "api 4600", "The API requires https"},
 		"not found":          {crsapitest.APIError(5000), nil, "api 5000", "see --crs.redis-id"},
@@ -114,7 +114,7 @@ func credentialsFile(id, key string) []byte {
 
 // TestCheckReport compares a complete report.
 func TestCheckReport(t *testing.T) {
-	s := &settings{api: crsapi.DefaultConfig()}
+	s := &settings{api: crsapi.DefaultConfig(crsapi.API20)}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	find := func(status collector.RegionStatus, skew time.Duration, latencies ...time.Duration) *finding {
 		return &finding{RegionStatus: status, skew: skew, hasSkew: len(latencies) > 0, latencies: latencies}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"path"
 	"regexp"
@@ -20,6 +21,7 @@ import (
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -71,7 +73,7 @@ func newApplication(s *settings) *kingpin.Application {
 	app.Version(version.Print("crs_exporter"))
 	app.HelpFlag.Short('h')
 
-	s.api = crsapi.DefaultConfig()
+	s.api = crsapi.DefaultConfig(crsapi.API20)
 	s.api.UserAgent = "crs_exporter/" + version.Version
 	s.web = kingpinflag.AddFlags(app, ":10991")
 	app.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&s.telemetryPath)
@@ -80,10 +82,10 @@ func newApplication(s *settings) *kingpin.Application {
 	app.Flag("crs.method", "HTTP method for API requests: GET or POST.").Default(s.api.Method).StringVar(&s.api.Method)
 	add(app, "crs.page-size", "Tasks per page.", &s.api.PageSize, number, strconv.Itoa(s.api.PageSize))
 	add(app, "crs.concurrency", "Requests in flight, per region.", &s.api.Concurrency, number, strconv.Itoa(s.api.Concurrency))
-	add(app, "crs.rate-limit", "Requests per second, per region; 0 for no limit.", &s.api.RateLimit, rate, fmt.Sprint(s.api.RateLimit))
+	add(app, "crs.rate-limit", "Requests per second, of all regions together; 0 for no limit.", &s.api.Limiter, limiter, fmt.Sprint(float64(s.api.Limiter.Limit())))
 	add(app, "crs.request-timeout", "Timeout of one HTTP request.", &s.api.RequestTimeout, duration, short(s.api.RequestTimeout))
 	app.Flag("crs.redis-id", "Watch only this instance. Repeatable.").PlaceHolder("ID").StringsVar(&s.collector.RedisIDs)
-	app.Flag("crs.task-type", "Watch only tasks of this type: "+strings.Join(crsapi.TaskTypes(), ", ")+". Repeatable.").PlaceHolder("TYPE").StringsVar(&s.collector.TaskTypes)
+	app.Flag("crs.task-type", "Watch only tasks of this type: "+strings.Join(crsapi.API20.TaskTypes(), ", ")+". Repeatable.").PlaceHolder("TYPE").StringsVar(&s.collector.TaskTypes)
 	add(app, "crs.lookback", "Watch only tasks submitted within this duration, such as 36h or 7d; 0 for all.", &s.collector.Lookback, duration, "0s")
 	add(app, "crs.utc-offset", "Time zone of the API's times, as an offset from UTC.", &s.api.UTCOffset, duration, short(s.api.UTCOffset))
 	app.Flag("crs.credentials-file", "INI file with secret_id and secret_key in [default], used if the environment has no key. Default: ~/.tencentcloud/credentials.").
@@ -132,12 +134,12 @@ func number(text string) (int, error) {
 	return n, err
 }
 
-func rate(text string) (float64, error) {
-	r, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		err = errors.New("a number")
+func limiter(text string) (*rate.Limiter, error) {
+	perSecond, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(perSecond >= 0) || math.IsInf(perSecond, 0) { // NaN fails every comparison
+		return nil, errors.New("a number of 0 or more")
 	}
-	return r, err
+	return crsapi.NewLimiter(perSecond), nil
 }
 
 // duration accepts Go's form (1h30m, 500ms) and that of Prometheus (7d).
@@ -172,7 +174,6 @@ var flagOf = map[string]string{
 	"Method":         "--crs.method",
 	"PageSize":       "--crs.page-size",
 	"Concurrency":    "--crs.concurrency",
-	"RateLimit":      "--crs.rate-limit",
 	"RequestTimeout": "--crs.request-timeout",
 	"RedisIDs":       "--crs.redis-id",
 	"TaskTypes":      "--crs.task-type",

@@ -83,8 +83,8 @@ func (c *Config) validate() error {
 		}
 	}
 	for _, taskType := range c.TaskTypes {
-		if !slices.Contains(crsapi.TaskTypes(), taskType) {
-			return invalid("TaskTypes", "must be of %q, not %q", crsapi.TaskTypes(), taskType)
+		if !slices.Contains(crsapi.API20.TaskTypes(), taskType) {
+			return invalid("TaskTypes", "must be of %q, not %q", crsapi.API20.TaskTypes(), taskType)
 		}
 	}
 	return nil

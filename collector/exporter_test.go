@@ -41,7 +41,7 @@ func TestInvalidConfig(t *testing.T) {
 		{"long offset", collector.Config{Dial: dial, Regions: one, TimeoutOffset: time.Hour + 1}, "TimeoutOffset", "must be from 0s to 1h0m0s, not 1h0m0.000000001s"},
 		{"negative interval", collector.Config{Dial: dial, Regions: one, MinInterval: -1}, "MinInterval", "must be from 0s to 1h0m0s, not -1ns"},
 		{"long interval", collector.Config{Dial: dial, Regions: one, MinInterval: time.Hour + 1}, "MinInterval", "must be from 0s to 1h0m0s, not 1h0m0.000000001s"},
-		{"unsupported task type", collector.Config{Dial: dial, Regions: one, TaskTypes: []string{backup}}, "TaskTypes", fmt.Sprintf(`must be of %q, not "backupInstance"`, crsapi.TaskTypes())},
+		{"unsupported task type", collector.Config{Dial: dial, Regions: one, TaskTypes: []string{backup}}, "TaskTypes", fmt.Sprintf(`must be of %q, not "backupInstance"`, crsapi.API20.TaskTypes())},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -54,7 +54,7 @@ func TestInvalidConfig(t *testing.T) {
 	}
 	t.Run("the limits themselves are valid", func(t *testing.T) {
 		newExporter(t, collector.Config{
-			Lookback: 87600 * time.Hour, TimeoutOffset: time.Hour, MinInterval: time.Hour, TaskTypes: crsapi.TaskTypes(),
+			Lookback: 87600 * time.Hour, TimeoutOffset: time.Hour, MinInterval: time.Hour, TaskTypes: crsapi.API20.TaskTypes(),
 		}, map[string]collector.Source{"a": always(list())})
 	})
 }
@@ -538,8 +538,8 @@ func watchSimulated(t *testing.T, server *crsapitest.Server, regions ...string) 
 	return newExporter(t, collector.Config{
 		TimeoutOffset: 500 * time.Millisecond,
 		Dial: func(region string, observe func(crsapi.Attempt)) (collector.Source, error) {
-			cfg := crsapi.DefaultConfig()
-			cfg.Region, cfg.Observe, cfg.RateLimit = region, observe, 0
+			cfg := crsapi.DefaultConfig(crsapi.API20)
+			cfg.Region, cfg.Observe, cfg.Limiter = region, observe, nil
 			cfg.Endpoint, cfg.Transport = server.URL, server.Client().Transport
 			cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
 			client, err := crsapi.NewClient(cfg)

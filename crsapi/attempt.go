@@ -28,6 +28,8 @@ const (
 // Attempt describes one HTTP request that was sent. A page that is retried has
 // several attempts.
 type Attempt struct {
+	Action string // such as DescribeTaskList
+
 	// Duration is the time from sending the request to the end of the response.
 	Duration time.Duration
 
@@ -41,14 +43,14 @@ type Attempt struct {
 	HasClockSkew bool
 }
 
-// fetch requests one page, with retries.
-func (c *Client) fetch(ctx context.Context, q Query, names *symbols) (response, error) {
+// fetch sends a request, with retries.
+func (c *Client) fetch(ctx context.Context, call call, names *symbols) (response, error) {
 	var (
 		last     *Error
 		resigned bool // the one retry of retryOnce is used up
 	)
 	attempt := func() (response, error) {
-		r, err := c.attempt(ctx, q, names)
+		r, err := c.attempt(ctx, call, names)
 		if err == nil {
 			return r, nil
 		}
@@ -56,8 +58,8 @@ func (c *Client) fetch(ctx context.Context, q Query, names *symbols) (response, 
 		if !errors.As(err, &failed) || !failed.Requested {
 			return r, backoff.Permanent(err)
 		}
-		again := failed.retry == retryOften || failed.retry == retryOnce && !resigned
-		resigned = resigned || failed.retry == retryOnce
+		again := failed.class.retry == retryOften || failed.class.retry == retryOnce && !resigned
+		resigned = resigned || failed.class.retry == retryOnce
 		last = failed
 		if !again {
 			return r, backoff.Permanent(err)
@@ -79,7 +81,7 @@ func (c *Client) fetch(ctx context.Context, q Query, names *symbols) (response, 
 		return r, last
 	}
 	if err != nil && isCanceled(ctx) {
-		return r, fmt.Errorf("%s %s: %w", action, c.endpoint.Host, context.Canceled)
+		return r, fmt.Errorf("%s %s: %w", call.action, c.endpoint.Host, context.Canceled)
 	}
 	return r, err
 }
@@ -107,10 +109,10 @@ func isCanceled(ctx context.Context) bool {
 }
 
 // attempt sends one request with a new signature.
-func (c *Client) attempt(ctx context.Context, q Query, names *symbols) (response, error) {
+func (c *Client) attempt(ctx context.Context, call call, names *symbols) (response, error) {
 	release, err := c.admit(ctx)
 	if err != nil {
-		return response{}, &Error{Reason: ReasonTimeout, Err: err, host: c.endpoint.Host}
+		return response{}, &Error{Reason: ReasonTimeout, Err: err, action: call.action, host: c.endpoint.Host}
 	}
 	defer release()
 
@@ -120,26 +122,26 @@ func (c *Client) attempt(ctx context.Context, q Query, names *symbols) (response
 	}
 	if err != nil {
 		return response{}, &Error{
-			Reason: ReasonAuth, Err: fmt.Errorf("credentials: %w", err), host: c.endpoint.Host,
+			Reason: ReasonAuth, Err: fmt.Errorf("credentials: %w", err), action: call.action, host: c.endpoint.Host,
 		}
 	}
 	attemptCtx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
 	defer cancel()
-	req, signature := c.request(attemptCtx, q, key)
+	req, signature := call.sign(attemptCtx, key)
 
-	var seen Attempt
+	seen := Attempt{Action: call.action}
 	begin := time.Now()
-	r, failed := c.exchange(req, names, &seen, begin)
+	r, failed := c.exchange(req, call.format, names, &seen, begin)
 	seen.Duration = time.Since(begin)
 	if failed != nil {
-		failed.host, failed.Requested = c.endpoint.Host, true
+		failed.action, failed.host, failed.Requested = call.action, c.endpoint.Host, true
 		failed.redact(credentials.NewRedactor(key, signature))
 		if !isCanceled(ctx) {
 			seen.Reason = failed.Reason
 		}
 		// An error that a new signature may fix blames the clock or the nonce,
 		// not the key.
-		if failed.Reason == ReasonAuth && failed.retry == retryNever {
+		if failed.Reason == ReasonAuth && failed.class.retry == retryNever {
 			if observer, ok := c.cfg.Credentials.(credentials.RefusalObserver); ok {
 				observer.Refused(key)
 			}
@@ -164,13 +166,20 @@ func (c *Client) admit(ctx context.Context) (release func(), err error) {
 	}
 	// Wait for the rate limit last. Requests that pass it and then wait for a
 	// slot could be sent together with later ones, and exceed the limit.
-	if err := c.limiter.Wait(ctx); err != nil {
+	if c.cfg.Limiter == nil {
+		if ctx.Err() != nil {
+			release()
+			return nil, context.Cause(ctx)
+		}
+		return release, nil
+	}
+	if err := c.cfg.Limiter.Wait(ctx); err != nil {
 		release()
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		return nil, fmt.Errorf("rate limit of %g requests per second: the next request would be after the deadline: %w",
-			c.cfg.RateLimit, context.DeadlineExceeded)
+			float64(c.cfg.Limiter.Limit()), context.DeadlineExceeded)
 	}
 	return release, nil
 }
@@ -178,7 +187,7 @@ func (c *Client) admit(ctx context.Context) (release func(), err error) {
 // exchange sends req, reads the response, and sets the clock skew in seen. It
 // calls the transport directly instead of an http.Client, which would follow
 // redirects and whose errors contain the URL.
-func (c *Client) exchange(req *http.Request, names *symbols, seen *Attempt, sent time.Time) (response, *Error) {
+func (c *Client) exchange(req *http.Request, format *format, names *symbols, seen *Attempt, sent time.Time) (response, *Error) {
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
 		return response{}, transportError(req.Context(), "send the request", err)
@@ -187,7 +196,7 @@ func (c *Client) exchange(req *http.Request, names *symbols, seen *Attempt, sent
 	seen.ClockSkew, seen.HasClockSkew = clockSkew(resp.Header.Get("Date"), sent, time.Now())
 	if resp.StatusCode != http.StatusOK {
 		class := classOfStatus(resp.StatusCode)
-		return response{}, &Error{Reason: class.reason, HTTPStatus: resp.StatusCode, retry: class.retry}
+		return response{}, &Error{Reason: class.reason, HTTPStatus: resp.StatusCode, class: class}
 	}
 	body := c.buffers.Get().(*bytes.Buffer)
 	defer c.buffers.Put(body)
@@ -202,14 +211,14 @@ func (c *Client) exchange(req *http.Request, names *symbols, seen *Attempt, sent
 	case n > maxBody:
 		return failed(decodeError("the response is larger than %d MiB", maxBody>>20))
 	}
-	r, err := decodeResponse(body.Bytes(), names, c.zone)
+	r, err := decodeResponse(body.Bytes(), format, names, c.zone)
 	if err != nil {
 		return failed(decodeError("decode the response: %w", err))
 	}
-	if r.code == "0" {
-		return r, nil
+	if r.failed() {
+		return failed(r.error())
 	}
-	return failed(r.error())
+	return r, nil
 }
 
 func transportError(ctx context.Context, doing string, err error) *Error {
@@ -222,8 +231,7 @@ func transportError(ctx context.Context, doing string, err error) *Error {
 	if errors.As(err, &withURL) {
 		err = withURL.Err
 	}
-	class := classOfTransport(err)
-	return &Error{Reason: class.reason, retry: class.retry, Err: fmt.Errorf("%s: %w", doing, err)}
+	return newError(classOfTransport(err), fmt.Errorf("%s: %w", doing, err))
 }
 
 // clockSkew returns how far the clock that wrote a Date header is ahead of ours.

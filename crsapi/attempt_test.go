@@ -242,7 +242,7 @@ func TestDeadlines(t *testing.T) {
 func TestRateLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTestClient(t, func(cfg *crsapi.Config) {
-			cfg.RateLimit = 20
+			cfg.Limiter = crsapi.NewLimiter(20)
 			cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) { return respond(200, listJSON(0)) })
 		})
 		begin := time.Now()

@@ -5,19 +5,17 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"math"
 	"net"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"golang.org/x/time/rate"
 )
-
-const action = "GetRedisTaskList"
 
 const (
 	// maxHeader is the size limit of a response header, in bytes.
@@ -29,7 +27,10 @@ const (
 // Config configures a Client. Start from DefaultConfig: NewClient accepts no
 // zero value in place of a default.
 type Config struct {
-	// Region is sent as it is, such as ap-guangzhou or gz. Must not be empty.
+	API API
+
+	// Region is sent as it is, such as ap-guangzhou or gz; only API 3.0 and the
+	// private cloud get the long name for a short one. Must not be empty.
 	Region string
 	// Credentials returns the key for each attempt. If it is a
 	// credentials.RefusalObserver, it learns which keys the API refused. Must
@@ -37,17 +38,20 @@ type Config struct {
 	Credentials credentials.Provider
 
 	// Endpoint is an http or https URL with only a host, maybe a port, and a
-	// path.
+	// path. With API 3.0 and the private cloud the path is /, and {region} in
+	// the host stands for the region.
 	Endpoint string
-	// Method is GET or POST.
+	// Method is GET or POST; with API 3.0 and the private cloud POST.
 	Method string
-	// PageSize is the number of tasks per page, from 1 to 1000. The server may
-	// return smaller pages.
+	// PageSize is the number of tasks per page, from 1 to API.MaxPageSize. The
+	// server may return smaller pages.
 	PageSize int
 	// Concurrency is the maximum number of requests in flight, from 1 to 256.
 	Concurrency int
-	// RateLimit is the maximum number of requests per second, or 0 for no limit.
-	RateLimit float64
+	// Limiter limits the requests per second of all Clients that have it, or is
+	// nil for no limit. The quota belongs to the host, so the Clients of one
+	// host should share a Limiter.
+	Limiter *rate.Limiter
 	// RequestTimeout is the timeout of one HTTP request, from 1ms to 1h.
 	RequestTimeout time.Duration
 	// UTCOffset is the time zone of the times that the API reads and writes, as
@@ -67,19 +71,42 @@ type Config struct {
 	Transport http.RoundTripper
 }
 
-// DefaultConfig returns the defaults: the public endpoint of API 2.0, GET, 100
-// tasks per page, 8 requests in flight, 20 requests per second, a timeout of 5
-// seconds per request, and times in UTC+8. Region and Credentials are not set.
-func DefaultConfig() Config {
-	return Config{
-		Endpoint:       "https://redis.api.qcloud.com/v2/index.php",
-		Method:         http.MethodGet,
+// DefaultConfig returns the defaults of an API: its public endpoint, 100 tasks
+// per page, 8 requests in flight, a new Limiter, a timeout of 5 seconds per
+// request, and times in UTC+8. API 2.0 has GET and 20 requests per second, the
+// others POST and 50. Region and Credentials are not set, nor is the Endpoint of
+// the private cloud.
+func DefaultConfig(api API) Config {
+	cfg := Config{
+		API:            api,
+		Method:         http.MethodPost,
 		PageSize:       100,
 		Concurrency:    8,
-		RateLimit:      20, // the quota is not documented; most actions of API 3.0 have this one
 		RequestTimeout: 5 * time.Second,
 		UTCOffset:      8 * time.Hour,
 	}
+	switch api {
+	case API20:
+		cfg.Endpoint = "https://redis.api.qcloud.com/v2/index.php"
+		cfg.Method = http.MethodGet
+		cfg.Limiter = NewLimiter(20) // the quota is not documented; most actions of API 3.0 have this one
+	case API30:
+		cfg.Endpoint = "https://redis.tencentcloudapi.com/"
+		cfg.Limiter = NewLimiter(50) // half of the quota of DescribeTaskList
+	default:
+		cfg.Limiter = NewLimiter(50)
+	}
+	return cfg
+}
+
+// NewLimiter returns a limit of requests per second, or nil for 0. It spreads the
+// requests evenly: it is unknown when the seconds of the quota begin, and no
+// second may contain too many requests.
+func NewLimiter(perSecond float64) *rate.Limiter {
+	if perSecond == 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), 1)
 }
 
 // ConfigError is the error of NewClient for an invalid field of a Config.
@@ -92,15 +119,15 @@ type ConfigError struct {
 func (e *ConfigError) Error() string { return e.Field + " " + e.Problem }
 
 // Client sends requests for one region. It is safe for concurrent use.
-// Concurrency and RateLimit apply to all its calls together.
+// Config.Concurrency applies to all its calls together.
 type Client struct {
 	cfg       Config
+	protocol  protocol
 	endpoint  *url.URL
-	zone      *time.Location
+	zone      *time.Location // of times in responses
 	transport http.RoundTripper
 	slots     chan struct{} // holds one element per request in flight
-	limiter   *rate.Limiter
-	buffers   sync.Pool // of *bytes.Buffer, for response bodies
+	buffers   sync.Pool     // of *bytes.Buffer, for response bodies
 }
 
 // NewClient returns a Client. If a field of cfg is invalid, the error is a
@@ -110,21 +137,16 @@ func NewClient(cfg Config) (*Client, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	endpoint, _ := parseEndpoint(cfg.Endpoint)
+	endpoint, _ := cfg.endpoint()
 	c := &Client{
 		cfg:       cfg,
+		protocol:  newProtocol(&cfg, endpoint),
 		endpoint:  endpoint,
 		zone:      time.FixedZone("", int(cfg.UTCOffset/time.Second)),
 		transport: cfg.Transport,
 		slots:     make(chan struct{}, cfg.Concurrency),
-		limiter:   rate.NewLimiter(rate.Inf, 1),
 	}
 	c.buffers.New = func() any { return new(bytes.Buffer) }
-	if cfg.RateLimit > 0 {
-		// A burst of one spreads the requests evenly. It is unknown when the
-		// seconds of the quota begin, and no second may contain too many requests.
-		c.limiter = rate.NewLimiter(rate.Limit(cfg.RateLimit), 1)
-	}
 	if c.transport == nil {
 		c.transport = newTransport(cfg.Concurrency)
 	}
@@ -135,22 +157,33 @@ func (cfg *Config) validate() error {
 	invalid := func(field, format string, args ...any) error {
 		return &ConfigError{Field: field, Problem: fmt.Sprintf(format, args...)}
 	}
-	_, endpointOK := parseEndpoint(cfg.Endpoint)
+	v2 := cfg.API == API20
+	endpoint, endpointOK := cfg.endpoint()
 	switch {
+	case !slices.Contains([]API{API20, API30, APITCE}, cfg.API):
+		return invalid("API", "must be %s, %s or %s, not %q", API20, API30, APITCE, cfg.API)
 	case cfg.Region == "":
 		return invalid("Region", "must not be empty")
+	case !v2 && strings.Trim(cfg.Region, letters) != "":
+		return invalid("Region", "must have only letters, digits and hyphens, not %q", cfg.Region)
 	case cfg.Credentials == nil:
 		return invalid("Credentials", "must not be nil")
 	case !endpointOK:
 		return invalid("Endpoint", "must be an http or https URL with only a host and a path")
-	case cfg.Method != http.MethodGet && cfg.Method != http.MethodPost:
+	case !v2 && endpoint.Path != "/":
+		return invalid("Endpoint", "must have the path / with API %s", cfg.API)
+	case v2 && cfg.Method != http.MethodGet && cfg.Method != http.MethodPost:
 		return invalid("Method", "must be GET or POST, not %q", cfg.Method)
-	case cfg.PageSize < 1 || cfg.PageSize > 1000:
-		return invalid("PageSize", "must be from 1 to 1000, not %d", cfg.PageSize)
+	case !v2 && cfg.Method != http.MethodPost:
+		return invalid("Method", "must be POST with API %s, not %q", cfg.API, cfg.Method)
+	case cfg.PageSize < 1 || cfg.PageSize > cfg.API.MaxPageSize():
+		return invalid("PageSize", "must be from 1 to %d, not %d", cfg.API.MaxPageSize(), cfg.PageSize)
 	case cfg.Concurrency < 1 || cfg.Concurrency > 256:
 		return invalid("Concurrency", "must be from 1 to 256, not %d", cfg.Concurrency)
-	case !(cfg.RateLimit >= 0) || math.IsInf(cfg.RateLimit, 0): // NaN fails every comparison
-		return invalid("RateLimit", "must be a finite number of 0 or more, not %g", cfg.RateLimit)
+	case cfg.Limiter != nil && !(cfg.Limiter.Limit() > 0):
+		return invalid("Limiter", "must allow more than 0 requests per second")
+	case cfg.Limiter != nil && cfg.Limiter.Burst() < 1:
+		return invalid("Limiter", "must have a burst of 1 or more, not %d", cfg.Limiter.Burst())
 	case cfg.RequestTimeout < time.Millisecond || cfg.RequestTimeout > time.Hour:
 		return invalid("RequestTimeout", "must be from 1ms to 1h, not %s", cfg.RequestTimeout)
 	case cfg.UTCOffset < -12*time.Hour || cfg.UTCOffset > 14*time.Hour || cfg.UTCOffset%time.Minute != 0:
@@ -159,12 +192,22 @@ func (cfg *Config) validate() error {
 	return nil
 }
 
-func parseEndpoint(s string) (u *url.URL, ok bool) {
+// letters are the characters of a region name that may be part of a host name.
+const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
+
+// endpoint returns the URL of the region. Its host is in lower case, as the
+// signature of API 3.0 has it.
+func (cfg *Config) endpoint() (u *url.URL, ok bool) {
+	s := cfg.Endpoint
+	if cfg.API != API20 {
+		s = strings.ReplaceAll(s, "{region}", longRegion(cfg.Region))
+	}
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" ||
 		u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, false
 	}
+	u.Host = strings.ToLower(u.Host)
 	if u.Path == "" {
 		u.Path = "/"
 	}
@@ -191,6 +234,9 @@ func (c *Client) CloseIdleConnections() {
 	}
 }
 
+// API returns Config.API.
+func (c *Client) API() API { return c.cfg.API }
+
 // Page is one response of the API.
 type Page struct {
 	TotalCount int    // tasks that match the query, on all pages
@@ -205,11 +251,11 @@ func (c *Client) Page(ctx context.Context, q Query) (*Page, error) {
 	if q.Limit == 0 {
 		q.Limit = c.cfg.PageSize
 	}
-	if err := q.validate(); err != nil {
+	if err := q.validate(c.cfg.API); err != nil {
 		return nil, fmt.Errorf("query: %w", err)
 	}
 	names := newSymbols()
-	r, err := c.fetch(ctx, q, names)
+	r, err := c.fetch(ctx, c.protocol.list(q), names)
 	if err != nil {
 		return nil, err
 	}
@@ -261,4 +307,19 @@ func (c *Client) Tasks(ctx context.Context, q Query) iter.Seq2[Task, error] {
 		}
 		yield(Task{}, fmt.Errorf("list tasks of region %s: %w", c.cfg.Region, decodeError("more than %d pages", maxTaskPages)))
 	}
+}
+
+// TaskMessage returns why a task failed, in the words of the vendor, with
+// retries as Page has them. It is empty if the task did not fail. Only API 3.0
+// has it. The errors are those of Page.
+func (c *Client) TaskMessage(ctx context.Context, taskID int64) (string, error) {
+	p, ok := c.protocol.(*api3)
+	if !ok || c.cfg.API != API30 {
+		return "", fmt.Errorf("task message: API %s has no %s", c.cfg.API, describeTaskInfo)
+	}
+	r, err := c.fetch(ctx, p.taskInfo(taskID), newSymbols())
+	if err != nil {
+		return "", fmt.Errorf("message of task %d: %w", taskID, err)
+	}
+	return r.text, nil
 }

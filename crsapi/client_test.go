@@ -14,6 +14,7 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"go.uber.org/goleak"
+	"golang.org/x/time/rate"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -45,8 +46,8 @@ const (
 // newTestClient returns a client without a rate limit whose key is a canary.
 func newTestClient(t *testing.T, change func(*crsapi.Config)) *crsapi.Client {
 	t.Helper()
-	cfg := crsapi.DefaultConfig()
-	cfg.Region, cfg.RateLimit = "ap-guangzhou", 0
+	cfg := crsapi.DefaultConfig(crsapi.API20)
+	cfg.Region, cfg.Limiter = "ap-guangzhou", nil
 	cfg.Credentials = credentials.Static{SecretID: canaryID, SecretKey: canaryKey, Token: canaryToken}
 	change(&cfg)
 	c, err := crsapi.NewClient(cfg)
@@ -79,9 +80,9 @@ func TestConfigErrors(t *testing.T) {
 		"page size 1001":    {func(c *crsapi.Config) { c.PageSize = 1001 }, "PageSize", "must be from 1 to 1000, not 1001"},
 		"concurrency 0":     {func(c *crsapi.Config) { c.Concurrency = 0 }, "Concurrency", "must be from 1 to 256, not 0"},
 		"concurrency 257":   {func(c *crsapi.Config) { c.Concurrency = 257 }, "Concurrency", "must be from 1 to 256, not 257"},
-		"negative rate":     {func(c *crsapi.Config) { c.RateLimit = -1 }, "RateLimit", "must be a finite number of 0 or more, not -1"},
-		"rate not a number": {func(c *crsapi.Config) { c.RateLimit = math.NaN() }, "RateLimit", "must be a finite number of 0 or more, not NaN"},
-		"infinite rate":     {func(c *crsapi.Config) { c.RateLimit = math.Inf(1) }, "RateLimit", "must be a finite number of 0 or more, not +Inf"},
+		"rate of zero":      {func(c *crsapi.Config) { c.Limiter = rate.NewLimiter(0, 1) }, "Limiter", "must allow more than 0 requests per second"},
+		"rate not a number": {func(c *crsapi.Config) { c.Limiter = crsapi.NewLimiter(math.NaN()) }, "Limiter", "must allow more than 0 requests per second"},
+		"no burst":          {func(c *crsapi.Config) { c.Limiter = rate.NewLimiter(1, 0) }, "Limiter", "must have a burst of 1 or more, not 0"},
 		"timeout 0":         {func(c *crsapi.Config) { c.RequestTimeout = 0 }, "RequestTimeout", "must be from 1ms to 1h, not 0s"},
 		"timeout too long":  {func(c *crsapi.Config) { c.RequestTimeout = time.Hour + 1 }, "RequestTimeout", "must be from 1ms to 1h, not 1h0m0.000000001s"},
 		"offset too west":   {func(c *crsapi.Config) { c.UTCOffset = -13 * time.Hour }, "UTCOffset", "must be from -12h to 14h in whole minutes, not -13h0m0s"},
@@ -105,7 +106,7 @@ func TestConfigErrors(t *testing.T) {
 
 // minimalConfig sets the two fields that have no default.
 func minimalConfig() crsapi.Config {
-	cfg := crsapi.DefaultConfig()
+	cfg := crsapi.DefaultConfig(crsapi.API20)
 	cfg.Region, cfg.Credentials = "r", credentials.Static{SecretID: "i", SecretKey: "k"}
 	return cfg
 }
@@ -114,10 +115,10 @@ func TestConfigLimits(t *testing.T) {
 	for name, change := range map[string]func(*crsapi.Config){
 		"defaults": func(*crsapi.Config) {},
 		"lowest": func(c *crsapi.Config) {
-			c.PageSize, c.Concurrency, c.RateLimit, c.RequestTimeout, c.UTCOffset = 1, 1, 0, time.Millisecond, -12*time.Hour
+			c.PageSize, c.Concurrency, c.Limiter, c.RequestTimeout, c.UTCOffset = 1, 1, nil, time.Millisecond, -12*time.Hour
 		},
 		"highest": func(c *crsapi.Config) {
-			c.PageSize, c.Concurrency, c.RateLimit, c.RequestTimeout, c.UTCOffset = 1000, 256, 1e9, time.Hour, 14*time.Hour
+			c.PageSize, c.Concurrency, c.Limiter, c.RequestTimeout, c.UTCOffset = 1000, 256, crsapi.NewLimiter(1e9), time.Hour, 14*time.Hour
 		},
 		"POST, no path": func(c *crsapi.Config) { c.Method, c.Endpoint = http.MethodPost, "http://h:8080" },
 	} {

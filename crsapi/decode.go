@@ -22,62 +22,90 @@ const (
 	maxTotal = 10_000_000
 )
 
-// response is a decoded response, with a list of tasks or an error.
+// format is what the JSON of one action looks like.
+type format struct {
+	envelope  string // name of the object that holds the result; empty if the top level does
+	total     string // name of the number of tasks; empty if the result is no list
+	tasks     string // name of the rows; at the top level they are in "data"
+	text      string // name of a text, if the result is one
+	members   map[string]member
+	taskNames map[string]string // replaces values of memberTaskName
+	statuses  map[Status]Status // replaces values of memberStatus
+}
+
+// response is a decoded response, with a result or an error.
 type response struct {
-	code     string // a decimal number, or a name as in API 3.0
+	code     string // a decimal number, or a name as in API 3.0; "0" or empty for success
 	codeDesc string
 	message  string
 	total    int
 	rows     []row // includes rejected rows, in their places
+	text     string
 }
+
+// failed reports whether the response is an error.
+func (r response) failed() bool { return r.code != "" && r.code != "0" }
 
 // responseDecoder reads one response. The documents do not say what an empty
 // list looks like or how numbers are written, so it accepts every form that was
 // seen or is likely. Fields that affect counts are parsed strictly.
+//
+// A gateway may answer a request of one API with an error of the other, so it
+// reads the errors of both.
 type responseDecoder struct {
-	json  *jsontext.Decoder
-	body  []byte
-	names *symbols
-	zone  *time.Location
-	text  []byte // buffer for a string with escapes
+	json   *jsontext.Decoder
+	body   []byte
+	format *format
+	names  *symbols
+	zone   *time.Location
+	buffer []byte // for a string with escapes
 
 	response
-	hasTotal bool
+	hasResult bool // the envelope is there
+	hasError  bool // an error of API 3.0 is there
+	hasTotal  bool
 }
 
 // hashSeed makes equal rows have equal hashes in all pages.
 var hashSeed = maphash.MakeSeed()
 
-func decodeResponse(body []byte, names *symbols, zone *time.Location) (response, error) {
+func decodeResponse(body []byte, f *format, names *symbols, zone *time.Location) (response, error) {
 	d := responseDecoder{
 		json: jsontext.NewDecoder(bytes.NewBuffer(body),
 			jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)),
-		body:  body,
-		names: names,
-		zone:  zone,
+		body:   body,
+		format: f,
+		names:  names,
+		zone:   zone,
 	}
 	if err := d.document(); err != nil {
 		return response{}, withoutText(err)
 	}
 	switch {
-	case d.code == "":
+	case d.failed():
+	case d.hasError:
+		return response{}, errors.New("the response has an error without a code")
+	case f.envelope == "" && d.code == "":
 		return response{}, errors.New("the response has no code")
-	case d.code == "0" && !d.hasTotal:
-		return response{}, errors.New("the response has no totalCount")
+	case f.envelope != "" && !d.hasResult:
+		return response{}, fmt.Errorf("the response has no %s", f.envelope)
+	case f.total != "" && !d.hasTotal:
+		return response{}, fmt.Errorf("the response has no %s", f.total)
 	}
 	return d.response, nil
 }
 
-// error returns the error that a code other than 0 means.
+// error returns the error of a response that failed.
 func (r response) error() *Error {
 	e := &Error{CodeDesc: r.codeDesc, Message: r.message}
-	class := classOfName(r.code)
 	if code, err := strconv.Atoi(r.code); err == nil {
-		e.Code, class = code, classOfCode(code)
+		e.Code = code
+		e.class = classOfCode(code, r.codeDesc, r.message)
 	} else {
 		e.CodeDesc = r.code
+		e.class = classOfName(r.code)
 	}
-	e.Reason, e.retry = class.reason, class.retry
+	e.Reason = e.class.reason
 	return e
 }
 
@@ -105,24 +133,24 @@ func (d *responseDecoder) document() error {
 		switch string(name) {
 		case "code":
 			text, kind, err := d.scalar()
-			if err == nil && (kind == '"' || kind == '0') {
+			if err == nil && (kind == '"' || kind == '0') && !d.failed() {
 				d.code = number(text)
 			}
 			return err
 		case "message":
-			text, _, err := d.scalar()
-			d.message = string(text)
-			return err
+			return d.string(&d.message)
 		case "codeDesc":
-			text, _, err := d.scalar()
-			d.codeDesc = string(text)
-			return err
-		case "totalCount":
-			return d.totalCount()
-		case "data":
-			return d.data()
+			return d.string(&d.codeDesc)
 		case "Response":
-			return d.errorOfAPI3()
+			return d.object(d.resultOfAPI3)
+		case "data":
+			if d.format.envelope == "" {
+				return d.object(d.result)
+			}
+			return d.json.SkipValue()
+		}
+		if d.format.envelope == "" && string(name) == d.format.total {
+			return d.totalCount()
 		}
 		return d.json.SkipValue()
 	})
@@ -145,22 +173,40 @@ func (d *responseDecoder) totalCount() error {
 	}
 	total, err := strconv.Atoi(number(text))
 	if err != nil || total < 0 || total > maxTotal {
-		return fmt.Errorf("totalCount is not a number from 0 to %d", maxTotal)
+		return fmt.Errorf("%s is not a number from 0 to %d", d.format.total, maxTotal)
 	}
 	d.total, d.hasTotal = total, true
 	return nil
 }
 
-func (d *responseDecoder) data() error {
-	if d.json.PeekKind() != '{' {
+// resultOfAPI3 reads a member of Response: an error of API 3.0, or a part of the
+// result if the format has this envelope.
+func (d *responseDecoder) resultOfAPI3(name []byte) error {
+	d.hasResult = true
+	switch {
+	case string(name) == "Error":
+		d.hasError = d.hasError || d.json.PeekKind() != 'n'
+		return d.errorOfAPI3()
+	case d.format.envelope == "":
 		return d.json.SkipValue()
+	default:
+		return d.result(name)
 	}
-	return d.members(func(name []byte) error {
-		if string(name) == "redisTaskSet" {
-			return d.taskSet()
+}
+
+func (d *responseDecoder) result(name []byte) error {
+	switch string(name) {
+	case "":
+	case d.format.tasks:
+		return d.taskSet()
+	case d.format.text:
+		return d.string(&d.text)
+	case d.format.total:
+		if d.format.envelope != "" {
+			return d.totalCount()
 		}
-		return d.json.SkipValue()
-	})
+	}
+	return d.json.SkipValue()
 }
 
 // taskSet reads an array of rows, or an object whose values are rows: PHP
@@ -211,7 +257,7 @@ func (d *responseDecoder) task() (r row, ok bool, err error) {
 	var hasStart, hasStatus bool
 	err = d.members(func(name []byte) error {
 		// Look at the name first: reading the value overwrites it.
-		member := memberOf(name)
+		member := d.format.members[string(name)]
 		if member == memberOther {
 			return d.json.SkipValue()
 		}
@@ -229,9 +275,12 @@ func (d *responseDecoder) task() (r row, ok bool, err error) {
 				ok = false
 				return nil
 			}
-			if member == memberRedisID {
+			switch name, ok := d.format.taskNames[string(text)]; {
+			case member == memberRedisID:
 				r.redisID = d.names.intern(text)
-			} else {
+			case ok:
+				r.taskName = d.names.intern([]byte(name))
+			default:
 				r.taskName = d.names.intern(text)
 			}
 		case memberRedisName:
@@ -245,10 +294,20 @@ func (d *responseDecoder) task() (r row, ok bool, err error) {
 			r.start, hasStart = t.Unix(), err == nil
 		case memberStatus:
 			r.status, hasStatus = parseStatus(text)
+			if same, ok := d.format.statuses[r.status]; ok {
+				r.status = same
+			}
 		case memberProgress:
 			if p, err := strconv.ParseFloat(string(text), 32); err == nil {
 				r.progress = float32(p)
 			}
+		case memberEndTime:
+			// A task that has not ended has no end, or one of zeros.
+			if t, err := time.ParseInLocation(timeLayout, string(text), d.zone); err == nil {
+				r.end = t.Unix()
+			}
+		case memberTaskID:
+			r.taskID, _ = strconv.ParseInt(number(text), 10, 64)
 		}
 		return nil
 	})
@@ -266,56 +325,48 @@ const (
 	memberStartTime
 	memberStatus
 	memberProgress
+	memberEndTime
+	memberTaskID
 )
-
-func memberOf(name []byte) member {
-	switch string(name) {
-	case "redisId":
-		return memberRedisID
-	case "taskName":
-		return memberTaskName
-	case "redisName":
-		return memberRedisName
-	case "projectId":
-		return memberProjectID
-	case "startTime":
-		return memberStartTime
-	case "status":
-		return memberStatus
-	case "progress":
-		return memberProgress
-	}
-	return memberOther
-}
 
 // required reports whether a row is rejected if the value is not a scalar.
 func (m member) required() bool {
 	return m == memberRedisID || m == memberTaskName || m == memberStartTime || m == memberStatus
 }
 
-// errorOfAPI3 reads the member Response, which holds an error of API 3.0.
+// errorOfAPI3 reads the error of a response. The first error counts.
 func (d *responseDecoder) errorOfAPI3() error {
+	var code, message string
+	err := d.object(func(name []byte) error {
+		switch string(name) {
+		case "Code":
+			return d.string(&code)
+		case "Message":
+			return d.string(&message)
+		}
+		return d.json.SkipValue()
+	})
+	if err == nil && code != "" && !d.failed() {
+		d.code, d.codeDesc, d.message = code, "", message
+	}
+	return err
+}
+
+// object reads the members of an object, and skips any other value.
+func (d *responseDecoder) object(read func(name []byte) error) error {
 	if d.json.PeekKind() != '{' {
 		return d.json.SkipValue()
 	}
-	return d.members(func(name []byte) error {
-		if string(name) != "Error" || d.json.PeekKind() != '{' {
-			return d.json.SkipValue()
-		}
-		return d.members(func(name []byte) error {
-			switch string(name) {
-			case "Code":
-				text, _, err := d.scalar()
-				d.code = string(text)
-				return err
-			case "Message":
-				text, _, err := d.scalar()
-				d.message = string(text)
-				return err
-			}
-			return d.json.SkipValue()
-		})
-	})
+	return d.members(read)
+}
+
+// string reads a scalar. null does not change the text.
+func (d *responseDecoder) string(to *string) error {
+	text, kind, err := d.scalar()
+	if err == nil && kind != 'n' {
+		*to = string(text)
+	}
+	return err
 }
 
 // members reads an object. It calls read before the value of each member, and
@@ -357,8 +408,8 @@ func (d *responseDecoder) scalar() (text []byte, kind jsontext.Kind, err error) 
 		return inner, kind, nil
 	}
 	// The error only says that invalid bytes were replaced, as intended.
-	d.text, _ = jsontext.AppendUnquote(d.text[:0], value)
-	return d.text, kind, nil
+	d.buffer, _ = jsontext.AppendUnquote(d.buffer[:0], value)
+	return d.buffer, kind, nil
 }
 
 // number returns an integer in its shortest form, for example 7 for 07, 7.0 and

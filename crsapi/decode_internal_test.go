@@ -32,7 +32,7 @@ func FuzzDecodeResponse(f *testing.F) {
 	f.Add([]byte("{\"code\":0,\"totalCount\":1,\"data\":{\"redisTaskSet\":[{\"taskName\":\"a\xff\\ud800\",\"redisId\":\"i\",\"status\":2,\"startTime\":\"2017-02-10 16:56:18\"},{}]}}"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		names := newSymbols()
-		r, err := decodeResponse(slices.Clone(body), names, beijing)
+		r, err := decodeResponse(slices.Clone(body), format2, names, beijing)
 		if err != nil {
 			return
 		}
@@ -85,7 +85,7 @@ func FuzzStartTime(f *testing.F) {
 			return
 		}
 		body := `{"code":0,"totalCount":1,"data":{"redisTaskSet":[{"redisId":"i","status":2,"startTime":"` + s + `"}]}}`
-		r, err := decodeResponse([]byte(body), newSymbols(), beijing)
+		r, err := decodeResponse([]byte(body), format2, newSymbols(), beijing)
 		if err != nil || !r.rows[0].readable() {
 			return
 		}
@@ -103,7 +103,7 @@ func BenchmarkDecode(b *testing.B) {
 		b.SetBytes(int64(len(body)))
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := decodeResponse(body, names, beijing); err != nil {
+			if _, err := decodeResponse(body, format2, names, beijing); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -18,6 +18,7 @@ type Reason string
 const (
 	ReasonAuth      Reason = "auth"      // key, signature, token or timestamp refused, or no key
 	ReasonDenied    Reason = "denied"    // valid credentials, permission denied
+	ReasonRetired   Reason = "retired"   // the vendor has retired the API, for all or for this account
 	ReasonThrottled Reason = "throttled" // over the quota
 	ReasonTimeout   Reason = "timeout"   // an attempt or the whole call ran out of time
 	ReasonNetwork   Reason = "network"   // no connection, reset, TLS error
@@ -29,7 +30,7 @@ const (
 // Reasons returns all reasons.
 func Reasons() []Reason {
 	return []Reason{
-		ReasonAuth, ReasonDenied, ReasonThrottled, ReasonTimeout,
+		ReasonAuth, ReasonDenied, ReasonRetired, ReasonThrottled, ReasonTimeout,
 		ReasonNetwork, ReasonServer, ReasonDecode, ReasonAPI,
 	}
 }
@@ -39,7 +40,7 @@ func Reasons() []Reason {
 type Error struct {
 	Reason     Reason
 	Code       int    // code of API 2.0; 0 if the response has none
-	CodeDesc   string // codeDesc of API 2.0, or the code if it is not a number
+	CodeDesc   string // codeDesc of API 2.0, or the code of API 3.0
 	Message    string // message of the API on one line, at most 256 characters
 	HTTPStatus int    // 0 if there was no response
 
@@ -50,8 +51,8 @@ type Error struct {
 
 	Err error // the underlying error; nil if the API returned the error
 
-	host  string
-	retry retry
+	action, host string
+	class        class
 }
 
 // retry says how often a failed attempt may be repeated.
@@ -67,7 +68,7 @@ const (
 func (e *Error) Error() string {
 	var b strings.Builder
 	if e.host != "" {
-		fmt.Fprintf(&b, "%s %s: ", action, e.host)
+		fmt.Fprintf(&b, "%s %s: ", e.action, e.host)
 	}
 	switch {
 	case e.Code != 0 || e.CodeDesc != "":
@@ -104,7 +105,11 @@ func (e *Error) redact(r credentials.Redactor) {
 }
 
 func decodeError(format string, args ...any) *Error {
-	return &Error{Reason: ReasonDecode, Err: fmt.Errorf(format, args...)}
+	return newError(class{ReasonDecode, retryNever}, fmt.Errorf(format, args...))
+}
+
+func newError(c class, err error) *Error {
+	return &Error{Reason: c.reason, Err: err, class: c}
 }
 
 // class is what an error code means for the client.
@@ -137,27 +142,50 @@ var codeClasses = map[int]class{
 	6200: {ReasonServer, retryOften},
 }
 
-func classOfCode(code int) class {
+// classOfCode returns the class of a code of API 2.0. Two codes have a second
+// meaning, which only their texts tell.
+func classOfCode(code int, codeDesc, message string) class {
+	retired := class{ReasonRetired, retryNever}
+	switch {
+	case code == 4300 && (codeDesc == "RequestForbidden" || strings.Contains(message, onlySomeAccounts)):
+		return retired
+	case code == 6100 && strings.Contains(message, obsolete):
+		return retired
+	}
 	if c, ok := codeClasses[code]; ok {
 		return c
 	}
 	return class{ReasonAPI, retryNever}
 }
 
-// namedClasses maps error codes of API 3.0, which a host of API 2.0 may return.
-// A code matches if it is equal to the prefix or continues with a dot. The first
-// match counts.
+// What a retired action of API 2.0 answers: "this interface may be called by
+// particular accounts only", and "or the interface is obsolete".
+const (
+	onlySomeAccounts = "该接口只允许特定账户调用"
+	obsolete         = "接口已经被废弃"
+)
+
+// namedClasses maps error codes of API 3.0. A code matches if it is equal to the
+// prefix or continues with a dot. The first match counts. Other codes are
+// {ReasonAPI, retryNever}.
+//
+// Source: "Error Codes" of Tencent Cloud API 3.0 and of redis 2018-04-12.
 var namedClasses = []struct {
 	prefix string
 	class  class
 }{
+	{"ActionOffline", class{ReasonRetired, retryNever}},
 	{"AuthFailure.UnauthorizedOperation", class{ReasonDenied, retryNever}},
 	{"AuthFailure.SignatureExpire", class{ReasonAuth, retryOnce}},
 	{"AuthFailure", class{ReasonAuth, retryNever}},
 	{"UnauthorizedOperation", class{ReasonDenied, retryNever}},
+	{"InvalidParameter.PermissionDenied", class{ReasonDenied, retryNever}},
+	{"IpInBlacklist", class{ReasonDenied, retryNever}},
+	{"IpNotInWhitelist", class{ReasonDenied, retryNever}},
 	{"RequestLimitExceeded", class{ReasonThrottled, retryOften}},
+	{"FailedOperation", class{ReasonServer, retryOften}},
 	{"InternalError", class{ReasonServer, retryOften}},
-	{"FailedOperation.SystemError", class{ReasonServer, retryOften}},
+	{"ServiceUnavailable", class{ReasonServer, retryOften}},
 }
 
 func classOfName(name string) class {

@@ -9,7 +9,7 @@ import (
 )
 
 func TestReasons(t *testing.T) {
-	want := []crsapi.Reason{"auth", "denied", "throttled", "timeout", "network", "server", "decode", "api"}
+	want := []crsapi.Reason{"auth", "denied", "retired", "throttled", "timeout", "network", "server", "decode", "api"}
 	if got := crsapi.Reasons(); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

@@ -16,7 +16,7 @@ func ExampleClient_Page() {
 	defer server.Close()
 	server.SetTasks("ap-guangzhou", crsapitest.DocumentExample())
 
-	cfg := crsapi.DefaultConfig()
+	cfg := crsapi.DefaultConfig(crsapi.API20)
 	cfg.Region = "ap-guangzhou"
 	cfg.Endpoint = server.URL // leave the default for the real API
 	cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
@@ -45,7 +45,7 @@ func ExampleClient_Tasks() {
 	defer server.Close()
 	server.SetTasks("ap-guangzhou", crsapitest.DocumentExample())
 
-	cfg := crsapi.DefaultConfig()
+	cfg := crsapi.DefaultConfig(crsapi.API20)
 	cfg.Region, cfg.Endpoint = "ap-guangzhou", server.URL
 	cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
 	cfg.PageSize = 4
@@ -70,7 +70,7 @@ func ExampleError() {
 	server := crsapitest.NewServer()
 	defer server.Close()
 
-	cfg := crsapi.DefaultConfig()
+	cfg := crsapi.DefaultConfig(crsapi.API20)
 	cfg.Region, cfg.Endpoint = "ap-guangzhou", server.URL
 	cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: "not the secret key"}
 	client, err := crsapi.NewClient(cfg)
@@ -85,7 +85,7 @@ func ExampleError() {
 	case errors.As(err, &failed) && failed.Reason == crsapi.ReasonAuth:
 		fmt.Println("check the key:", failed.Code)
 	case errors.As(err, &failed) && failed.Reason == crsapi.ReasonThrottled:
-		fmt.Println("lower RateLimit")
+		fmt.Println("lower the rate of Limiter")
 	case err != nil:
 		fmt.Println("other failure")
 	}

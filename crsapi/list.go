@@ -33,7 +33,7 @@ func (s *symbols) intern(text []byte) symbol {
 	return id
 }
 
-// row is a task in 32 bytes that hold no pointer, so that a million tasks are
+// row is a task in 48 bytes that hold no pointer, so that a million tasks are
 // small and nothing for the garbage collector to walk through.
 type row struct {
 	identity
@@ -41,12 +41,14 @@ type row struct {
 	projectID symbol
 	status    Status
 	progress  float32
+	end       int64 // UNIX seconds; 0 if unknown
 }
 
 // identity is all that tells one task from another. Of a rejected row, start
 // is a hash of its text instead, so that it still has a place and a likeness.
 type identity struct {
 	start    int64 // UNIX seconds
+	taskID   int64 // 0 if unknown
 	redisID  symbol
 	taskName symbol
 }
@@ -58,7 +60,7 @@ const rejected symbol = 0
 func (r row) readable() bool { return r.redisID != rejected }
 
 func (s *symbols) task(r row) Task {
-	return Task{
+	t := Task{
 		RedisID:   s.values[r.redisID],
 		RedisName: s.values[r.redisName],
 		ProjectID: s.values[r.projectID],
@@ -66,7 +68,12 @@ func (s *symbols) task(r row) Task {
 		StartTime: time.Unix(r.start, 0).UTC(),
 		Status:    r.status,
 		Progress:  r.progress,
+		TaskID:    r.taskID,
 	}
+	if r.end != 0 {
+		t.EndTime = time.Unix(r.end, 0).UTC()
+	}
+	return t
 }
 
 func countRejected(rows []row) int {

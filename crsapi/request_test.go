@@ -38,7 +38,7 @@ func TestParameters(t *testing.T) {
 				Limit: 10, Offset: 20, RedisID: "crs-1", RedisName: "for API test",
 				BeginTime: time.Date(2016, 12, 27, 16, 3, 52, 0, time.UTC),
 				EndTime:   time.Date(2017, 2, 10, 16, 3, 52, 0, time.UTC),
-				Statuses:  []crsapi.Status{crsapi.StatusSucceeded, crsapi.StatusError}, TaskTypes: crsapi.TaskTypes()[:2],
+				Statuses:  []crsapi.Status{crsapi.StatusSucceeded, crsapi.StatusError}, TaskTypes: crsapi.API20.TaskTypes()[:2],
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -82,7 +82,7 @@ func (c *Client) Sweep(ctx context.Context, q Query) (*Sweep, error) {
 
 func (c *Client) sweep(ctx context.Context, q Query, s *Sweep) ([][]row, error) {
 	q.Limit, q.Offset = c.cfg.PageSize, 0
-	if err := q.validate(); err != nil {
+	if err := q.validate(c.cfg.API); err != nil {
 		return nil, fmt.Errorf("query: %w", err)
 	}
 	begin := time.Now()
@@ -366,7 +366,7 @@ func (r *reading) newestFirst() bool {
 func (r *reading) page(ctx context.Context, offset, limit int) (response, error) {
 	q := r.query
 	q.Offset, q.Limit = offset, limit
-	a, err := r.client.fetch(ctx, q, r.sweep.names)
+	a, err := r.client.fetch(ctx, r.client.protocol.list(q), r.sweep.names)
 	if err != nil {
 		return response{}, fmt.Errorf("page at offset %d: %w", offset, err)
 	}

@@ -29,8 +29,8 @@ func serve(t testing.TB, tasks []crsapi.Task, change func(*crsapi.Config)) (*crs
 	server := crsapitest.NewMemoryServer()
 	t.Cleanup(server.Close)
 	server.SetTasks(region, tasks)
-	cfg := crsapi.DefaultConfig()
-	cfg.Region, cfg.RateLimit = region, 0
+	cfg := crsapi.DefaultConfig(crsapi.API20)
+	cfg.Region, cfg.Limiter = region, nil
 	cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
 	cfg.Endpoint, cfg.Transport = server.URL, server.Client().Transport
 	if change != nil {
@@ -461,7 +461,7 @@ func TestRateLimitHoldsBehindAFullHouse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var at []time.Time
-		c, server := serve(t, crsapitest.DocumentExample(), func(cfg *crsapi.Config) { cfg.RateLimit = 20 })
+		c, server := serve(t, crsapitest.DocumentExample(), func(cfg *crsapi.Config) { cfg.Limiter = crsapi.NewLimiter(20) })
 		server.OnRequest(func(crsapitest.Request) {
 			mu.Lock()
 			defer mu.Unlock()

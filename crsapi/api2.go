@@ -6,9 +6,6 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
-	"fmt"
-	"io"
 	"maps"
 	"math"
 	"math/rand/v2"
@@ -22,46 +19,44 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 )
 
-// timeLayout is the format of times in requests and responses. They carry no
-// time zone.
-const timeLayout = "2006-01-02 15:04:05"
-
-// Query holds the input parameters of GetRedisTaskList. The zero value asks for
-// all tasks. Fields that are set must all match.
-type Query struct {
-	// Limit is the number of tasks per page; 0 means Config.PageSize. Offset is
-	// the number of tasks to skip. It should be a multiple of Limit.
-	Limit, Offset int
-
-	RedisID   string // instance ID, such as crs-izbob1wh
-	RedisName string // name of the instance
-
-	// BeginTime and EndTime limit the submission time of tasks. Both are
-	// included, with a resolution of one second. The zero time means no limit.
-	BeginTime, EndTime time.Time
-
-	Statuses  []Status
-	TaskTypes []string // values of TaskTypes()
+// api2 is GetRedisTaskList of API 2.0.
+//
+// Source: "GetRedisTaskList" and the common parameters of Tencent Cloud API 2.0.
+type api2 struct {
+	method    string
+	endpoint  *url.URL
+	userAgent string
+	region    string
+	zone      *time.Location
 }
 
-func (q Query) validate() error {
-	switch {
-	case q.Limit < 1:
-		return errors.New("Limit must not be negative")
-	case q.Offset < 0:
-		return errors.New("Offset must not be negative")
+var format2 = &format{
+	total: "totalCount",
+	tasks: "redisTaskSet",
+	members: map[string]member{
+		"redisId":   memberRedisID,
+		"taskName":  memberTaskName,
+		"redisName": memberRedisName,
+		"projectId": memberProjectID,
+		"startTime": memberStartTime,
+		"status":    memberStatus,
+		"progress":  memberProgress,
+	},
+}
+
+func (a *api2) list(q Query) call {
+	return call{
+		action: "GetRedisTaskList",
+		format: format2,
+		sign: func(ctx context.Context, key credentials.Key) (*http.Request, string) {
+			return a.request(ctx, "GetRedisTaskList", a.params(q), key)
+		},
 	}
-	for _, t := range q.TaskTypes {
-		if !slices.Contains(TaskTypes(), t) {
-			return fmt.Errorf("unknown task type %q", t)
-		}
-	}
-	return nil
 }
 
 // params returns the parameters of the action. The document lists redisId
 // twice: the second is a misprint of redisName, as its example shows.
-func (q Query) params(zone *time.Location) map[string]string {
+func (a *api2) params(q Query) map[string]string {
 	p := map[string]string{
 		"limit":  strconv.Itoa(q.Limit),
 		"offset": strconv.Itoa(q.Offset),
@@ -73,10 +68,10 @@ func (q Query) params(zone *time.Location) map[string]string {
 		p["redisName"] = q.RedisName
 	}
 	if !q.BeginTime.IsZero() {
-		p["beginTime"] = q.BeginTime.In(zone).Format(timeLayout)
+		p["beginTime"] = q.BeginTime.In(a.zone).Format(timeLayout)
 	}
 	if !q.EndTime.IsZero() {
-		p["endTime"] = q.EndTime.In(zone).Format(timeLayout)
+		p["endTime"] = q.EndTime.In(a.zone).Format(timeLayout)
 	}
 	for i, s := range q.Statuses {
 		p["taskStatus."+strconv.Itoa(i)] = strconv.Itoa(int(s))
@@ -87,14 +82,11 @@ func (q Query) params(zone *time.Location) map[string]string {
 	return p
 }
 
-// request returns a signed request and its signature.
-//
-// Source: the common parameters of Tencent Cloud API 2.0.
-func (c *Client) request(ctx context.Context, q Query, key credentials.Key) (*http.Request, string) {
-	params := q.params(c.zone)
+// request returns a request with all parameters, and its signature.
+func (a *api2) request(ctx context.Context, action string, params map[string]string, key credentials.Key) (*http.Request, string) {
 	maps.Copy(params, map[string]string{
 		"Action":          action,
-		"Region":          c.cfg.Region,
+		"Region":          a.region,
 		"Timestamp":       strconv.FormatInt(time.Now().Unix(), 10),
 		"Nonce":           strconv.FormatInt(1+rand.Int64N(math.MaxInt64), 10),
 		"SecretId":        key.SecretID,
@@ -103,35 +95,20 @@ func (c *Client) request(ctx context.Context, q Query, key credentials.Key) (*ht
 	if key.Token != "" {
 		params["Token"] = string(key.Token)
 	}
-	signature := sign(key.SecretKey, c.cfg.Method, c.endpoint.Hostname(), c.endpoint.Path, params)
+	signature := sign(key.SecretKey, a.method, a.endpoint.Hostname(), a.endpoint.Path, params)
 	form := make(url.Values, len(params)+1)
 	for name, value := range params {
 		form.Set(name, value)
 	}
 	form.Set("Signature", signature)
 
-	target := *c.endpoint
-	req := (&http.Request{
-		Method: c.cfg.Method,
-		URL:    &target,
-		Host:   c.endpoint.Host,
-		Header: http.Header{},
-	}).WithContext(ctx)
-	if c.cfg.UserAgent != "" {
-		req.Header.Set("User-Agent", c.cfg.UserAgent)
+	header := newHeader(a.userAgent)
+	if a.method == http.MethodPost {
+		header.Set("Content-Type", "application/x-www-form-urlencoded")
+		return newRequest(ctx, a.method, a.endpoint, header, []byte(form.Encode())), signature
 	}
-	if c.cfg.Method == http.MethodPost {
-		body := form.Encode()
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		req.Body = io.NopCloser(strings.NewReader(body))
-		req.ContentLength = int64(len(body))
-	} else {
-		target.RawQuery = form.Encode()
-		// If a kept connection is dead, net/http sends a GET request without a
-		// body again by itself: with the same nonce, and unseen by Observe. It
-		// does not repeat a request whose body it cannot rewind.
-		req.Body = io.NopCloser(strings.NewReader(""))
-	}
+	req := newRequest(ctx, a.method, a.endpoint, header, nil)
+	req.URL.RawQuery = form.Encode()
 	return req, signature
 }
 
