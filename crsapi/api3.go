@@ -159,7 +159,8 @@ func (a *api3) list(q Query) call {
 	return a.call(a.names.action, a.names.format, a.names.params(p))
 }
 
-const describeTaskInfo = "DescribeTaskInfo"
+// ActionTaskInfo is the action of Client.TaskMessage.
+const ActionTaskInfo = "DescribeTaskInfo"
 
 // taskInfo returns the request for the details of one task.
 //
@@ -168,7 +169,7 @@ func (a *api3) taskInfo(id int64) call {
 	params := struct {
 		TaskID int64 `json:"TaskId"`
 	}{id}
-	return a.call(describeTaskInfo, &format{envelope: "Response", text: "TaskMessage"}, params)
+	return a.call(ActionTaskInfo, &format{envelope: "Response", text: "TaskMessage"}, params)
 }
 
 // time returns a parameter, which is empty for no limit.

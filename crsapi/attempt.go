@@ -28,7 +28,7 @@ const (
 // Attempt describes one HTTP request that was sent. A page that is retried has
 // several attempts.
 type Attempt struct {
-	Action string // such as DescribeTaskList
+	Action string // such as DescribeTaskList or ActionTaskInfo
 
 	// Duration is the time from sending the request to the end of the response.
 	Duration time.Duration
@@ -153,6 +153,7 @@ func (c *Client) attempt(ctx context.Context, call call, names *symbols) (respon
 	if failed != nil {
 		return response{}, failed
 	}
+	r.text = credentials.OneLine(credentials.NewRedactor(key, signature).Text(r.text))
 	return r, nil
 }
 

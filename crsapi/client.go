@@ -309,13 +309,13 @@ func (c *Client) Tasks(ctx context.Context, q Query) iter.Seq2[Task, error] {
 	}
 }
 
-// TaskMessage returns why a task failed, in the words of the vendor, with
-// retries as Page has them. It is empty if the task did not fail. Only API 3.0
-// has it. The errors are those of Page.
+// TaskMessage returns why a task failed, in the words of the vendor, on one line
+// of at most 256 characters. It is empty if the task did not fail. Only API 3.0
+// has it. Retries and errors are those of Page.
 func (c *Client) TaskMessage(ctx context.Context, taskID int64) (string, error) {
 	p, ok := c.protocol.(*api3)
 	if !ok || c.cfg.API != API30 {
-		return "", fmt.Errorf("task message: API %s has no %s", c.cfg.API, describeTaskInfo)
+		return "", fmt.Errorf("task message: API %s has no %s", c.cfg.API, ActionTaskInfo)
 	}
 	r, err := c.fetch(ctx, p.taskInfo(taskID), newSymbols())
 	if err != nil {
