@@ -146,9 +146,9 @@ func benchClient(url string, transport http.RoundTripper, observe func(crsapi.At
 func measureScrape(url string) (m measurement, err error) {
 	exporter, err := collector.New(collector.Config{
 		Regions: []string{guangzhou},
-		Dial: func(_ string, observe func(crsapi.Attempt)) (collector.Source, error) {
+		Dial: func(_ string, observe func(crsapi.Attempt)) ([]collector.Source, error) {
 			client, err := benchClient(url, nil, observe)
-			return collector.FromAPI(client), err
+			return []collector.Source{collector.FromAPI(client)}, err
 		},
 	})
 	if err != nil {

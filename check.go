@@ -47,7 +47,7 @@ func checkRegions(ctx context.Context, s *settings, source string, out io.Writer
 	var findings []*finding
 	var clients []*crsapi.Client
 	s.collector.StateFile = ""
-	exporter, err := s.newExporter(func(region string, observe func(crsapi.Attempt)) (collector.Source, error) {
+	exporter, err := s.newExporter(func(region string, observe func(crsapi.Attempt)) ([]collector.Source, error) {
 		f := &finding{}
 		client, err := s.newClient(region, func(a crsapi.Attempt) {
 			observe(a)
@@ -57,7 +57,7 @@ func checkRegions(ctx context.Context, s *settings, source string, out io.Writer
 			return nil, err
 		}
 		findings, clients = append(findings, f), append(clients, client)
-		return collector.FromAPI(client), nil
+		return []collector.Source{collector.FromAPI(client)}, nil
 	})
 	if err != nil {
 		return err

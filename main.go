@@ -130,20 +130,22 @@ func serve(ctx context.Context, s *settings, handler http.Handler, exporter *col
 
 // newExporter returns an Exporter as the settings say, or an error that names
 // the flag.
-func (s *settings) newExporter(dial func(string, func(crsapi.Attempt)) (collector.Source, error)) (*collector.Exporter, error) {
+func (s *settings) newExporter(dial func(string, func(crsapi.Attempt)) ([]collector.Source, error)) (*collector.Exporter, error) {
 	cfg := s.collector
 	cfg.Dial = dial
-	cfg.StateScope = fmt.Sprint(s.api.Endpoint, s.api.UTCOffset, s.credentials.RoleARN)
+	cfg.StateScope = func(crsapi.API) string {
+		return fmt.Sprint(s.api.Endpoint, s.api.UTCOffset, s.credentials.RoleARN)
+	}
 	exporter, err := collector.New(cfg)
 	return exporter, settingError(err)
 }
 
-func (s *settings) dial(region string, observe func(crsapi.Attempt)) (collector.Source, error) {
+func (s *settings) dial(region string, observe func(crsapi.Attempt)) ([]collector.Source, error) {
 	client, err := s.newClient(region, observe)
 	if err != nil {
 		return nil, err
 	}
-	return collector.FromAPI(client), nil
+	return []collector.Source{collector.FromAPI(client)}, nil
 }
 
 func (s *settings) newClient(region string, observe func(crsapi.Attempt)) (*crsapi.Client, error) {

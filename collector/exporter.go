@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/collectors/version"
+	"golang.org/x/time/rate"
 )
 
 // defaultScrapeTimeout is the timeout of a scrape that does not send one.
@@ -29,13 +30,24 @@ const (
 type Config struct {
 	Regions []string // as the API calls them; at least one, none twice
 
-	// Dial returns the Source of a region. The Source calls observe for every
-	// HTTP request that it has sent, if need be from several goroutines at once.
-	Dial func(region string, observe func(crsapi.Attempt)) (Source, error)
+	// Dial returns the Sources of a region, at least one. The region is read
+	// through the first. If its API is retired, and the next Source answers in
+	// the same poll, the region goes over to that for good. Sources call observe
+	// for every HTTP request that they have sent, if need be from several
+	// goroutines at once.
+	Dial func(region string, observe func(crsapi.Attempt)) ([]Source, error)
 
-	RedisIDs  []string      // only these instances; all if empty
-	TaskTypes []string      // only these of crsapi.TaskTypes; all if empty
-	Lookback  time.Duration // only tasks submitted within this duration; all if 0
+	RedisIDs []string // only these instances; all if empty
+	// TaskTypes limits the tasks to these of API.TaskTypes of the first Source;
+	// all if empty. A later Source leaves out those that its API does not have.
+	TaskTypes []string
+	// Lookback limits the tasks to those submitted within this duration; all if
+	// 0. API 3.0 lists no task older than 30 days.
+	Lookback time.Duration
+
+	// FailureReasons logs the vendor's reason of each task that is newly seen
+	// failed. Only API 3.0 has it.
+	FailureReasons bool
 
 	// TimeoutOffset is subtracted from the timeout of a scrape, as a safety
 	// margin for the network.
@@ -48,11 +60,12 @@ type Config struct {
 	// keep them nowhere. Transitions during the downtime then count at the
 	// first poll. Files with the suffixes .lock, .tmp and .bad are used too.
 	StateFile string
-	// StateScope names everything else that decides which tasks are listed,
-	// and with which times: endpoint, account, UTC offset. If it, RedisIDs,
-	// TaskTypes or Lookback differ from those of the state file, the first list
-	// is absorbed: it counts nothing. Only a hash of them is kept.
-	StateScope string
+	// StateScope, if not nil, names everything else that decides which tasks are
+	// listed through an API, and with which times: endpoint, account, UTC offset.
+	// If it, the API, RedisIDs, TaskTypes or Lookback differ from those of the
+	// state file, the first list is absorbed: it counts nothing. Only the API and
+	// a hash of the others are kept.
+	StateScope func(crsapi.API) string
 
 	Logger log.Logger // none if nil
 }
@@ -80,11 +93,6 @@ func (c *Config) validate() error {
 	for i, name := range c.Regions {
 		if slices.Contains(c.Regions[:i], name) {
 			return invalid("Regions", "must not contain %q twice", name)
-		}
-	}
-	for _, taskType := range c.TaskTypes {
-		if !slices.Contains(crsapi.API20.TaskTypes(), taskType) {
-			return invalid("TaskTypes", "must be of %q, not %q", crsapi.API20.TaskTypes(), taskType)
 		}
 	}
 	return nil
@@ -139,18 +147,22 @@ func New(cfg Config) (*Exporter, error) {
 		taskTypes: slices.Compact(slices.Sorted(slices.Values(cfg.TaskTypes))),
 		lookback:  cfg.Lookback,
 	}
+	if cfg.StateScope == nil {
+		cfg.StateScope = func(crsapi.API) string { return "" }
+	}
+	reasonsLimit := rate.NewLimiter(rate.Every(time.Minute/maxReasons), maxReasons)
 	for _, name := range cfg.Regions {
 		metrics := requests.of(name)
-		source, err := cfg.Dial(name, metrics.observe)
+		sources, err := cfg.dial(name, metrics.observe)
 		if err != nil {
 			e.Close()
 			return nil, fmt.Errorf("region %s: %w", name, err)
 		}
-		e.regions = append(e.regions, &region{
+		r := &region{
 			name:        name,
-			source:      source,
+			sources:     sources,
 			queries:     queries,
-			scope:       queries.scope(cfg.StateScope),
+			stateScope:  cfg.StateScope,
 			requests:    metrics,
 			ledger:      e.store.Ledger(name),
 			store:       e.store,
@@ -158,9 +170,31 @@ func New(cfg Config) (*Exporter, error) {
 			minInterval: cfg.MinInterval,
 			ctx:         ctx,
 			running:     &e.running,
-		})
+		}
+		if cfg.FailureReasons {
+			r.reasons = &failureReasons{limit: reasonsLimit, logger: r.log.logger, ctx: ctx, running: &e.running}
+		}
+		r.start()
+		e.regions = append(e.regions, r)
 	}
 	return e, nil
+}
+
+func (c *Config) dial(region string, observe func(crsapi.Attempt)) ([]Source, error) {
+	sources, err := c.Dial(region, observe)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(sources) == 0:
+		return nil, &crsapi.ConfigError{Field: "Dial", Problem: "returns no source"}
+	}
+	valid := sources[0].API().TaskTypes()
+	for _, taskType := range c.TaskTypes {
+		if !slices.Contains(valid, taskType) {
+			return nil, &crsapi.ConfigError{Field: "TaskTypes", Problem: fmt.Sprintf("must be of %q with API %s, not %q", valid, sources[0].API(), taskType)}
+		}
+	}
+	return sources, nil
 }
 
 // Close ends the polls in progress, waits for them, and saves and closes the
@@ -201,6 +235,7 @@ func (e *Exporter) Poll(ctx context.Context) *Results {
 // does not count.
 type RegionStatus struct {
 	Region      string
+	API         crsapi.API    // that the region is read through
 	End         time.Time     // of the last poll; zero before the first
 	Duration    time.Duration // of the last poll
 	Err         error         // of the last poll; nil if it succeeded
@@ -234,6 +269,27 @@ type queries struct {
 // lookahead is how far in the future a query with a begin ends: clocks and
 // zones may differ.
 const lookahead = 24 * time.Hour
+
+// listedFor is how long API 3.0 lists a task.
+const listedFor = 30 * 24 * time.Hour
+
+// through returns the queries without what an API does not have, and the task
+// types that this leaves out. ok is false if it leaves out all of them.
+func (qs queries) through(api crsapi.API) (possible queries, without []string, ok bool) {
+	possible = qs
+	possible.taskTypes = nil
+	for _, taskType := range qs.taskTypes {
+		if slices.Contains(api.TaskTypes(), taskType) {
+			possible.taskTypes = append(possible.taskTypes, taskType)
+		} else {
+			without = append(without, taskType)
+		}
+	}
+	if api == crsapi.API30 {
+		possible.lookback = min(qs.lookback, listedFor)
+	}
+	return possible, without, len(possible.taskTypes) > 0 || len(qs.taskTypes) == 0
+}
 
 func (qs queries) at(now time.Time) []crsapi.Query {
 	q := crsapi.Query{TaskTypes: qs.taskTypes}

@@ -6,24 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
-	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
-	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
 func TestInvalidConfig(t *testing.T) {
-	dial := func(string, func(crsapi.Attempt)) (collector.Source, error) { return always(list()), nil }
+	dial := func(string, func(crsapi.Attempt)) ([]collector.Source, error) { return only(always(list())), nil }
 	one := []string{"a"}
 	tests := []struct {
 		name           string
@@ -41,7 +37,7 @@ func TestInvalidConfig(t *testing.T) {
 		{"long offset", collector.Config{Dial: dial, Regions: one, TimeoutOffset: time.Hour + 1}, "TimeoutOffset", "must be from 0s to 1h0m0s, not 1h0m0.000000001s"},
 		{"negative interval", collector.Config{Dial: dial, Regions: one, MinInterval: -1}, "MinInterval", "must be from 0s to 1h0m0s, not -1ns"},
 		{"long interval", collector.Config{Dial: dial, Regions: one, MinInterval: time.Hour + 1}, "MinInterval", "must be from 0s to 1h0m0s, not 1h0m0.000000001s"},
-		{"unsupported task type", collector.Config{Dial: dial, Regions: one, TaskTypes: []string{backup}}, "TaskTypes", fmt.Sprintf(`must be of %q, not "backupInstance"`, crsapi.API20.TaskTypes())},
+		{"unsupported task type", collector.Config{Dial: dial, Regions: one, TaskTypes: []string{backup}}, "TaskTypes", fmt.Sprintf(`must be of %q with API 2.0, not "backupInstance"`, crsapi.API20.TaskTypes())},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -64,11 +60,11 @@ func TestDialFails(t *testing.T) {
 	cfg := collector.Config{
 		Regions:   []string{"a", "b"},
 		StateFile: filepath.Join(t.TempDir(), "state"),
-		Dial: func(region string, _ func(crsapi.Attempt)) (collector.Source, error) {
+		Dial: func(region string, _ func(crsapi.Attempt)) ([]collector.Source, error) {
 			if region == "b" {
 				return nil, cause
 			}
-			return always(list()), nil
+			return only(always(list())), nil
 		},
 	}
 	for range 2 { // the second time the state file is not in use
@@ -106,7 +102,9 @@ func TestStatus(t *testing.T) {
 		sources := map[string]collector.Source{guangzhou: source, shanghai: &fakeSource{list: list()}}
 		e, err := collector.New(collector.Config{
 			Regions: []string{shanghai, guangzhou},
-			Dial:    func(region string, _ func(crsapi.Attempt)) (collector.Source, error) { return sources[region], nil },
+			Dial: func(region string, _ func(crsapi.Attempt)) ([]collector.Source, error) {
+				return only(sources[region]), nil
+			},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -114,7 +112,7 @@ func TestStatus(t *testing.T) {
 		defer e.Close()
 		want := func(when string, want collector.RegionStatus) {
 			t.Helper()
-			want.Region = guangzhou
+			want.Region, want.API = guangzhou, crsapi.API20
 			if got := e.Status(); len(got) != 2 || got[0].Region != shanghai || got[1] != want {
 				t.Errorf("%s: got %+v, want %+v after that of %s", when, got, want, shanghai)
 			}
@@ -192,7 +190,7 @@ func newStateful(t *testing.T) *stateful {
 		Regions:   []string{guangzhou},
 		StateFile: filepath.Join(t.TempDir(), "state"),
 		Logger:    logTo(&s.log),
-		Dial:      func(string, func(crsapi.Attempt)) (collector.Source, error) { return s.source, nil },
+		Dial:      func(string, func(crsapi.Attempt)) ([]collector.Source, error) { return only(s.source), nil },
 	}
 	s.restart()
 	t.Cleanup(func() { s.e.Close() })
@@ -298,7 +296,7 @@ func TestChangedFiltersAreAbsorbed(t *testing.T) {
 		"instances":  func(cfg *collector.Config) { cfg.RedisIDs = []string{"crs-b", "crs-a"} },
 		"task types": func(cfg *collector.Config) { cfg.TaskTypes = []string{"task_backupInstance"} },
 		"lookback":   func(cfg *collector.Config) { cfg.Lookback = 87600 * time.Hour },
-		"scope":      func(cfg *collector.Config) { cfg.StateScope = "another zone" },
+		"scope":      func(cfg *collector.Config) { cfg.StateScope = func(crsapi.API) string { return "another zone" } },
 	}
 	for name, change := range changes {
 		t.Run(name, func(t *testing.T) {
@@ -398,12 +396,12 @@ func TestCloseWhileAListArrives(t *testing.T) {
 	s.scrape(running)
 	s.scrape(running)
 	began := make(chan struct{})
-	s.cfg.Dial = func(string, func(crsapi.Attempt)) (collector.Source, error) {
-		return sourceFunc(func(ctx context.Context, _ crsapi.Query) (collector.List, error) {
+	s.cfg.Dial = func(string, func(crsapi.Attempt)) ([]collector.Source, error) {
+		return only(sourceFunc(func(ctx context.Context, _ crsapi.Query) (collector.List, error) {
 			close(began)
 			<-ctx.Done()
 			return list(failed), nil
-		}), nil
+		})), nil
 	}
 	s.restart()
 	answered := make(chan samples)
@@ -518,159 +516,4 @@ func TestStateFileCannotBeUsed(t *testing.T) {
 		e.Close()
 		t.Error("the state file is in a folder that does not exist")
 	}
-}
-
-// simulated returns an Exporter that watches regions of a new simulator with
-// the real client, over connections that see a bubble's clock.
-func simulated(t *testing.T, regions ...string) (*crsapitest.Server, *collector.Exporter) {
-	t.Helper()
-	server := crsapitest.NewMemoryServer()
-	t.Cleanup(server.Close)
-	return server, watchSimulated(t, server, regions...)
-}
-
-func watchSimulated(t *testing.T, server *crsapitest.Server, regions ...string) *collector.Exporter {
-	t.Helper()
-	sources := map[string]collector.Source{}
-	for _, region := range regions {
-		sources[region] = nil
-	}
-	return newExporter(t, collector.Config{
-		TimeoutOffset: 500 * time.Millisecond,
-		Dial: func(region string, observe func(crsapi.Attempt)) (collector.Source, error) {
-			cfg := crsapi.DefaultConfig(crsapi.API20)
-			cfg.Region, cfg.Observe, cfg.Limiter = region, observe, nil
-			cfg.Endpoint, cfg.Transport = server.URL, server.Client().Transport
-			cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
-			client, err := crsapi.NewClient(cfg)
-			if err != nil {
-				return nil, err
-			}
-			return collector.FromAPI(client), nil
-		},
-	}, sources)
-}
-
-func TestDocumentsExampleFromTheSimulator(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		server, e := simulated(t, guangzhou)
-		server.SetTasks(guangzhou, crsapitest.DocumentExample())
-		got := scrape(t, e)
-		got.want(t, samples{
-			`crs_up{region="ap-guangzhou"}`:                 "1",
-			`crs_poll_pages{region="ap-guangzhou"}`:         "1",
-			`crs_poll_rejected_rows{region="ap-guangzhou"}`: "0",
-			`crs_api_requests_total{region="ap-guangzhou"}`: "1",
-		})
-		const id = "crs-izbob1wh"
-		wantEqual(t, "the list", got.listed().nonzero(), samples{
-			fmt.Sprintf(infoSeries, "0", id, "for API test"):           "1",
-			fmt.Sprintf(lastSeries, id, "succeeded", "restoreBackup"):  "1.486716978e+09",
-			fmt.Sprintf(lastSeries, id, "succeeded", backup):           "1.486710156e+09",
-			fmt.Sprintf(lastSeries, id, "succeeded", clean):            "1.486539496e+09",
-			fmt.Sprintf(tasksSeries, id, "succeeded", "restoreBackup"): "2",
-			fmt.Sprintf(tasksSeries, id, "succeeded", backup):          "6",
-			fmt.Sprintf(tasksSeries, id, "succeeded", clean):           "1",
-		})
-		if n, m := len(got.of("crs_tasks")), len(got.transitions()); n != 15 || m != 15 || len(got.transitions().nonzero()) != 0 {
-			t.Errorf("%d series of crs_tasks and %d counters, want 15 of each, the latter 0", n, m)
-		}
-	})
-}
-
-func TestRegionInTroubleAffectsNoOther(t *testing.T) {
-	const beijing = "ap-beijing"
-	tests := []struct {
-		name   string
-		fault  crsapitest.Effect
-		reason crsapi.Reason
-	}{
-		{"failing", crsapitest.HTTPStatus(http.StatusBadGateway), crsapi.ReasonServer},
-		{"hanging", crsapitest.Hang, crsapi.ReasonTimeout},
-		{"invalid credentials", crsapitest.APIError(4100), crsapi.ReasonAuth},
-		{"permission denied", crsapitest.APIError(4102), crsapi.ReasonDenied},
-		{"over the quota", crsapitest.APIError(4400), crsapi.ReasonThrottled},
-		{"totals that do not add up", crsapitest.Total(func(total int) int { return total + 50 }), crsapi.ReasonDecode},
-		{"reset", crsapitest.ResetBeforeHeaders, crsapi.ReasonNetwork},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				server, e := simulated(t, beijing, shanghai)
-				for _, region := range []string{beijing, shanghai} {
-					server.SetTasks(region, crsapitest.Generate(250, 5, 1))
-				}
-				before := scrape(t, e)
-				before.want(t, samples{`crs_up{region="ap-beijing"}`: "1", `crs_up{region="ap-shanghai"}`: "1"})
-
-				stop := server.Inject(crsapitest.Fault{Region: beijing, Do: test.fault})
-				begin := time.Now()
-				during := scrape(t, e)
-				if took := time.Since(begin); took > 9500*time.Millisecond {
-					t.Errorf("the scrape took %s", took)
-				}
-				during.want(t, samples{`crs_up{region="ap-beijing"}`: "0", `crs_up{region="ap-shanghai"}`: "1"})
-				wantEqual(t, "the list of the region in trouble", during.in(beijing).listed(), samples{})
-				wantEqual(t, "its counters", during.in(beijing).transitions(), before.in(beijing).transitions())
-				wantEqual(t, "the list of the other", during.in(shanghai).listed(), before.in(shanghai).listed())
-				wantEqual(t, "the counters of the other", during.in(shanghai).transitions(), before.in(shanghai).transitions())
-				for _, reason := range crsapi.Reasons() {
-					n := during[fmt.Sprintf("crs_api_failures_total{reason=%q,region=\"ap-beijing\"}", reason)]
-					if (n != "0") != (reason == test.reason) {
-						t.Errorf("%s failures of reason %s", n, reason)
-					}
-				}
-				wantEqual(t, "failures of the other", during.of("crs_api_failures_total").in(shanghai).nonzero(), samples{})
-
-				stop()
-				poll(t, e, time.Minute) // a poll may still be in progress
-				wantEqual(t, "after recovery", scrape(t, e).in(beijing).listed(), before.in(beijing).listed())
-			})
-		})
-	}
-}
-
-func TestTwentyScrapesCostOnePoll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		server, e := simulated(t, guangzhou)
-		server.SetTasks(guangzhou, crsapitest.Generate(1000, 10, 1))
-		server.Inject(crsapitest.Fault{Do: crsapitest.Latency(20 * time.Millisecond)})
-		scrape(t, e).want(t, samples{`crs_up{region="ap-guangzhou"}`: "1"})
-		one := server.Requests(guangzhou)
-		var scrapes sync.WaitGroup
-		for range 20 {
-			scrapes.Go(func() { scrape(t, e).want(t, samples{`crs_up{region="ap-guangzhou"}`: "1"}) })
-		}
-		scrapes.Wait()
-		if all := server.Requests(guangzhou) - one; one < 10 || all != one {
-			t.Errorf("one scrape costs %d requests, twenty at once %d", one, all)
-		}
-	})
-}
-
-func TestFailureBetweenTwoScrapes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		task := func(age time.Duration, status crsapi.Status) crsapi.Task {
-			return crsapi.Task{
-				RedisID: "crs-a", RedisName: "a", ProjectID: "0", TaskName: backup,
-				StartTime: time.Now().Add(-age).Truncate(time.Second).UTC(), Status: status,
-			}
-		}
-		series := transitions("crs-a", backup, "failed")
-		server, e := simulated(t, guangzhou)
-		running, older := task(time.Hour, crsapi.StatusExecuting), task(24*time.Hour, crsapi.StatusFailed)
-		server.SetTasks(guangzhou, []crsapi.Task{running, older})
-		for range 2 {
-			scrape(t, e).want(t, samples{series: "0"})
-		}
-		running.Status = crsapi.StatusFailed
-		for _, tasks := range [][]crsapi.Task{{running}, {}, {running, older}} {
-			server.SetTasks(guangzhou, tasks)
-			scrape(t, e).want(t, samples{series: "1"})
-		}
-		restarted := watchSimulated(t, server, guangzhou)
-		for range 3 {
-			scrape(t, restarted).want(t, samples{series: "0"})
-		}
-	})
 }

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -46,10 +47,12 @@ func (rs *Results) markShown() {
 
 // builder builds the families of all regions.
 type builder struct {
-	tasks, transitions, lastStart, oldestStart, instanceInfo *dto.MetricFamily
-	up, pollDuration, pollPages, rejectedRows, lastSuccess   *dto.MetricFamily
+	tasks, transitions, lastStart, oldestStart, lastDuration        *dto.MetricFamily
+	lastBackup, instanceGone, instanceInfo                          *dto.MetricFamily
+	up, apiInfo, pollDuration, pollPages, rejectedRows, lastSuccess *dto.MetricFamily
 
-	status [statuses]*dto.LabelPair
+	status                          [statuses]*dto.LabelPair
+	outcomeSucceeded, outcomeFailed *dto.LabelPair
 	// counts has a gauge for each small number, because most values are small.
 	counts [16]*dto.Gauge
 }
@@ -60,12 +63,19 @@ func newBuilder() *builder {
 		transitions:  newFamily(transitionsMetric),
 		lastStart:    newFamily(lastStartMetric),
 		oldestStart:  newFamily(oldestStartMetric),
+		lastDuration: newFamily(lastDurationMetric),
+		lastBackup:   newFamily(lastBackupMetric),
+		instanceGone: newFamily(instanceGoneMetric),
 		instanceInfo: newFamily(instanceInfoMetric),
 		up:           newFamily(upMetric),
+		apiInfo:      newFamily(apiInfoMetric),
 		pollDuration: newFamily(pollDurationMetric),
 		pollPages:    newFamily(pollPagesMetric),
 		rejectedRows: newFamily(rejectedRowsMetric),
 		lastSuccess:  newFamily(lastSuccessMetric),
+
+		outcomeSucceeded: label("outcome", "succeeded"),
+		outcomeFailed:    label("outcome", "failed"),
 	}
 	for st, name := range statusNames {
 		b.status[st] = label("status", name)
@@ -87,8 +97,9 @@ func newFamily(m Metric) *dto.MetricFamily {
 // families returns the families that have a metric, ordered by name.
 func (b *builder) families() []*dto.MetricFamily {
 	all := []*dto.MetricFamily{
-		b.instanceInfo, b.lastSuccess, b.pollDuration, b.pollPages, b.rejectedRows,
-		b.lastStart, b.oldestStart, b.transitions, b.tasks, b.up,
+		b.apiInfo, b.lastBackup, b.instanceGone, b.instanceInfo,
+		b.lastSuccess, b.pollDuration, b.pollPages, b.rejectedRows,
+		b.lastDuration, b.lastStart, b.oldestStart, b.transitions, b.tasks, b.up,
 	}
 	return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 })
 }
@@ -101,6 +112,7 @@ func (b *builder) region(o *outcome) {
 		up = 1
 	}
 	b.count(b.up, labels, up)
+	b.count(b.apiInfo, []*dto.LabelPair{label("api", string(o.API)), region}, 1)
 	if !o.End.IsZero() {
 		b.value(b.pollDuration, labels, o.Duration.Seconds())
 		b.count(b.pollPages, labels, o.Pages)
@@ -118,13 +130,33 @@ func (b *builder) region(o *outcome) {
 		counted = o.counters.All
 	}
 	b.series(region, listed, counted)
-	for i := range listed {
-		if id := listed[i].RedisID; i == 0 || id != listed[i-1].RedisID {
-			in := o.list.instances[id]
-			b.count(b.instanceInfo, []*dto.LabelPair{
-				label("projectId", in.projectID), label("redisId", id), label("redisName", in.redisName), region,
-			}, 1)
+	for len(listed) > 0 {
+		id, n := listed[0].RedisID, 1
+		for n < len(listed) && listed[n].RedisID == id {
+			n++
 		}
+		b.instance(region, listed[:n], o.list.instances[id])
+		listed = listed[n:]
+	}
+}
+
+// instance adds the metrics of one instance, whose series are given.
+func (b *builder) instance(region *dto.LabelPair, series []listedSeries, in listedInstance) {
+	redisID := label("redisId", series[0].RedisID)
+	b.count(b.instanceInfo, []*dto.LabelPair{
+		label("projectId", in.projectID), redisID, label("redisName", in.redisName), region,
+	}, 1)
+	gone := 0
+	if isGone(series) {
+		gone = 1
+	}
+	b.count(b.instanceGone, []*dto.LabelPair{redisID, region}, gone)
+	succeededAt, failedAt := lastBackups(series)
+	if succeededAt > math.MinInt64 {
+		b.value(b.lastBackup, []*dto.LabelPair{b.outcomeSucceeded, redisID, region}, float64(succeededAt))
+	}
+	if failedAt > math.MinInt64 {
+		b.value(b.lastBackup, []*dto.LabelPair{b.outcomeFailed, redisID, region}, float64(failedAt))
 	}
 }
 
@@ -184,8 +216,13 @@ func (b *builder) listed(labels *[statuses][]*dto.LabelPair, s *listedSeries) {
 		}
 		if n > 0 {
 			b.value(b.lastStart, labels[st], float64(s.newest[st]))
-			if st := status(st); st == pending || st == executing {
+			switch st := status(st); st {
+			case pending, executing:
 				b.value(b.oldestStart, labels[st], float64(s.oldest[st]))
+			case succeeded, failed, errored:
+				if s.lasted[st] != unknownDuration {
+					b.value(b.lastDuration, labels[st], float64(s.lasted[st]))
+				}
 			}
 		}
 	}

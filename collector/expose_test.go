@@ -93,9 +93,9 @@ func everything(t *testing.T) *collector.Exporter {
 	source := &fakeSource{delay: 250 * time.Millisecond}
 	var observe func(crsapi.Attempt)
 	e := newExporter(t, collector.Config{
-		Dial: func(_ string, o func(crsapi.Attempt)) (collector.Source, error) {
+		Dial: func(_ string, o func(crsapi.Attempt)) ([]collector.Source, error) {
 			observe = o
-			return source, nil
+			return only(source), nil
 		},
 	}, map[string]collector.Source{guangzhou: nil})
 
@@ -106,13 +106,14 @@ func everything(t *testing.T) *collector.Exporter {
 	oddly.RedisName = odd
 	other := task("crs-c", clean, "2017-02-09 01:00:00", crsapi.StatusSucceeded)
 	gone := task("crs-d", clean, "2017-02-09 01:00:00", crsapi.StatusFailed)
-	source.set(&fakeList{tasks: []crsapi.Task{running, twin, twin, nameless, oddly, other, gone}, pages: 1}, nil)
+	deleted := task("crs-e", "deleteInstance", "2017-02-09 02:00:00", crsapi.StatusSucceeded)
+	source.set(&fakeList{tasks: []crsapi.Task{running, twin, twin, nameless, oddly, other, gone, deleted}, pages: 1}, nil)
 	observe(crsapi.Attempt{Duration: 40 * time.Millisecond, HasClockSkew: true, ClockSkew: 2 * time.Second})
 	scrape(t, e)
 	scrape(t, e) // the second that shows the first 0 of the counters
 
 	time.Sleep(time.Minute - 250*time.Millisecond)
-	running.Status = crsapi.StatusFailed
+	running.Status, running.EndTime = crsapi.StatusFailed, running.StartTime.Add(90*time.Second)
 	ended := twin
 	ended.Status = crsapi.StatusSucceeded
 	twin.Status = crsapi.StatusError
@@ -120,7 +121,7 @@ func everything(t *testing.T) *collector.Exporter {
 	later := task("crs-a", backup, "2017-02-10 05:00:00", crsapi.StatusPending)
 	later.RedisName, later.ProjectID = "renamed", "1234"
 	brandNew := task("crs-a", clean, "2017-02-10 05:00:00", crsapi.StatusFailed)
-	source.set(&fakeList{tasks: []crsapi.Task{later, later, brandNew, running, ended, twin, nameless, oddly, other}, pages: 2, rejected: 1}, nil)
+	source.set(&fakeList{tasks: []crsapi.Task{later, later, brandNew, running, ended, twin, nameless, oddly, other, deleted}, pages: 2, rejected: 1}, nil)
 	observe(crsapi.Attempt{Duration: 90 * time.Millisecond, HasClockSkew: true, ClockSkew: -time.Second})
 	observe(crsapi.Attempt{Duration: 5 * time.Second, Reason: crsapi.ReasonTimeout})
 	return e
@@ -147,9 +148,9 @@ func TestExpositionOfRegionsThatAreDown(t *testing.T) {
 			observe = map[string]func(crsapi.Attempt){}
 			cfg     = collector.Config{
 				TimeoutOffset: 500 * time.Millisecond,
-				Dial: func(region string, o func(crsapi.Attempt)) (collector.Source, error) {
+				Dial: func(region string, o func(crsapi.Attempt)) ([]collector.Source, error) {
 					observe[region] = o
-					return sources[region], nil
+					return only(sources[region]), nil
 				},
 			}
 		)
@@ -171,14 +172,14 @@ func TestExpositionOfAnEmptyList(t *testing.T) {
 	e := watch(t, always(list()))
 	body := scrapeAs(t, e, textFormat)
 	parse(body).want(t, samples{`crs_up{region="ap-guangzhou"}`: "1"})
-	for _, m := range collector.Metrics()[:5] {
+	for _, m := range collector.Metrics()[:8] {
 		if strings.Contains(body, m.Name) {
 			t.Errorf("%s is exposed though no task is listed", m.Name)
 		}
 	}
 	families, err := e.Poll(t.Context()).Gather()
-	if err != nil || len(families) != 5 {
-		t.Errorf("got %d families, %v; want 5 that have a metric", len(families), err)
+	if err != nil || len(families) != 6 {
+		t.Errorf("got %d families, %v; want 6 that have a metric", len(families), err)
 	}
 }
 
@@ -249,9 +250,9 @@ func TestTransitionsAfterAnEmptyBaseline(t *testing.T) {
 		var observe func(crsapi.Attempt)
 		source := &fakeSource{list: list()}
 		e := newExporter(t, collector.Config{
-			Dial: func(_ string, o func(crsapi.Attempt)) (collector.Source, error) {
+			Dial: func(_ string, o func(crsapi.Attempt)) ([]collector.Source, error) {
 				observe = o
-				return source, nil
+				return only(source), nil
 			},
 		}, map[string]collector.Source{guangzhou: nil})
 		observe(crsapi.Attempt{HasClockSkew: true, ClockSkew: skew})
@@ -341,7 +342,7 @@ func wantDescribed(t *testing.T, found map[string]*dto.MetricFamily, described [
 func TestFamiliesAreOrdered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		own, err := everything(t).Poll(t.Context()).Gather()
-		if err != nil || len(own) != 10 || !slices.IsSortedFunc(own, func(a, b *dto.MetricFamily) int {
+		if err != nil || len(own) != 14 || !slices.IsSortedFunc(own, func(a, b *dto.MetricFamily) int {
 			return strings.Compare(a.GetName(), b.GetName())
 		}) {
 			t.Errorf("got %d families, %v: %v", len(own), err, own)

@@ -1,6 +1,7 @@
 package collector_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -52,12 +53,21 @@ func (f sourceFunc) Sweep(ctx context.Context, q crsapi.Query) (collector.List, 
 	return f(ctx, q)
 }
 
+func (sourceFunc) API() crsapi.API { return crsapi.API20 }
+
+func (sourceFunc) TaskMessage(context.Context, int64) (string, error) { return "", nil }
+
+func only(source collector.Source) []collector.Source { return []collector.Source{source} }
+
 func always(l collector.List) collector.Source {
 	return sourceFunc(func(context.Context, crsapi.Query) (collector.List, error) { return l, nil })
 }
 
 // fakeSource answers every sweep with what it was last set to, after a delay.
 type fakeSource struct {
+	api     crsapi.API // API 2.0 if empty
+	message func(ctx context.Context, taskID int64) (string, error)
+
 	mu      sync.Mutex
 	list    collector.List
 	err     error
@@ -65,6 +75,12 @@ type fakeSource struct {
 	calls   int
 	queries []crsapi.Query
 	ended   []error // the state of each sweep's context at its end
+}
+
+func (s *fakeSource) API() crsapi.API { return cmp.Or(s.api, crsapi.API20) }
+
+func (s *fakeSource) TaskMessage(ctx context.Context, taskID int64) (string, error) {
+	return s.message(ctx, taskID)
 }
 
 func (s *fakeSource) set(list collector.List, err error) {
@@ -133,8 +149,8 @@ func newExporter(t testing.TB, cfg collector.Config, sources map[string]collecto
 	t.Helper()
 	cfg.Regions = slices.Sorted(maps.Keys(sources))
 	if cfg.Dial == nil {
-		cfg.Dial = func(region string, _ func(crsapi.Attempt)) (collector.Source, error) {
-			return sources[region], nil
+		cfg.Dial = func(region string, _ func(crsapi.Attempt)) ([]collector.Source, error) {
+			return only(sources[region]), nil
 		}
 	}
 	e, err := collector.New(cfg)
@@ -245,7 +261,8 @@ func (s samples) nonzero() samples {
 
 // listed returns the samples that describe the list.
 func (s samples) listed() samples {
-	return s.of("crs_tasks", "crs_task_last_start_timestamp_seconds", "crs_task_oldest_start_timestamp_seconds", "crs_instance_info")
+	return s.of("crs_tasks", "crs_task_last_start_timestamp_seconds", "crs_task_oldest_start_timestamp_seconds",
+		"crs_task_last_duration_seconds", "crs_backup_last_start_timestamp_seconds", "crs_instance_gone", "crs_instance_info")
 }
 
 func (s samples) transitions() samples { return s.of("crs_task_transitions_total") }

@@ -3,11 +3,11 @@ package collector_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"flag"
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +21,7 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
 var kills = flag.Int("kills", 20, "how often TestStateSurvivesKills kills the exporter")
@@ -28,6 +29,7 @@ var kills = flag.Int("kills", 20, "how often TestStateSurvivesKills kills the ex
 const (
 	envKilledDir  = "CRS_TEST_KILLED_DIR"
 	envKilledLast = "CRS_TEST_KILLED_LAST"
+	envKilledAPIs = "CRS_TEST_KILLED_APIS"
 	killedWindow  = 90            // steps after which a task is not listed any more
 	killedEpoch   = 1_700_000_000 // submission of the newest task of the baseline
 	killedLate    = 60 * 60       // older tasks than this before killedEpoch are history
@@ -70,8 +72,9 @@ func scriptedList(region, step int) []crsapi.Task {
 }
 
 // scriptedCounts is the counters by series after every step up to the last has
-// been polled, and how many transitions of history they leave out.
-func scriptedCounts(last int) (counts map[string]int, history int) {
+// been polled, and how many transitions they leave out. From the step of the
+// change-over on, the list comes from API 3.0.
+func scriptedCounts(last, changeOver int) (counts map[string]int, leftOut int) {
 	counts = map[string]int{}
 	for r, region := range killedRegions {
 		type second struct {
@@ -79,16 +82,22 @@ func scriptedCounts(last int) (counts map[string]int, history int) {
 			start             int64
 			status            string
 		}
-		most := map[second]int{}
+		most, known := map[second]int{}, map[second]bool{}
 		for step := range last + 1 {
 			now := map[second]int{}
 			for _, t := range scriptedList(r, step) {
+				if step >= changeOver && t.Status == crsapi.StatusError {
+					t.Status = crsapi.StatusFailed
+				}
 				now[second{t.RedisID, t.TaskName, t.StartTime.Unix(), t.Status.String()}]++
 				for _, status := range documented {
 					counts[transitionsIn(region, t.RedisID, t.TaskName, status)] += 0
 				}
 			}
 			for s, n := range now {
+				inAnyStatus := s
+				inAnyStatus.status = ""
+				history := s.start < killedEpoch-killedLate && !known[inAnyStatus]
 				more := n - most[s]
 				if more <= 0 {
 					continue
@@ -96,19 +105,28 @@ func scriptedCounts(last int) (counts map[string]int, history int) {
 				most[s] = n
 				switch {
 				case step == 0:
-				case s.start < killedEpoch-killedLate:
-					history += more
+				case step == changeOver, history:
+					leftOut += more
 				default:
 					counts[transitionsIn(region, s.redisID, s.taskName, s.status)] += more
 				}
 			}
+			for s := range now {
+				s.status = ""
+				known[s] = true
+			}
 		}
 	}
-	return counts, history
+	return counts, leftOut
 }
 
-func readStep(dir string) int {
-	text, err := os.ReadFile(filepath.Join(dir, "step"))
+// never is the step of a change-over that does not happen.
+const never = math.MaxInt32
+
+func readStep(dir string) int { return readNumber(dir, "step") }
+
+func readNumber(dir, name string) int {
+	text, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
 		panic(err)
 	}
@@ -119,9 +137,11 @@ func readStep(dir string) int {
 	return n
 }
 
-func writeStep(dir string, step int) {
-	name := filepath.Join(dir, "step")
-	if err := os.WriteFile(name+".new", []byte(strconv.Itoa(step)), 0o600); err != nil {
+func writeStep(dir string, step int) { writeNumber(dir, "step", step) }
+
+func writeNumber(dir, name string, n int) {
+	name = filepath.Join(dir, name)
+	if err := os.WriteFile(name+".new", []byte(strconv.Itoa(n)), 0o600); err != nil {
 		panic(err)
 	}
 	if err := os.Rename(name+".new", name); err != nil {
@@ -143,20 +163,36 @@ func TestKilledExporter(t *testing.T) {
 	if dir == "" {
 		return
 	}
-	step := readStep(dir)
-	sources := map[string]collector.Source{}
-	for i, region := range killedRegions {
-		sources[region] = sourceFunc(func(context.Context, crsapi.Query) (collector.List, error) {
-			return list(scriptedList(i, step)...), nil
-		})
+	step, changeOver := readStep(dir), readNumber(dir, "change-over")
+	var apis []crsapi.API
+	for api := range strings.SplitSeq(os.Getenv(envKilledAPIs), ",") {
+		apis = append(apis, crsapi.API(api))
 	}
-	e := newExporter(t, collector.Config{StateFile: filepath.Join(dir, "state")}, sources)
+	server := crsapitest.NewMemoryServer()
+	t.Cleanup(server.Close)
+	sources := map[string]collector.Source{}
+	for _, region := range killedRegions {
+		sources[region] = nil
+	}
+	e := newExporter(t, collector.Config{
+		StateFile: filepath.Join(dir, "state"),
+		Dial: func(region string, observe func(crsapi.Attempt)) ([]collector.Source, error) {
+			return dialSimulated(server, region, observe, apis...)
+		},
+	}, sources)
 	h := e.Handler()
 	scrape := func() {
+		for i, region := range killedRegions {
+			server.SetTasks(region, scriptedList(i, step))
+		}
+		if step >= changeOver {
+			server.Inject(crsapitest.Fault{API: "2.0", Do: crsapitest.RetiredForbidden})
+		}
 		h.ServeHTTP(stdoutWriter{http.Header{}}, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	}
 	if os.Getenv(envKilledLast) != "" {
-		for range 4 { // until every row was listed again
+		// Until every row was listed again, and through the change-over.
+		for n := 0; n < 4 || changeOver != never && step <= changeOver; n++ {
 			writeStep(dir, step)
 			scrape()
 			step++
@@ -174,39 +210,67 @@ func TestKilledExporter(t *testing.T) {
 }
 
 func TestStateSurvivesKills(t *testing.T) {
-	t.Run("every list is polled", func(t *testing.T) { surviveKills(t, false) })
-	t.Run("lists change during the downtime", func(t *testing.T) { surviveKills(t, true) })
+	for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
+		t.Run("API "+string(api), func(t *testing.T) {
+			t.Run("every list is polled", func(t *testing.T) { killing{kills: *kills, apis: string(api)}.survive(t) })
+			t.Run("lists change during the downtime", func(t *testing.T) { killing{kills: *kills, apis: string(api), pass: true}.survive(t) })
+		})
+	}
+	t.Run("change-over", func(t *testing.T) {
+		const few = 5 // so that many change-overs are close to a kill
+		for i := range max(1, *kills/4/few) {
+			killing{kills: few, apis: "2.0,3.0", changeOver: true, seed: uint64(i)}.survive(t)
+		}
+	})
 }
 
-func surviveKills(t *testing.T, pass bool) {
+// killing is a run of an exporter that is killed several times.
+type killing struct {
+	kills      int
+	apis       string // in the order of succession, with commas
+	changeOver bool   // API 2.0 is retired after some kills
+	pass       bool   // lists change during the downtime
+	seed       uint64
+}
+
+func (k killing) survive(t *testing.T) {
 	var (
 		dir     = t.TempDir()
-		luck    = rand.New(rand.NewPCG(7, 11))
+		luck    = rand.New(rand.NewPCG(7, k.seed))
 		exposed = map[string]int{}
 		scrapes = 0
 		early   = 0
 	)
+	changeOver := never
+	if k.apis == "3.0" {
+		changeOver = -1
+	}
+	writeNumber(dir, "change-over", never)
 	writeStep(dir, 0)
 	// The first process makes the list of step 0 the baseline.
-	scrapes += live(t, dir, exposed, nil)
-	for range *kills {
-		n := live(t, dir, exposed, &death{luck.IntN(5) == 0, time.Duration(luck.IntN(60_000)) * time.Microsecond})
+	scrapes += k.live(t, dir, exposed, nil)
+	for i := range k.kills {
+		if k.changeOver && i == k.kills/2 {
+			changeOver = readStep(dir) + 1 + luck.IntN(40)
+			writeNumber(dir, "change-over", changeOver)
+		}
+		n := k.live(t, dir, exposed, &death{luck.IntN(5) == 0, time.Duration(luck.IntN(60_000)) * time.Microsecond})
 		scrapes += n
 		if n == 0 {
 			early++
 		}
-		if pass {
+		if k.pass {
 			writeStep(dir, readStep(dir)+luck.IntN(4))
 		}
 		if t.Failed() {
 			return
 		}
 	}
-	scrapes += live(t, dir, exposed, nil)
+	scrapes += k.live(t, dir, exposed, nil)
 	last := readStep(dir)
 
-	want, history := scriptedCounts(last)
-	if pass {
+	want, leftOut := scriptedCounts(last, changeOver)
+	if k.pass {
 		// How many tasks were seen to begin depends on the downtime. The ends are
 		// final.
 		for _, m := range []map[string]int{want, exposed} {
@@ -227,8 +291,8 @@ func surviveKills(t *testing.T, pass bool) {
 	for _, n := range want {
 		sum += n
 	}
-	t.Logf("%d kills, %d of them before a scrape ended; %d scrapes, %d lists, %d counters, %d transitions, %d of history",
-		*kills, early, scrapes, last+1, len(want), sum, history)
+	t.Logf("%d kills, %d of them before a scrape ended; %d scrapes, %d lists, %d counters, %d transitions, %d left out",
+		k.kills, early, scrapes, last+1, len(want), sum, leftOut)
 }
 
 // death is when an exporter is killed: some time after its start if early, else
@@ -240,10 +304,10 @@ type death struct {
 
 // live runs the exporter until it is killed or, if it is not killed, has exposed
 // all counts. It checks what the exporter exposes.
-func live(t *testing.T, dir string, exposed map[string]int, dies *death) (scrapes int) {
+func (k killing) live(t *testing.T, dir string, exposed map[string]int, dies *death) (scrapes int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledExporter$", "-test.timeout=60s")
-	cmd.Env = append(os.Environ(), envKilledDir+"="+dir)
+	cmd.Env = append(os.Environ(), envKilledDir+"="+dir, envKilledAPIs+"="+k.apis)
 	if dies == nil {
 		cmd.Env = append(cmd.Env, envKilledLast+"=1")
 	}

@@ -1,6 +1,10 @@
 package collector
 
 import (
+	"errors"
+	"fmt"
+	"strings"
+
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -10,16 +14,35 @@ import (
 // metrics and not logged again. Only the poll in progress uses it.
 type pollLog struct {
 	logger   log.Logger
-	seen     bool          // a poll has succeeded before
-	down     crsapi.Reason // of the last poll; empty if it succeeded
-	rejected bool          // the last successful poll rejected rows
+	seen     bool   // a poll has succeeded before
+	down     string // reasons of the last poll; empty if it succeeded
+	rejected bool   // the last successful poll rejected rows
 }
 
-func (l *pollLog) failed(reason crsapi.Reason, err error) {
+func (l *pollLog) failed(err error) {
+	reason := reasonsOf(err)
 	if reason != l.down {
 		level.Error(l.logger).Log("msg", "poll failed", "reason", reason, "err", err)
 	}
 	l.down = reason
+}
+
+// reasonsOf returns the reason of a failed poll, or the reasons of both APIs.
+func reasonsOf(err error) string {
+	reason, _ := reasonOf(err)
+	var both *bothFailed
+	if errors.As(err, &both) {
+		successor, _ := reasonOf(both.successorErr)
+		return fmt.Sprintf("%s, API %s: %s", reason, both.successor, successor)
+	}
+	return string(reason)
+}
+
+func (l *pollLog) wentOver(from, to crsapi.API, err error, without []string) {
+	level.Warn(l.logger).Log("msg", fmt.Sprintf("API %s is retired: the list is read through API %s from now on, and tasks that finished in between are not counted", from, to), "err", err)
+	if len(without) > 0 {
+		level.Warn(l.logger).Log("msg", fmt.Sprintf("API %s does not have all task types of the settings", to), "without", strings.Join(without, ","))
+	}
 }
 
 func (l *pollLog) succeeded(o *outcome) {
@@ -27,7 +50,7 @@ func (l *pollLog) succeeded(o *outcome) {
 	case l.down != "":
 		level.Info(l.logger).Log("msg", "poll recovered", "tasks", o.Tasks)
 	case !l.seen:
-		level.Info(l.logger).Log("msg", "first poll succeeded", "tasks", o.Tasks, "instances", o.Instances)
+		level.Info(l.logger).Log("msg", "first poll succeeded", "api", o.API, "tasks", o.Tasks, "instances", o.Instances)
 	}
 	l.seen, l.down = true, ""
 

@@ -26,7 +26,7 @@ func TestLogOfChanges(t *testing.T) {
 		err  error
 		want string
 	}{
-		{list(someTask), nil, `level=info region=ap-guangzhou msg="first poll succeeded" tasks=1 instances=1`},
+		{list(someTask), nil, `level=info region=ap-guangzhou msg="first poll succeeded" api=2.0 tasks=1 instances=1`},
 		{list(someTask), nil, ""},
 		{nil, apiError(crsapi.ReasonNetwork), `level=error region=ap-guangzhou msg="poll failed" reason=network err=`},
 		{nil, apiError(crsapi.ReasonNetwork), ""},

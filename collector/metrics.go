@@ -38,6 +38,20 @@ var (
 		"crs_task_oldest_start_timestamp_seconds", typeGauge, taskLabels,
 		"Submission time of the oldest listed task that is pending or executing, in seconds since the epoch.",
 	}
+	lastDurationMetric = Metric{
+		"crs_task_last_duration_seconds", typeGauge, taskLabels,
+		"Time from submission to end of the newest listed task in the status. Only finished tasks, and only with API 3.0.",
+	}
+	lastBackupMetric = Metric{
+		"crs_backup_last_start_timestamp_seconds", typeGauge,
+		[]string{"region", "redisId", "outcome"},
+		"Submission time of the newest listed backup that finished with the outcome (succeeded or failed), by hand or automatic, in seconds since the epoch.",
+	}
+	instanceGoneMetric = Metric{
+		"crs_instance_gone", typeGauge,
+		[]string{"region", "redisId"},
+		"1 if the instance was closed or deleted, or could not be created, and no later task shows that it exists. Else 0.",
+	}
 	instanceInfoMetric = Metric{
 		"crs_instance_info", typeGauge,
 		[]string{"region", "redisId", "redisName", "projectId"},
@@ -47,6 +61,11 @@ var (
 	upMetric = Metric{
 		"crs_up", typeGauge, regionLabels,
 		"1 if this scrape's poll of the region succeeded completely, else 0. With 0, no metric describes the list.",
+	}
+	apiInfoMetric = Metric{
+		"crs_api_info", typeGauge,
+		[]string{"region", "api"},
+		"Constant 1 for the API that the region is read through: 2.0, 3.0 or tce.",
 	}
 	pollDurationMetric = Metric{
 		"crs_poll_duration_seconds", typeGauge, regionLabels,
@@ -72,7 +91,7 @@ var (
 	apiFailuresMetric = Metric{
 		"crs_api_failures_total", typeCounter,
 		[]string{"region", "reason"},
-		"Failed HTTP requests by reason. A poll that fails without a failed request counts as decode or timeout.",
+		"Failed HTTP requests by reason. A poll that fails without a failed request counts as decode or timeout. Requests for the reason of a failed task do not count.",
 	}
 	apiDurationMetric = Metric{
 		"crs_api_request_duration_seconds", typeHistogram, regionLabels,
@@ -113,8 +132,9 @@ func StateMetrics() []Metric {
 // in the order of the README. Also exposed: go_*, process_* and promhttp_*.
 func Metrics() []Metric {
 	all := []Metric{
-		tasksMetric, transitionsMetric, lastStartMetric, oldestStartMetric, instanceInfoMetric,
-		upMetric, pollDurationMetric, pollPagesMetric, rejectedRowsMetric, lastSuccessMetric,
+		tasksMetric, transitionsMetric, lastStartMetric, oldestStartMetric, lastDurationMetric,
+		lastBackupMetric, instanceGoneMetric, instanceInfoMetric,
+		upMetric, apiInfoMetric, pollDurationMetric, pollPagesMetric, rejectedRowsMetric, lastSuccessMetric,
 		apiRequestsMetric, apiFailuresMetric, apiDurationMetric, apiClockSkewMetric,
 		buildInfoMetric,
 	}

@@ -102,7 +102,7 @@ func TestScrapesWaitToTheirOwnDeadlines(t *testing.T) {
 					want[series] = value
 				}
 			}
-			if len(want) != 5+1+4 {
+			if len(want) != 5+1+1+4 {
 				t.Errorf("%v was exposed before", before)
 			}
 			wantEqual(t, "the short scrape", got, want)
@@ -194,6 +194,7 @@ func TestPollHasALimit(t *testing.T) {
 			t.Errorf("the poll ended after %s", took)
 		}
 		wantEqual(t, "after the limit", got, samples{
+			`crs_api_info{api="2.0",region="ap-guangzhou"}`:    "1",
 			`crs_up{region="ap-guangzhou"}`:                    "0",
 			`crs_poll_duration_seconds{region="ap-guangzhou"}`: "300",
 			`crs_poll_pages{region="ap-guangzhou"}`:            "0",
@@ -260,8 +261,8 @@ func TestCloseEndsPolls(t *testing.T) {
 		if took := time.Since(begin); took != time.Second || !returned {
 			t.Errorf("Close took %s and did not wait for the poll", took)
 		}
-		wantEqual(t, "the scrape that waited", <-answered, samples{`crs_up{region="ap-guangzhou"}`: "0"})
-		if status := e.Status()[0]; status != (collector.RegionStatus{Region: guangzhou}) || logged.Len() > 0 {
+		wantEqual(t, "the scrape that waited", <-answered, samples{`crs_up{region="ap-guangzhou"}`: "0", `crs_api_info{api="2.0",region="ap-guangzhou"}`: "1"})
+		if status := e.Status()[0]; status != (collector.RegionStatus{Region: guangzhou, API: crsapi.API20}) || logged.Len() > 0 {
 			t.Errorf("status %+v, logged %q; want no trace of the poll", status, logged.String())
 		}
 		wantEqual(t, "failures", failures(t, e, guangzhou), samples{})
@@ -309,8 +310,8 @@ func TestFailuresOfPolls(t *testing.T) {
 				`crs_poll_pages{region="ap-guangzhou"}`:         "3",
 				`crs_poll_rejected_rows{region="ap-guangzhou"}`: "2",
 			})
-			if n := len(got); n != 4 {
-				t.Errorf("%d series, want 4: %v", n, got)
+			if n := len(got); n != 5 {
+				t.Errorf("%d series, want 5: %v", n, got)
 			}
 			if err := e.Status()[0].Err; !errors.Is(err, test.err) {
 				t.Errorf("status has error %v", err)

@@ -80,7 +80,8 @@ type regionRequests struct {
 func (r *regionRequests) observe(a crsapi.Attempt) {
 	r.requests.Inc()
 	r.duration.Observe(a.Duration.Seconds())
-	if a.Reason != "" {
+	// A reason that is not logged harms no list.
+	if a.Reason != "" && a.Action != crsapi.ActionTaskInfo {
 		r.fail(a.Reason)
 	}
 	if a.HasClockSkew {

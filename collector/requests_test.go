@@ -11,9 +11,9 @@ import (
 func TestRequestsOfEachRegion(t *testing.T) {
 	observe := map[string]func(crsapi.Attempt){}
 	e := newExporter(t, collector.Config{
-		Dial: func(region string, o func(crsapi.Attempt)) (collector.Source, error) {
+		Dial: func(region string, o func(crsapi.Attempt)) ([]collector.Source, error) {
 			observe[region] = o
-			return always(list()), nil
+			return only(always(list())), nil
 		},
 	}, map[string]collector.Source{guangzhou: nil, shanghai: nil})
 	before := scrape(t, e)

@@ -25,6 +25,10 @@ const (
 
 const statuses = ledger.Statuses
 
+// backupTasks are the tasks that back up an instance: by hand or automatic, and
+// in API 3.0 by a name of its own.
+var backupTasks = []string{"backupInstance", "AUTOBACKUP"}
+
 var statusNames = [statuses]string{"pending", "executing", "succeeded", "failed", "error", "unknown"}
 
 func statusOf(s crsapi.Status) status {
@@ -69,11 +73,14 @@ type listedSeries struct {
 	count  [statuses]int
 	newest [statuses]int64 // submission time; valid where count is not 0
 	oldest [2]int64        // the same, of pending and executing
+	lasted [statuses]int64 // seconds, of the newest task; unknownDuration if its end is not known
 
 	// The instance, as the newest task of the series has it.
 	instance listedInstance
 	latest   int64 // submission time of that task
 }
+
+const unknownDuration = -1
 
 // listedInstance is an instance with the name and project of its newest task.
 type listedInstance struct{ redisName, projectID string }
@@ -122,7 +129,7 @@ func takeSnapshot(lists []sweptList, expected int) *snapshot {
 				counts = append(counts, 0)
 			}
 			t := pack(task.StartTime.Unix(), statusOf(task.Status))
-			snap.series[i].add(t, listedInstance{task.RedisName, task.ProjectID})
+			snap.series[i].add(t, durationOf(task), listedInstance{task.RedisName, task.ProjectID})
 			tasks, series = append(tasks, t), append(series, i)
 			counts[i]++
 		}
@@ -143,10 +150,21 @@ func takeSnapshot(lists []sweptList, expected int) *snapshot {
 	return snap
 }
 
-func (s *listedSeries) add(t packedTask, in listedInstance) {
+// durationOf returns the seconds from submission to end.
+func durationOf(task crsapi.Task) int64 {
+	if task.EndTime.Before(task.StartTime) { // also if there is none
+		return unknownDuration
+	}
+	return int64(task.EndTime.Sub(task.StartTime) / time.Second)
+}
+
+func (s *listedSeries) add(t packedTask, duration int64, in listedInstance) {
 	start, st := t.start(), t.status()
-	if s.count[st] == 0 || start > s.newest[st] {
-		s.newest[st] = start
+	switch {
+	case s.count[st] == 0 || start > s.newest[st]:
+		s.newest[st], s.lasted[st] = start, duration
+	case start == s.newest[st]: // the API does not promise an order of rows
+		s.lasted[st] = max(s.lasted[st], duration)
 	}
 	if st == pending || st == executing {
 		if s.count[st] == 0 || start < s.oldest[st] {
@@ -185,6 +203,49 @@ func instancesOf(series []listedSeries) map[string]listedInstance {
 		instances[id] = s.instance
 	}
 	return instances
+}
+
+// lastBackups returns the submission times of the newest finished backups of an
+// instance, math.MinInt64 where there is none. Its series are those of the instance.
+func lastBackups(series []listedSeries) (succeededAt, failedAt int64) {
+	succeededAt, failedAt = math.MinInt64, math.MinInt64
+	for i := range series {
+		s := &series[i]
+		if !slices.Contains(backupTasks, s.TaskName) {
+			continue
+		}
+		succeededAt = max(succeededAt, s.newestIn(succeeded))
+		failedAt = max(failedAt, s.newestIn(failed), s.newestIn(errored))
+	}
+	return succeededAt, failedAt
+}
+
+// isGone reports whether the newest task that tells says that the instance does
+// not exist. Its series are those of the instance.
+func isGone(series []listedSeries) bool {
+	ended, alive := int64(math.MinInt64), int64(math.MinInt64)
+	for i := range series {
+		s := &series[i]
+		switch s.TaskName {
+		case "closeInstance", "deleteInstance":
+			ended = max(ended, s.newestIn(succeeded))
+		case "newInstance":
+			ended = max(ended, s.newestIn(failed), s.newestIn(errored))
+			alive = max(alive, s.newestIn(pending), s.newestIn(executing), s.newestIn(succeeded), s.newestIn(unknown))
+		default:
+			alive = max(alive, s.latest)
+		}
+	}
+	return ended > math.MinInt64 && ended >= alive
+}
+
+// newestIn returns the submission time of the newest task in a status,
+// math.MinInt64 if there is none.
+func (s *listedSeries) newestIn(st status) int64 {
+	if s.count[st] == 0 {
+		return math.MinInt64
+	}
+	return s.newest[st]
 }
 
 // size returns the number of series. The snapshot may be nil.

@@ -19,6 +19,9 @@ const (
 	tasksSeries  = "crs_tasks{redisId=%q,region=\"ap-guangzhou\",status=%q,taskName=%q}"
 	lastSeries   = "crs_task_last_start_timestamp_seconds{redisId=%q,region=\"ap-guangzhou\",status=%q,taskName=%q}"
 	oldestSeries = "crs_task_oldest_start_timestamp_seconds{redisId=%q,region=\"ap-guangzhou\",status=%q,taskName=%q}"
+	lastedSeries = "crs_task_last_duration_seconds{redisId=%q,region=\"ap-guangzhou\",status=%q,taskName=%q}"
+	backupSeries = "crs_backup_last_start_timestamp_seconds{outcome=%q,redisId=%q,region=\"ap-guangzhou\"}"
+	goneSeries   = "crs_instance_gone{redisId=%q,region=\"ap-guangzhou\"}"
 	infoSeries   = "crs_instance_info{projectId=%q,redisId=%q,redisName=%q,region=\"ap-guangzhou\"}"
 )
 
@@ -59,8 +62,50 @@ func described(tasks []crsapi.Task) samples {
 	}
 	for id, t := range instance {
 		want[fmt.Sprintf(infoSeries, t.ProjectID, id, t.RedisName)] = "1"
+		want[fmt.Sprintf(goneSeries, id)] = "0"
+	}
+	for _, t := range tasks {
+		finished := t.Status == crsapi.StatusSucceeded || t.Status == crsapi.StatusFailed || t.Status == crsapi.StatusError
+		k := key{t.RedisID, t.Status.String(), t.TaskName}
+		if finished && t.StartTime.Unix() == last[k] && !t.EndTime.Before(t.StartTime) {
+			series, lasted := fmt.Sprintf(lastedSeries, k.redisID, k.status, k.taskName), t.EndTime.Sub(t.StartTime).Seconds()
+			if known, err := strconv.ParseFloat(want[series], 64); err != nil || lasted > known {
+				want[series] = decimal(lasted)
+			}
+		}
+		if finished && (t.TaskName == backup || t.TaskName == "AUTOBACKUP") {
+			outcome := "failed"
+			if t.Status == crsapi.StatusSucceeded {
+				outcome = "succeeded"
+			}
+			series, start := fmt.Sprintf(backupSeries, outcome, t.RedisID), float64(t.StartTime.Unix())
+			if known, err := strconv.ParseFloat(want[series], 64); err != nil || start > known {
+				want[series] = decimal(start)
+			}
+		}
+		if ends(t) && !slices.ContainsFunc(tasks, func(other crsapi.Task) bool {
+			return other.RedisID == t.RedisID && other.StartTime.After(t.StartTime) && showsInstance(other)
+		}) {
+			want[fmt.Sprintf(goneSeries, t.RedisID)] = "1"
+		}
 	}
 	return want
+}
+
+// ends reports whether the instance does not exist after the task.
+func ends(t crsapi.Task) bool {
+	switch t.TaskName {
+	case "closeInstance", "deleteInstance":
+		return t.Status == crsapi.StatusSucceeded
+	case "newInstance":
+		return t.Status == crsapi.StatusFailed || t.Status == crsapi.StatusError
+	}
+	return false
+}
+
+// showsInstance reports whether the task can only be of an instance that exists.
+func showsInstance(t crsapi.Task) bool {
+	return t.TaskName != "closeInstance" && t.TaskName != "deleteInstance" && !ends(t)
 }
 
 func TestStatusNamesAreThoseOfTheAPI(t *testing.T) {
@@ -102,6 +147,7 @@ func TestListOfManyKinds(t *testing.T) {
 		fmt.Sprintf(oldestSeries, "crs-a", "pending", clean):    at("1960-01-01 00:00:00"),
 		fmt.Sprintf(infoSeries, "0", "crs-a", "name of crs-a"):  "1",
 		fmt.Sprintf(infoSeries, "0", "crs-b", "name of crs-b"):  "1",
+		fmt.Sprintf(backupSeries, "failed", "crs-b"):            at("2017-02-10 04:00:00"),
 	})
 	if n := len(got.of("crs_tasks")); n != 5+5+6 {
 		t.Errorf("%d series of crs_tasks, want 16", n)
@@ -268,7 +314,7 @@ func TestHistories(t *testing.T) {
 		source := &fakeSource{}
 		e, err := collector.New(collector.Config{
 			Regions: []string{guangzhou},
-			Dial:    func(string, func(crsapi.Attempt)) (collector.Source, error) { return source, nil },
+			Dial:    func(string, func(crsapi.Attempt)) ([]collector.Source, error) { return only(source), nil },
 		})
 		if err != nil {
 			r.Fatal(err)
@@ -283,11 +329,15 @@ func TestHistories(t *testing.T) {
 		add := func() {
 			clock += rapid.SampledFrom([]int{0, 0, 1, 1000, 4000}).Draw(r, "step")
 			id := rapid.SampledFrom([]string{"crs-a", "crs-b", "crs-c", ""}).Draw(r, "redisId")
-			tasks = append(tasks, crsapi.Task{
-				RedisID: id, TaskName: rapid.SampledFrom([]string{backup, clean, ""}).Draw(r, "taskName"),
+			task := crsapi.Task{
+				RedisID: id, TaskName: rapid.SampledFrom([]string{backup, clean, "", "AUTOBACKUP", "newInstance", "deleteInstance"}).Draw(r, "taskName"),
 				RedisName: "name" + strconv.Itoa(len(tasks)), ProjectID: strconv.Itoa(len(tasks) % 3),
 				StartTime: time.Unix(int64(clock-ages.Draw(r, "age")), 0), Status: statuses.Draw(r, "status"),
-			})
+			}
+			if lasted := rapid.SampledFrom([]int{0, 1, 600, -1}).Draw(r, "lasted"); lasted != 0 {
+				task.EndTime = task.StartTime.Add(time.Duration(lasted) * time.Second)
+			}
+			tasks = append(tasks, task)
 		}
 		draw := func(all []crsapi.Task) int {
 			if len(all) == 0 {
