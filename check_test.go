@@ -22,15 +22,15 @@ import (
 
 var spaces = regexp.MustCompile(` {2,}`)
 
-// columnsOf returns the columns of a region.
-func columnsOf(t *testing.T, report, region string) []string {
+// columnsOf returns the columns of a region and API, without these two.
+func columnsOf(t *testing.T, report, region string, api crsapi.API) []string {
 	t.Helper()
 	for line := range strings.Lines(report) {
-		if columns := spaces.Split(strings.TrimSpace(line), -1); columns[0] == region {
-			return columns
+		if columns := spaces.Split(strings.TrimSpace(line), -1); len(columns) > 2 && columns[0] == region && columns[1] == string(api) {
+			return columns[2:]
 		}
 	}
-	t.Fatalf("no row of %s in:\n%s", region, report)
+	t.Fatalf("no row of %s through API %s in:\n%s", region, api, report)
 	return nil
 }
 
@@ -51,10 +51,13 @@ func TestCheck(t *testing.T) {
 		"MFA":                {crsapitest.APIError(4106), nil, "auth 4106", "MFA"},
 		"expired":            {crsapitest.APIError(4200), nil, "auth 4200", "set this machine's clock with NTP"},
 		"replay":             {crsapitest.APIError(4500), nil, "auth 4500", "set this machine's clock with NTP"},
-		"envelope":           {crsapitest.Envelope("AuthFailure.SecretIdNotFound", "x"), nil, "auth", "The credentials were refused"},
+		"envelope":           {crsapitest.Envelope("AuthFailure.SecretIdNotFound", "x"), nil, "auth AuthFailure.SecretIdNotFound", "The SecretId does not exist"},
+		"retired":            {crsapitest.RetiredForbidden, nil, "retired 4300", "use --crs.api=3.0 (or auto). Attach a CAM policy that allows redis:DescribeTaskList"},
+		"retired version":    {crsapitest.RetiredVersion, nil, "retired 6100", "use --crs.api=3.0 (or auto). Attach a CAM policy that allows redis:DescribeTaskList"},
+		"retired envelope":   {crsapitest.RetiredEnvelope, nil, "retired ActionOffline", "use --crs.api=3.0 (or auto). Attach a CAM policy that allows redis:DescribeTaskList"},
 		"denied":             {crsapitest.APIError(4103), nil, "denied 4103", "Attach a CAM policy that allows redis:GetRedisTaskList"},
 		"blocked":            {crsapitest.APIError(4300), nil, "denied 4300", "in arrears"},
-		"denied by envelope": {crsapitest.Envelope("UnauthorizedOperation", "x"), nil, "denied", "Attach a CAM policy"},
+		"denied by envelope": {crsapitest.Envelope("UnauthorizedOperation", "x"), nil, "denied UnauthorizedOperation", "Attach a CAM policy"},
 		"denied on the way":  {crsapitest.HTTPStatus(http.StatusForbidden), nil, "denied", "check for a proxy or firewall on the path to 127.0.0.1"},
 		"quota":              {crsapitest.APIError(4400), nil, "throttled 4400", "lower --crs.rate-limit, scrape less often"},
 		"parameter":          {crsapitest.APIError(4000), nil, "api 4000", "The API refused a parameter"},
@@ -92,16 +95,16 @@ func TestCheck(t *testing.T) {
 			if stderr.Len() > 0 {
 				t.Errorf("on stderr: %s", &stderr)
 			}
-			whole := columnsOf(t, report, guangzhou)
-			if want := []string{guangzhou, "file", "9", "1", "2017-02-10T16:56:18+08:00", "0s"}; strings.Join(whole[:6], " ") != strings.Join(want, " ") || whole[7] != "ok" {
+			whole := columnsOf(t, report, guangzhou, crsapi.API20)
+			if want := []string{"file", "9", "1", "2017-02-10T16:56:18+08:00", "0s"}; strings.Join(whole[:5], " ") != strings.Join(want, " ") || whole[6] != "ok" {
 				t.Errorf("%q, want %q", whole, want)
 			}
-			columns := columnsOf(t, report, shanghai)
-			if columns[7] != test.result || (test.do != nil) != (columns[2] == "-") {
+			columns := columnsOf(t, report, shanghai, crsapi.API20)
+			if columns[6] != test.result || (test.do != nil) != (columns[1] == "-") {
 				t.Errorf("%q, want %s", columns, test.result)
 			}
 			_, told, _ := strings.Cut(report, "\n\n")
-			if !strings.Contains(told, test.want) || strings.HasPrefix(told, shanghai+": list tasks of region ap-shanghai: ") != (test.do != nil) || strings.Contains(told, guangzhou) {
+			if !strings.Contains(told, test.want) || strings.HasPrefix(told, shanghai+", API 2.0: list tasks of region ap-shanghai: ") != (test.do != nil) || strings.Contains(told, guangzhou) {
 				t.Errorf("advice is %q, want %q", told, test.want)
 			}
 		})
@@ -114,46 +117,50 @@ func credentialsFile(id, key string) []byte {
 
 // TestCheckReport compares a complete report.
 func TestCheckReport(t *testing.T) {
-	s := &settings{api: crsapi.DefaultConfig(crsapi.API20)}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	find := func(status collector.RegionStatus, skew time.Duration, latencies ...time.Duration) *finding {
-		return &finding{RegionStatus: status, skew: skew, hasSkew: len(latencies) > 0, latencies: latencies}
+		status.API = crsapi.API20
+		return &finding{cfg: crsapi.DefaultConfig(status.API), RegionStatus: status, skew: skew, hasSkew: len(latencies) > 0, latencies: latencies}
 	}
-	got := report(s, "demo", []*finding{
+	var regions []checkedRegion
+	for _, f := range []*finding{
 		find(collector.RegionStatus{Region: "gz", Tasks: 1234, Instances: 2, NewestTask: at}, 0, 9e6, 90e6, 11e6),
 		find(collector.RegionStatus{Region: "ap-shanghai", Rejected: 3}, 90*time.Second, 2e6),
 		find(collector.RegionStatus{Region: "bj", Err: &crsapi.Error{Reason: crsapi.ReasonAuth, Code: 4500, CodeDesc: "Replay"}}, -time.Hour, 5e9),
 		find(collector.RegionStatus{Region: "hk", Err: &crsapi.Error{Reason: crsapi.ReasonAuth, Err: errors.New("credentials: cvm-role: HTTP status 500")}}, 0),
 		find(collector.RegionStatus{Region: "ca", Err: &crsapi.Error{Reason: crsapi.ReasonTimeout, Err: context.DeadlineExceeded}}, 0),
 		find(collector.RegionStatus{Region: "sg", Err: errors.New("no *crsapi.Error")}, 0),
-	})
-	const want = `REGION       CREDENTIALS  TASKS  INSTANCES  NEWEST TASK                CLOCK SKEW  LATENCY  RESULT
-gz           demo         1234   2          2026-01-02T11:04:05+08:00  0s          11ms     ok
-ap-shanghai  demo         0      0          -                          1m30s       2ms      ok
-bj           demo         -      -          -                          -1h0m0s     5s       auth 4500
-hk           demo         -      -          -                          -           -        auth
-ca           demo         -      -          -                          -           -        timeout
-sg           demo         -      -          -                          -           -        failed
+	} {
+		regions = append(regions, checkedRegion{[]crsapi.API{crsapi.API20}, []*finding{f}})
+	}
+	got := report("demo", regions)
+	const want = `REGION       API  CREDENTIALS  TASKS  INSTANCES  NEWEST TASK                CLOCK SKEW  LATENCY  RESULT
+gz           2.0  demo         1234   2          2026-01-02T11:04:05+08:00  0s          11ms     ok
+ap-shanghai  2.0  demo         0      0          -                          1m30s       2ms      ok
+bj           2.0  demo         -      -          -                          -1h0m0s     5s       auth 4500
+hk           2.0  demo         -      -          -                          -           -        auth
+ca           2.0  demo         -      -          -                          -           -        timeout
+sg           2.0  demo         -      -          -                          -           -        failed
 
-ap-shanghai: this machine's clock is 1m30s behind the API's
+ap-shanghai, API 2.0: this machine's clock is 1m30s behind the API's
   Set the clock with NTP: the API refuses requests whose time differs too much from its own.
 
-ap-shanghai: 3 rows of the list could not be read
+ap-shanghai, API 2.0: 3 rows of the list could not be read
   Only crs_poll_rejected_rows counts them. If they stay, the API has changed: report it.
 
-bj: API error 4500 (Replay)
+bj, API 2.0: API error 4500 (Replay)
   The API considers the request expired: set this machine's clock with NTP.
 
-bj: this machine's clock is 1h0m0s ahead of the API's
+bj, API 2.0: this machine's clock is 1h0m0s ahead of the API's
   Set the clock with NTP: the API refuses requests whose time differs too much from its own.
 
-hk: credentials: cvm-role: HTTP status 500
+hk, API 2.0: credentials: cvm-role: HTTP status 500
   The credentials could not be read from their source: fix the error above.
 
-ca: context deadline exceeded
+ca, API 2.0: context deadline exceeded
   Reading the list takes too long: narrow it with --crs.lookback or --crs.redis-id, or raise --crs.rate-limit if the quota allows it.
 
-sg: no *crsapi.Error
+sg, API 2.0: no *crsapi.Error
   See the error above.
 `
 	if got != want {
@@ -183,7 +190,7 @@ func TestCheckSendsFewRequests(t *testing.T) {
 		if err := run(t.Context(), append(append(args, "--check"), test.args...), &stdout, io.Discard); err != nil {
 			t.Fatal(err)
 		}
-		if columns := columnsOf(t, stdout.String(), guangzhou); columns[2] != fmt.Sprint(test.tasks) || len(requested) != test.requests || columns[1] != "environment" {
+		if columns := columnsOf(t, stdout.String(), guangzhou, crsapi.API20); columns[1] != fmt.Sprint(test.tasks) || len(requested) != test.requests || columns[0] != "environment" {
 			t.Errorf("%q: %q after %d requests, want %d tasks and %d requests", test.args, columns, len(requested), test.tasks, test.requests)
 		}
 	}

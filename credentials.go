@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
+	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -18,6 +19,7 @@ func (s *settings) findCredentials(ctx context.Context) (*credentials.Renewer, e
 	if s.api.Credentials != nil {
 		return nil, nil
 	}
+	s.credentials.PrivateCloud = crsapi.API(s.apiChoice) == crsapi.APITCE
 	renewer, err := credentials.Find(ctx, s.credentials)
 	switch {
 	case errors.Is(err, credentials.ErrNotFound) && s.credentials.File == "":

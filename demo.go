@@ -23,6 +23,7 @@ const (
 	demoListed  = 250
 
 	backupInstance = "backupInstance"
+	autoBackup     = "AUTOBACKUP" // API 2.0 lists it as backupInstance
 )
 
 func demoRegions() []string { return []string{"ap-guangzhou", "ap-shanghai"} }
@@ -52,9 +53,14 @@ func startDemo(ctx context.Context, s *settings) *demo {
 	d.server.Inject(crsapitest.Fault{Rate: 0.05, Do: crsapitest.APIError(4400)})
 	d.server.Inject(crsapitest.Fault{Rate: 0.02, Do: crsapitest.APIError(6000)})
 	d.server.Inject(crsapitest.Fault{Do: crsapitest.Latency(30 * time.Millisecond)})
-	s.api.Endpoint = d.server.URL
+	s.api.Endpoint, s.v3Endpoint = d.server.URL, d.server.URL3
+	s.given = given{}
 	s.api.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
 
+	var retire <-chan time.Time // nil for never
+	if s.demoRetireAfter > 0 {
+		retire = time.After(s.demoRetireAfter)
+	}
 	d.done.Go(func() {
 		tick := time.NewTicker(demoTick)
 		defer tick.Stop()
@@ -62,6 +68,8 @@ func startDemo(ctx context.Context, s *settings) *demo {
 			select {
 			case <-ctx.Done():
 				return
+			case <-retire:
+				d.server.Inject(crsapitest.Fault{API: string(crsapi.API20), Do: crsapitest.RetiredForbidden})
 			case now := <-tick.C:
 				for _, region := range regions {
 					d.server.Update(region, func(tasks []crsapi.Task) []crsapi.Task {
@@ -125,6 +133,9 @@ func (d *demo) task(region string, i int, name string, start time.Time, status c
 	if status == crsapi.StatusSucceeded {
 		t.Progress = 1
 	}
+	if status != crsapi.StatusPending && status != crsapi.StatusExecuting {
+		t.EndTime = t.StartTime.Add(time.Duration(20+d.random.IntN(200)) * time.Second)
+	}
 	return t
 }
 
@@ -137,7 +148,7 @@ func (d *demo) history(region string, now time.Time) []crsapi.Task {
 			if end == crsapi.StatusExecuting {
 				end = crsapi.StatusSucceeded // only new backups may hang
 			}
-			tasks = append(tasks, d.task(region, i, backupInstance, now.Add(-age), end))
+			tasks = append(tasks, d.task(region, i, autoBackup, now.Add(-age), end))
 		}
 	}
 	return append(tasks, d.task(region, 0, "newInstance", now.Add(-demoHistory), crsapi.StatusSucceeded))
@@ -157,9 +168,12 @@ func (d *demo) advance(region string, tasks []crsapi.Task, now time.Time) []crsa
 			if d.random.IntN(3) == 0 {
 				t.Status = crsapi.StatusSucceeded
 				for i, instance := range instances {
-					if t.RedisID == demoID(region, i) && t.TaskName == backupInstance {
+					if t.RedisID == demoID(region, i) && (t.TaskName == backupInstance || t.TaskName == autoBackup) {
 						t.Status = instance.backup(d.random)
 					}
+				}
+				if t.Status != crsapi.StatusExecuting {
+					t.EndTime = now.Truncate(time.Second).UTC()
 				}
 				if t.Status == crsapi.StatusSucceeded {
 					t.Progress = 1
@@ -187,6 +201,8 @@ func (d *demo) nextTask() string {
 		return "resizeInstance"
 	case 2:
 		return "cleanInstance"
+	case 3:
+		return backupInstance
 	}
-	return backupInstance
+	return autoBackup
 }

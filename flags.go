@@ -21,7 +21,6 @@ import (
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
-	"golang.org/x/time/rate"
 )
 
 const (
@@ -38,12 +37,18 @@ type settings struct {
 	web           *web.FlagConfig
 	telemetryPath string
 
-	api         crsapi.Config
+	apiChoice  string        // see apiChoices
+	api        crsapi.Config // of API 2.0; configOf has that of another
+	v3Endpoint string
+	rateLimit  *float64 // nil for that of the API
+	given      given
+
 	collector   collector.Config
 	credentials credentials.Config
 
 	logLevel, logFormat      string
 	demo, check, healthcheck bool
+	demoRetireAfter          time.Duration // 0 for never
 }
 
 // parseFlags returns nil without an error if the arguments only ask for --help
@@ -63,6 +68,9 @@ func parseFlags(args []string, stdout, stderr io.Writer) (*settings, error) {
 	case s.healthcheck:
 		return s, nil
 	}
+	if err := s.validateAPI(); err != nil {
+		return nil, err
+	}
 	return s, s.validateWeb()
 }
 
@@ -78,16 +86,21 @@ func newApplication(s *settings) *kingpin.Application {
 	s.web = kingpinflag.AddFlags(app, ":10991")
 	app.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&s.telemetryPath)
 	app.Flag("crs.region", "Region to watch, as the API calls it (ap-guangzhou, gz, ...). Repeatable.").Envar(envRegion).PlaceHolder("REGION").StringsVar(&s.collector.Regions)
-	app.Flag("crs.endpoint", "URL of the API.").Default(s.api.Endpoint).StringVar(&s.api.Endpoint)
-	app.Flag("crs.method", "HTTP method for API requests: GET or POST.").Default(s.api.Method).StringVar(&s.api.Method)
-	add(app, "crs.page-size", "Tasks per page.", &s.api.PageSize, number, strconv.Itoa(s.api.PageSize))
+	add(app, "crs.api", "API to read the list through: 2.0, 3.0, tce for a private cloud (TCE), or auto for 2.0 and, where that is retired, 3.0.", &s.apiChoice, oneOf(apiChoices()...), apiAuto)
+	app.Flag("crs.endpoint", "URL of API 2.0.").Default(s.api.Endpoint).IsSetByUser(&s.given.endpoint).StringVar(&s.api.Endpoint)
+	app.Flag("crs.v3-endpoint", "URL of API 3.0 or of the private cloud; {region} in the host stands for the region. If only --crs.endpoint is set, API 3.0 is not used.").
+		Default(crsapi.DefaultConfig(crsapi.API30).Endpoint).IsSetByUser(&s.given.v3Endpoint).StringVar(&s.v3Endpoint)
+	app.Flag("crs.method", "HTTP method for requests of API 2.0: GET or POST.").Default(s.api.Method).IsSetByUser(&s.given.method).StringVar(&s.api.Method)
+	add(app, "crs.page-size", "Tasks per page; API 3.0 has at most 100.", &s.api.PageSize, number, strconv.Itoa(s.api.PageSize))
 	add(app, "crs.concurrency", "Requests in flight, per region.", &s.api.Concurrency, number, strconv.Itoa(s.api.Concurrency))
-	add(app, "crs.rate-limit", "Requests per second, of all regions together; 0 for no limit.", &s.api.Limiter, limiter, fmt.Sprint(float64(s.api.Limiter.Limit())))
+	app.Flag("crs.rate-limit", "Requests per second to one host, of all regions together; 0 for no limit. Default: 20 with API 2.0, 50 with the others.").
+		PlaceHolder("N").SetValue(&flagValue[*float64]{name: "crs.rate-limit", target: &s.rateLimit, parse: perSecond})
 	add(app, "crs.request-timeout", "Timeout of one HTTP request.", &s.api.RequestTimeout, duration, short(s.api.RequestTimeout))
 	app.Flag("crs.redis-id", "Watch only this instance. Repeatable.").PlaceHolder("ID").StringsVar(&s.collector.RedisIDs)
 	app.Flag("crs.task-type", "Watch only tasks of this type: "+strings.Join(crsapi.API20.TaskTypes(), ", ")+". Repeatable.").PlaceHolder("TYPE").StringsVar(&s.collector.TaskTypes)
 	add(app, "crs.lookback", "Watch only tasks submitted within this duration, such as 36h or 7d; 0 for all.", &s.collector.Lookback, duration, "0s")
 	add(app, "crs.utc-offset", "Time zone of the API's times, as an offset from UTC.", &s.api.UTCOffset, duration, short(s.api.UTCOffset))
+	app.Flag("crs.failure-reasons", "Log the vendor's reason of each new failure of a task, with API 3.0.").Default("true").BoolVar(&s.collector.FailureReasons)
 	app.Flag("crs.credentials-file", "INI file with secret_id and secret_key in [default], used if the environment has no key. Default: ~/.tencentcloud/credentials.").
 		Envar(envCredentialsFile).PlaceHolder("FILE").StringVar(&s.credentials.File)
 	app.Flag("crs.role-arn", "ARN of a CAM role to assume, for example in another account (qcs::cam::uin/...:roleName/...).").PlaceHolder("ARN").StringVar(&s.credentials.RoleARN)
@@ -97,7 +110,8 @@ func newApplication(s *settings) *kingpin.Application {
 	add(app, "log.level", "Log level: debug, info, warn or error.", &s.logLevel, oneOf("debug", "info", "warn", "error"), "info")
 	add(app, "log.format", "Log format: logfmt or json.", &s.logFormat, oneOf("logfmt", "json"), "logfmt")
 	app.Flag("demo", "Watch a simulated CRS with changing tasks; needs no account.").BoolVar(&s.demo)
-	app.Flag("check", "Poll each region once, print a table of the results, with advice, and exit with 0 or 1.").BoolVar(&s.check)
+	add(app, "demo.retire-after", "With --demo: retire API 2.0 after this duration; 0 for never.", &s.demoRetireAfter, duration, "0s")
+	app.Flag("check", "Poll each region once through each API, print a table of the results, with advice, and exit with 0 or 1.").BoolVar(&s.check)
 	app.Flag("healthcheck", "Check the health of the exporter that runs at --web.listen-address, and exit with 0 or 1.").BoolVar(&s.healthcheck)
 	return app
 }
@@ -134,12 +148,12 @@ func number(text string) (int, error) {
 	return n, err
 }
 
-func limiter(text string) (*rate.Limiter, error) {
-	perSecond, err := strconv.ParseFloat(text, 64)
-	if err != nil || !(perSecond >= 0) || math.IsInf(perSecond, 0) { // NaN fails every comparison
+func perSecond(text string) (*float64, error) {
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(n >= 0) || math.IsInf(n, 0) { // NaN fails every comparison
 		return nil, errors.New("a number of 0 or more")
 	}
-	return crsapi.NewLimiter(perSecond), nil
+	return &n, nil
 }
 
 // duration accepts Go's form (1h30m, 500ms) and that of Prometheus (7d).
@@ -171,6 +185,7 @@ var flagOf = map[string]string{
 	"Regions":        "--crs.region or " + envRegion,
 	"Region":         "--crs.region",
 	"Endpoint":       "--crs.endpoint",
+	"V3Endpoint":     "--crs.v3-endpoint",
 	"Method":         "--crs.method",
 	"PageSize":       "--crs.page-size",
 	"Concurrency":    "--crs.concurrency",

@@ -30,7 +30,7 @@ var foreignImports = map[string][]string{
 	"github.com/prometheus/":         {"", "collector"},
 	"github.com/alecthomas/kingpin/": {""},
 	"github.com/go-kit/log":          {"", "collector", "collector/ledger"},
-	"golang.org/x/time/rate":         {"", "collector", "crsapi"},
+	"golang.org/x/time/rate":         {"collector", "crsapi"},
 	"github.com/cenkalti/backoff/":   {"crsapi"},
 	"github.com/go-json-experiment/": {"crsapi"},
 	"github.com/gofrs/flock":         {"collector/ledger"},

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -67,11 +66,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 	unstamped := s.newLogger(stderr)
 	logger := log.With(unstamped, "ts", log.DefaultTimestampUTC)
-	if !s.demo && strings.HasPrefix(s.api.Endpoint, "http://") {
-		level.Warn(logger).Log("msg", "the endpoint is plain http: others on the network can read tasks and key id")
+	for _, warning := range s.warnings() {
+		level.Warn(logger).Log("msg", warning)
 	}
 	s.collector.Logger = logger
-	exporter, err := s.newExporter(s.dial)
+	exporter, err := s.newExporter(s.dialer())
 	if err != nil {
 		return err
 	}
@@ -133,25 +132,9 @@ func serve(ctx context.Context, s *settings, handler http.Handler, exporter *col
 func (s *settings) newExporter(dial func(string, func(crsapi.Attempt)) ([]collector.Source, error)) (*collector.Exporter, error) {
 	cfg := s.collector
 	cfg.Dial = dial
-	cfg.StateScope = func(crsapi.API) string {
-		return fmt.Sprint(s.api.Endpoint, s.api.UTCOffset, s.credentials.RoleARN)
-	}
+	cfg.StateScope = s.stateScope
 	exporter, err := collector.New(cfg)
 	return exporter, settingError(err)
-}
-
-func (s *settings) dial(region string, observe func(crsapi.Attempt)) ([]collector.Source, error) {
-	client, err := s.newClient(region, observe)
-	if err != nil {
-		return nil, err
-	}
-	return []collector.Source{collector.FromAPI(client)}, nil
-}
-
-func (s *settings) newClient(region string, observe func(crsapi.Attempt)) (*crsapi.Client, error) {
-	cfg := s.api
-	cfg.Region, cfg.Observe = region, observe
-	return crsapi.NewClient(cfg)
 }
 
 func (s *settings) newLogger(w io.Writer) log.Logger {

@@ -247,7 +247,7 @@ func TestSlowReaderIsCutOff(t *testing.T) {
 	if _, err := s.findCredentials(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	exporter, err := s.newExporter(s.dial)
+	exporter, err := s.newExporter(s.dialer())
 	if err != nil {
 		t.Fatal(err)
 	}

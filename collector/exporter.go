@@ -42,7 +42,7 @@ type Config struct {
 	// all if empty. A later Source leaves out those that its API does not have.
 	TaskTypes []string
 	// Lookback limits the tasks to those submitted within this duration; all if
-	// 0. API 3.0 lists no task older than 30 days.
+	// 0. See MaxLookback30.
 	Lookback time.Duration
 
 	// FailureReasons logs the vendor's reason of each task that is newly seen
@@ -270,8 +270,9 @@ type queries struct {
 // zones may differ.
 const lookahead = 24 * time.Hour
 
-// listedFor is how long API 3.0 lists a task.
-const listedFor = 30 * 24 * time.Hour
+// MaxLookback30 is how long API 3.0 lists a task. A longer Config.Lookback has
+// no effect there.
+const MaxLookback30 = 30 * 24 * time.Hour
 
 // through returns the queries without what an API does not have, and the task
 // types that this leaves out. ok is false if it leaves out all of them.
@@ -286,7 +287,7 @@ func (qs queries) through(api crsapi.API) (possible queries, without []string, o
 		}
 	}
 	if api == crsapi.API30 {
-		possible.lookback = min(qs.lookback, listedFor)
+		possible.lookback = min(qs.lookback, MaxLookback30)
 	}
 	return possible, without, len(possible.taskTypes) > 0 || len(qs.taskTypes) == 0
 }

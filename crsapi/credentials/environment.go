@@ -1,6 +1,7 @@
 package credentials
 
 import (
+	"errors"
 	"fmt"
 )
 
@@ -11,20 +12,35 @@ const (
 	EnvToken     = "TENCENTCLOUD_TOKEN"
 )
 
-// fromEnvironment returns an error that wraps ErrNotFound if no key is set.
-func fromEnvironment(getenv func(string) string) (Key, error) {
-	key := Key{
-		SecretID:  getenv(EnvSecretID),
-		SecretKey: Secret(getenv(EnvSecretKey)),
-		Token:     Secret(getenv(EnvToken)),
+// Environment variables with the key of a private cloud, as the SDK of the
+// private cloud names them.
+const (
+	EnvPrivateSecretID  = "TCECLOUD_SECRET_ID"
+	EnvPrivateSecretKey = "TCECLOUD_SECRET_KEY"
+)
+
+// fromEnvironment returns an error that wraps ErrNotFound if no key is set. The
+// variables of a private cloud are read if the others are not set.
+func fromEnvironment(getenv func(string) string, private bool) (Key, error) {
+	key, err := fromVariables(getenv, EnvSecretID, EnvSecretKey)
+	if private && errors.Is(err, ErrNotFound) {
+		return fromVariables(getenv, EnvPrivateSecretID, EnvPrivateSecretKey)
 	}
+	if err == nil {
+		key.Token = Secret(getenv(EnvToken))
+	}
+	return key, err
+}
+
+func fromVariables(getenv func(string) string, envID, envKey string) (Key, error) {
+	key := Key{SecretID: getenv(envID), SecretKey: Secret(getenv(envKey))}
 	switch {
 	case key.SecretID == "" && key.SecretKey == "":
-		return Key{}, fmt.Errorf("%w: neither %s nor %s is set", ErrNotFound, EnvSecretID, EnvSecretKey)
+		return Key{}, fmt.Errorf("%w: neither %s nor %s is set", ErrNotFound, envID, envKey)
 	case key.SecretID == "":
-		return Key{}, fmt.Errorf("%s is set, but %s is not", EnvSecretKey, EnvSecretID)
+		return Key{}, fmt.Errorf("%s is set, but %s is not", envKey, envID)
 	case key.SecretKey == "":
-		return Key{}, fmt.Errorf("%s is set, but %s is not", EnvSecretID, EnvSecretKey)
+		return Key{}, fmt.Errorf("%s is set, but %s is not", envID, envKey)
 	}
 	return key, nil
 }

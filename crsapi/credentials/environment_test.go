@@ -43,6 +43,44 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+func TestEnvironmentOfAPrivateCloud(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	const (
+		id, secret               = credentials.EnvSecretID, credentials.EnvSecretKey
+		privateID, privateSecret = credentials.EnvPrivateSecretID, credentials.EnvPrivateSecretKey
+	)
+	for name, test := range map[string]struct {
+		private bool
+		env     map[string]string
+		want    string // SecretID
+		err     string
+	}{
+		"its own":              {true, map[string]string{privateID: "p", privateSecret: "k"}, "p", ""},
+		"the others are first": {true, map[string]string{privateID: "p", privateSecret: "k", id: "i", secret: "k"}, "i", ""},
+		"half of the others":   {true, map[string]string{privateID: "p", privateSecret: "k", id: "i"}, "", "TENCENTCLOUD_SECRET_KEY is not"},
+		"half of its own":      {true, map[string]string{privateID: "p"}, "", "TCECLOUD_SECRET_KEY is not"},
+		"public cloud":         {false, map[string]string{privateID: "p", privateSecret: "k"}, "", "no credentials"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := (&cloud{}).config(test.env)
+			cfg.PrivateCloud = test.private
+			r, err := credentials.Find(t.Context(), cfg)
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("got %v, want %q", err, test.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if key, err := r.Key(t.Context()); err != nil || key.SecretID != test.want {
+				t.Errorf("got %q, %v", key.SecretID, err)
+			}
+		})
+	}
+}
+
 func TestEnvironmentNeverChanges(t *testing.T) {
 	env := map[string]string{credentials.EnvSecretID: "a", credentials.EnvSecretKey: "k"}
 	r, err := credentials.Find(t.Context(), (&cloud{}).config(env))

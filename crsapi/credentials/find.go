@@ -29,6 +29,10 @@ type Config struct {
 	// another account. If it is empty, the key itself is used.
 	RoleARN string
 
+	// PrivateCloud says that EnvPrivateSecretID and EnvPrivateSecretKey are read
+	// where EnvSecretID and EnvSecretKey are not set.
+	PrivateCloud bool
+
 	// The fields below are for tests.
 
 	Getenv      func(string) string // default: os.Getenv
@@ -75,7 +79,7 @@ func Find(ctx context.Context, cfg Config) (*Renewer, error) {
 
 // findBase returns the key that is found without assuming RoleARN.
 func findBase(ctx context.Context, cfg Config, machine cvmRole, service sts) (*Renewer, error) {
-	key, err := fromEnvironment(cfg.Getenv)
+	key, err := fromEnvironment(cfg.Getenv, cfg.PrivateCloud)
 	if err == nil {
 		r := newRenewer("environment", nil, 0)
 		r.lease.key, r.lastLoad = key, time.Now()
