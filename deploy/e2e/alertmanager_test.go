@@ -76,8 +76,9 @@ func TestInhibition(t *testing.T) {
 	var firing []alert
 	for name, regions := range map[string][]string{
 		"CRSCredentialsRejected": {"a", "d"},
-		"CRSRegionUnwatched":     {"a", "b"},
-		"CRSRegionPollFailing":   {"a", "b", "c", "d"},
+		"CRSAPIRetired":          {"e"},
+		"CRSRegionUnwatched":     {"a", "b", "e"},
+		"CRSRegionPollFailing":   {"a", "b", "c", "d", "e"},
 		"CRSBackupFailed":        {"a", "b", "c"},
 	} {
 		for _, region := range regions {
@@ -107,7 +108,10 @@ func TestInhibition(t *testing.T) {
 	if resp.StatusCode != http.StatusOK {
 		t.Fatalf("post alerts: %s", resp.Status)
 	}
-	want := []string{"CRSRegionPollFailing crs a", "CRSRegionPollFailing crs b", "CRSRegionPollFailing crs d", "CRSRegionUnwatched crs a"}
+	want := []string{
+		"CRSRegionPollFailing crs a", "CRSRegionPollFailing crs b", "CRSRegionPollFailing crs d", "CRSRegionPollFailing crs e",
+		"CRSRegionUnwatched crs a", "CRSRegionUnwatched crs e",
+	}
 	eventually(t, "inhibited alerts", func() error {
 		var known []struct {
 			alert
