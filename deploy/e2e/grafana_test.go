@@ -36,8 +36,12 @@ var exposed = map[string][]string{
 	"crs_task_transitions_total":                  {"region", "redisId", "taskName", "status"},
 	"crs_task_last_start_timestamp_seconds":       {"region", "redisId", "taskName", "status"},
 	"crs_task_oldest_start_timestamp_seconds":     {"region", "redisId", "taskName", "status"},
+	"crs_task_last_duration_seconds":              {"region", "redisId", "taskName", "status"},
+	"crs_backup_last_start_timestamp_seconds":     {"region", "redisId", "outcome"},
 	"crs_instance_info":                           {"region", "redisId", "redisName", "projectId"},
+	"crs_instance_gone":                           {"region", "redisId"},
 	"crs_up":                                      {"region"},
+	"crs_api_info":                                {"region", "api"},
 	"crs_poll_duration_seconds":                   {"region"},
 	"crs_poll_pages":                              {"region"},
 	"crs_poll_rejected_rows":                      {"region"},
@@ -55,8 +59,9 @@ var exposed = map[string][]string{
 
 // closedSets maps labels to all their possible values.
 var closedSets = map[string][]string{
-	"status": {"pending", "executing", "succeeded", "failed", "error", "unknown"},
-	"reason": {"auth", "denied", "throttled", "timeout", "network", "server", "decode", "api"},
+	"status":  {"pending", "executing", "succeeded", "failed", "error", "unknown"},
+	"outcome": {"succeeded", "failed"},
+	"reason":  {"auth", "denied", "retired", "throttled", "timeout", "network", "server", "decode", "api"},
 }
 
 type dashboard struct {
@@ -231,6 +236,8 @@ func (d dashboard) interpolate(t *testing.T, query string) string {
 			return ""
 		case v.AllValue != "":
 			return v.AllValue
+		case v.Type == "constant":
+			return v.query(t)
 		default:
 			s, _ := v.Current.Value.(string)
 			return s
@@ -313,6 +320,8 @@ const (
 	fixture  = `load 10m
   crs_up{job="crs",region="a"} 1x400
   crs_up{job="crs",region="b"} 1x400
+  crs_api_info{job="crs",region="a",api="2.0"} 1x400
+  crs_api_info{job="crs",region="b",api="3.0"} 1x400
   crs_last_success_timestamp_seconds{job="crs",region="a"} 0+600x400
   crs_poll_duration_seconds{job="crs",region="a"} 0.4x400
   crs_poll_pages{job="crs",region="a"} 3x400
@@ -332,20 +341,23 @@ const (
   crs_instance_info{job="crs",region="b",redisId="crs-error",redisName="carts",projectId="7"} 1x400
   crs_instance_info{job="crs",region="b",redisId="crs-new",redisName="new \"one\"",projectId="7"} 1x400
   crs_instance_info{job="crs",region="b",redisId="crs-fixed",redisName="fixed",projectId="7"} 1x400
-  crs_task_last_start_timestamp_seconds{job="crs",region="a",redisId="crs-ok",taskName="backupInstance",status="succeeded"} 236400x400
+  crs_backup_last_start_timestamp_seconds{job="crs",region="a",redisId="crs-ok",outcome="succeeded"} 236400x400
   crs_task_last_start_timestamp_seconds{job="crs",region="a",redisId="crs-ok",taskName="restoreBackup",status="failed"} 239000x400
-  crs_task_last_start_timestamp_seconds{job="crs",region="a",redisId="crs-late",taskName="backupInstance",status="succeeded"} 132000x400
-  crs_task_last_start_timestamp_seconds{job="crs",region="a",redisId="crs-failed",taskName="backupInstance",status="succeeded"} 150000x400
-  crs_task_last_start_timestamp_seconds{job="crs",region="a",redisId="crs-failed",taskName="backupInstance",status="failed"} 236400x400
-  crs_task_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-error",taskName="backupInstance",status="error"} 236400x400
+  crs_backup_last_start_timestamp_seconds{job="crs",region="a",redisId="crs-late",outcome="succeeded"} 132000x400
+  crs_backup_last_start_timestamp_seconds{job="crs",region="a",redisId="crs-failed",outcome="succeeded"} 150000x400
+  crs_backup_last_start_timestamp_seconds{job="crs",region="a",redisId="crs-failed",outcome="failed"} 236400x400
+  crs_backup_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-error",outcome="failed"} 236400x400
   crs_task_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-new",taskName="newInstance",status="succeeded"} 236400x400
   crs_instance_info{job="crs",region="b",redisId="crs-never",redisName="never",projectId="7"} 1x400
   crs_task_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-never",taskName="setPassword",status="succeeded"} 100000x400
   crs_instance_info{job="crs",region="b",redisId="crs-gone",redisName="gone",projectId="7"} 1x400
-  crs_task_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-gone",taskName="backupInstance",status="failed"} 100000x400
-  crs_task_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-gone",taskName="deleteInstance",status="succeeded"} 100100x400
-  crs_task_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-fixed",taskName="backupInstance",status="failed"} 236000x400
-  crs_task_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-fixed",taskName="backupInstance",status="succeeded"} 236400x400
+  crs_backup_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-gone",outcome="failed"} 100000x400
+  crs_instance_gone{job="crs",region="b",redisId="crs-gone"} 1x400
+  crs_instance_gone{job="crs",region="b",redisId="crs-never"} 0x400
+  crs_task_last_duration_seconds{job="crs",region="b",redisId="crs-fixed",taskName="AUTOBACKUP",status="failed"} 30x400
+  crs_task_last_duration_seconds{job="crs",region="b",redisId="crs-fixed",taskName="backupInstance",status="succeeded"} 60x400
+  crs_backup_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-fixed",outcome="failed"} 236000x400
+  crs_backup_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-fixed",outcome="succeeded"} 236400x400
   crs_task_oldest_start_timestamp_seconds{job="crs",region="a",redisId="crs-ok",taskName="resizeInstance",status="executing"} 238200x400
   crs_tasks{job="crs",region="a",redisId="crs-ok",taskName="resizeInstance",status="executing"} 1x400
   crs_tasks{job="crs",region="a",redisId="crs-ok",taskName="resizeInstance",status="pending"} 0x400
@@ -595,7 +607,7 @@ func TestDashboardVariables(t *testing.T) {
 			checkNames(t, nil, parseQuery(t, d, query))
 		})
 	}
-	want := []string{"datasource", "job", "region", "redisId", "taskName"}
+	want := []string{"datasource", "job", "region", "redisId", "taskName", "backup"}
 	if !slices.Equal(names, want) {
 		t.Errorf("variables %v, want %v", names, want)
 	}

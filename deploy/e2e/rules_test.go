@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -175,6 +176,34 @@ func TestAlertsAreDocumented(t *testing.T) {
 	}
 	if got, want := slices.Sorted(maps.Keys(sections)), slices.Sorted(maps.Keys(alerts(t))); !slices.Equal(got, want) {
 		t.Errorf("runbooks for %v, want one for each alert: %v", got, want)
+	}
+}
+
+// TestBackupNamesInOnePlace checks that one rule and one variable of the dashboard know
+// which tasks are backups, and that no other rule or query names them.
+func TestBackupNamesInOnePlace(t *testing.T) {
+	const names = "backupInstance|AUTOBACKUP"
+	anyName := regexp.MustCompile(names)
+	var found []string
+	for _, g := range shippedRules(t).Groups {
+		for _, r := range g.Rules {
+			if anyName.MatchString(fmt.Sprint(r)) {
+				found = append(found, r.Record+r.Alert)
+			}
+		}
+	}
+	if !slices.Equal(found, []string{"crs:backup_task"}) {
+		t.Errorf("the rules %q name backups, want only crs:backup_task", found)
+	}
+	if n := strings.Count(readFile(t, rulesFile), `{taskName=~"`+names+`"}`); n != 1 {
+		t.Errorf("%s has taskName=~%q %d times, want once", rulesFile, names, n)
+	}
+	// The variable has each of the two names once.
+	if n := len(anyName.FindAllString(readFile(t, dashboardFile), -1)); n != 2 {
+		t.Errorf("%s names backups %d times, want twice: in the variable backup", dashboardFile, n)
+	}
+	if v := loadDashboard(t).variables()["backup"]; v.Type != "constant" || v.query(t) != names {
+		t.Errorf("variable backup: %s %s, want the constant %s", v.Type, v.Query, names)
 	}
 }
 
