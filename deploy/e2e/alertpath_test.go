@@ -133,6 +133,7 @@ func (e exporterUnderTest) start(t *testing.T, args ...string) (stop func()) {
 	}, e.path, append(args,
 		"--web.listen-address="+e.address,
 		"--crs.endpoint="+e.api.URL,
+		"--crs.v3-endpoint="+e.api.URL3,
 		"--crs.region="+region)...)
 	eventually(t, "the exporter is healthy", func() error { return get(t, "http://"+e.address+"/-/healthy", nil) })
 	return stop
@@ -193,7 +194,7 @@ func TestAlertPath(t *testing.T) {
 	now := time.Now()
 	exporter.api.SetTasks(region, []crsapi.Task{
 		task("importRdb", crsapi.StatusExecuting, now.Add(-time.Minute)),
-		task("backupInstance", crsapi.StatusExecuting, now.Add(-2*time.Minute)),
+		task("AUTOBACKUP", crsapi.StatusExecuting, now.Add(-2*time.Minute)), // backupInstance under API 2.0
 		task("backupInstance", crsapi.StatusSucceeded, now.Add(-24*time.Hour)),
 	})
 	webhook := newReceiver(t)
@@ -220,12 +221,12 @@ func TestAlertPath(t *testing.T) {
 	fired := time.Now()
 	wantLabels := map[string]string{
 		"alertname": "CRSBackupFailed", "severity": "critical", "job": "crs", "region": region,
-		"redisId": redisID, "redisName": "for API test", "taskName": "backupInstance", "status": "error",
+		"redisId": redisID, "redisName": "for API test",
 	}
 	if !maps.Equal(firing.Labels, wantLabels) || firing.Receiver != "pager" {
 		t.Errorf("notified %s\n%v, want pager\n%v", firing.Receiver, firing.Labels, wantLabels)
 	}
-	if want := "Backup of for API test (crs-izbob1wh) in ap-guangzhou ended as error"; firing.Annotations["summary"] != want {
+	if want := "Backup of for API test (crs-izbob1wh) in ap-guangzhou failed"; firing.Annotations["summary"] != want {
 		t.Errorf("summary %q, want %q", firing.Annotations["summary"], want)
 	}
 	if want := "submitted at " + now.Add(-2*time.Minute).UTC().Format("2006-01-02 15:04:05"); !strings.Contains(firing.Annotations["description"], want) {
@@ -257,6 +258,12 @@ func TestAlertPath(t *testing.T) {
 		until(t, prometheus, `crs_up{region="ap-guangzhou"} == 1`)
 		until(t, prometheus, `crs_task_last_start_timestamp_seconds{status="error"}`)
 	}
+	// API 2.0 is retired. The region goes over to API 3.0, where the task has another
+	// name and another status.
+	exporter.api.Inject(crsapitest.Fault{API: "2.0", Do: crsapitest.RetiredForbidden})
+	until(t, prometheus, `crs_api_info{region="ap-guangzhou", api="3.0"}`)
+	until(t, prometheus, `crs_task_last_start_timestamp_seconds{taskName="AUTOBACKUP", status="failed"}`)
+	until(t, prometheus, `absent(crs_task_last_start_timestamp_seconds{status="error"})`)
 	checkRulesHealth(t, prometheus)
 	// There was exactly one firing alert all the time since then.
 	alert := `(count(ALERTS{alertname="CRSBackupFailed", alertstate="firing"}) or vector(0))`
@@ -348,29 +355,26 @@ func TestExposed(t *testing.T) {
 	exporter := newExporterUnderTest(t)
 	var tasks []crsapi.Task
 	for i, status := range []crsapi.Status{-1, 0, 1, 2, 3, 99} {
-		tasks = append(tasks, task("backupInstance", status, time.Now().Add(-time.Duration(i)*time.Hour)))
+		backup := task("backupInstance", status, time.Now().Add(-time.Duration(i)*time.Hour))
+		if status == crsapi.StatusSucceeded || status == crsapi.StatusFailed {
+			backup.EndTime = backup.StartTime.Add(time.Minute)
+		}
+		tasks = append(tasks, backup)
 	}
 	exporter.api.SetTasks(region, tasks)
-	exporter.start(t)
-
-	var families map[string]*dto.MetricFamily
-	eventually(t, "a scrape", func() error {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+exporter.address+"/metrics", nil)
-		if err != nil {
-			return err
+	// Only API 2.0 has the status error, and only API 3.0 has durations.
+	families := map[string]*dto.MetricFamily{}
+	for _, api := range []string{"2.0", "3.0"} {
+		stop := exporter.start(t, "--crs.api="+api)
+		for name, family := range scrape(t, exporter.address) {
+			if families[name] == nil {
+				families[name] = family
+			} else {
+				families[name].Metric = append(families[name].Metric, family.Metric...)
+			}
 		}
-		resp, err := client(t).Do(req)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		parser := expfmt.NewTextParser(model.UTF8Validation)
-		families, err = parser.TextToMetricFamilies(resp.Body)
-		if err == nil && families["crs_tasks"] == nil {
-			err = errors.New("no crs_tasks yet")
-		}
-		return err
-	})
+		stop()
+	}
 	got := map[string][]string{}
 	values := map[string][]string{}
 	for name, family := range families {
@@ -408,4 +412,28 @@ func TestExposed(t *testing.T) {
 			t.Errorf("label %s has the values %v, want %v", label, values[label], want)
 		}
 	}
+}
+
+// scrape returns the metrics of the exporter once its list is read.
+func scrape(t *testing.T, address string) map[string]*dto.MetricFamily {
+	t.Helper()
+	var families map[string]*dto.MetricFamily
+	eventually(t, "a scrape", func() error {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/metrics", nil)
+		if err != nil {
+			return err
+		}
+		resp, err := client(t).Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		parser := expfmt.NewTextParser(model.UTF8Validation)
+		families, err = parser.TextToMetricFamilies(resp.Body)
+		if err == nil && families["crs_tasks"] == nil {
+			err = errors.New("no crs_tasks yet")
+		}
+		return err
+	})
+	return families
 }
