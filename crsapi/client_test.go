@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
-	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"go.uber.org/goleak"
 	"golang.org/x/time/rate"
 )
@@ -43,221 +42,217 @@ const (
 	canaryToken = "canary token+/=3"
 )
 
-// newTestClient returns a client without a rate limit whose key is a canary.
-func newTestClient(t *testing.T, change func(*crsapi.Config)) *crsapi.Client {
-	t.Helper()
-	cfg := crsapi.DefaultConfig(crsapi.API20)
-	cfg.Region, cfg.Limiter = "ap-guangzhou", nil
-	cfg.Credentials = credentials.Static{SecretID: canaryID, SecretKey: canaryKey, Token: canaryToken}
-	change(&cfg)
-	c, err := crsapi.NewClient(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.CloseIdleConnections)
-	return c
-}
-
 func TestConfigErrors(t *testing.T) {
-	const endpointProblem = "must be an http or https URL with only a host and a path"
-	for name, test := range map[string]struct {
-		change  func(*crsapi.Config)
-		field   string
-		problem string
-	}{
-		"no region":         {func(c *crsapi.Config) { c.Region = "" }, "Region", "must not be empty"},
-		"no credentials":    {func(c *crsapi.Config) { c.Credentials = nil }, "Credentials", "must not be nil"},
-		"no endpoint":       {func(c *crsapi.Config) { c.Endpoint = "" }, "Endpoint", endpointProblem},
-		"ftp":               {func(c *crsapi.Config) { c.Endpoint = "ftp://h/" }, "Endpoint", endpointProblem},
-		"no scheme":         {func(c *crsapi.Config) { c.Endpoint = "redis.api.qcloud.com" }, "Endpoint", endpointProblem},
-		"password":          {func(c *crsapi.Config) { c.Endpoint = "https://u:canary@h/" }, "Endpoint", endpointProblem},
-		"password, bad URL": {func(c *crsapi.Config) { c.Endpoint = "https://u:canary@h:x/" }, "Endpoint", endpointProblem},
-		"URL query":         {func(c *crsapi.Config) { c.Endpoint = "https://h/?a=canary" }, "Endpoint", endpointProblem},
-		"URL fragment":      {func(c *crsapi.Config) { c.Endpoint = "https://h/#canary" }, "Endpoint", endpointProblem},
-		"no method":         {func(c *crsapi.Config) { c.Method = "" }, "Method", `must be GET or POST, not ""`},
-		"PUT":               {func(c *crsapi.Config) { c.Method = "PUT" }, "Method", `must be GET or POST, not "PUT"`},
-		"page size 0":       {func(c *crsapi.Config) { c.PageSize = 0 }, "PageSize", "must be from 1 to 1000, not 0"},
-		"page size 1001":    {func(c *crsapi.Config) { c.PageSize = 1001 }, "PageSize", "must be from 1 to 1000, not 1001"},
-		"concurrency 0":     {func(c *crsapi.Config) { c.Concurrency = 0 }, "Concurrency", "must be from 1 to 256, not 0"},
-		"concurrency 257":   {func(c *crsapi.Config) { c.Concurrency = 257 }, "Concurrency", "must be from 1 to 256, not 257"},
-		"rate of zero":      {func(c *crsapi.Config) { c.Limiter = rate.NewLimiter(0, 1) }, "Limiter", "must allow more than 0 requests per second"},
-		"rate not a number": {func(c *crsapi.Config) { c.Limiter = crsapi.NewLimiter(math.NaN()) }, "Limiter", "must allow more than 0 requests per second"},
-		"no burst":          {func(c *crsapi.Config) { c.Limiter = rate.NewLimiter(1, 0) }, "Limiter", "must have a burst of 1 or more, not 0"},
-		"timeout 0":         {func(c *crsapi.Config) { c.RequestTimeout = 0 }, "RequestTimeout", "must be from 1ms to 1h, not 0s"},
-		"timeout too long":  {func(c *crsapi.Config) { c.RequestTimeout = time.Hour + 1 }, "RequestTimeout", "must be from 1ms to 1h, not 1h0m0.000000001s"},
-		"offset too west":   {func(c *crsapi.Config) { c.UTCOffset = -13 * time.Hour }, "UTCOffset", "must be from -12h to 14h in whole minutes, not -13h0m0s"},
-		"offset too east":   {func(c *crsapi.Config) { c.UTCOffset = 15 * time.Hour }, "UTCOffset", "must be from -12h to 14h in whole minutes, not 15h0m0s"},
-		"offset in seconds": {func(c *crsapi.Config) { c.UTCOffset = time.Second }, "UTCOffset", "must be from -12h to 14h in whole minutes, not 1s"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			cfg := minimalConfig()
-			test.change(&cfg)
-			_, err := crsapi.NewClient(cfg)
-			var invalid *crsapi.ConfigError
-			if !errors.As(err, &invalid) || *invalid != (crsapi.ConfigError{Field: test.field, Problem: test.problem}) {
-				t.Fatalf("got %#v, want %s %s", err, test.field, test.problem)
-			}
-			if err.Error() != test.field+" "+test.problem {
-				t.Errorf("text %q", err.Error())
-			}
-		})
-	}
-}
-
-// minimalConfig sets the two fields that have no default.
-func minimalConfig() crsapi.Config {
-	cfg := crsapi.DefaultConfig(crsapi.API20)
-	cfg.Region, cfg.Credentials = "r", credentials.Static{SecretID: "i", SecretKey: "k"}
-	return cfg
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		const endpointProblem = "must be an http or https URL with only a host and a path"
+		for name, test := range map[string]struct {
+			change  func(*crsapi.Config)
+			field   string
+			problem string
+		}{
+			"no region":         {func(c *crsapi.Config) { c.Region = "" }, "Region", "must not be empty"},
+			"no credentials":    {func(c *crsapi.Config) { c.Credentials = nil }, "Credentials", "must not be nil"},
+			"no endpoint":       {func(c *crsapi.Config) { c.Endpoint = "" }, "Endpoint", endpointProblem},
+			"ftp":               {func(c *crsapi.Config) { c.Endpoint = "ftp://h/" }, "Endpoint", endpointProblem},
+			"no scheme":         {func(c *crsapi.Config) { c.Endpoint = "redis.api.qcloud.com" }, "Endpoint", endpointProblem},
+			"password":          {func(c *crsapi.Config) { c.Endpoint = "https://u:canary@h/" }, "Endpoint", endpointProblem},
+			"password, bad URL": {func(c *crsapi.Config) { c.Endpoint = "https://u:canary@h:x/" }, "Endpoint", endpointProblem},
+			"URL query":         {func(c *crsapi.Config) { c.Endpoint = "https://h/?a=canary" }, "Endpoint", endpointProblem},
+			"URL fragment":      {func(c *crsapi.Config) { c.Endpoint = "https://h/#canary" }, "Endpoint", endpointProblem},
+			"no method":         {func(c *crsapi.Config) { c.Method = "" }, "Method", `must be GET or POST, not ""`},
+			"PUT":               {func(c *crsapi.Config) { c.Method = "PUT" }, "Method", `must be GET or POST, not "PUT"`},
+			"page size 0":       {func(c *crsapi.Config) { c.PageSize = 0 }, "PageSize", "must be from 1 to 1000, not 0"},
+			"page size 1001":    {func(c *crsapi.Config) { c.PageSize = 1001 }, "PageSize", "must be from 1 to 1000, not 1001"},
+			"concurrency 0":     {func(c *crsapi.Config) { c.Concurrency = 0 }, "Concurrency", "must be from 1 to 256, not 0"},
+			"concurrency 257":   {func(c *crsapi.Config) { c.Concurrency = 257 }, "Concurrency", "must be from 1 to 256, not 257"},
+			"rate of zero":      {func(c *crsapi.Config) { c.Limiter = rate.NewLimiter(0, 1) }, "Limiter", "must allow more than 0 requests per second"},
+			"rate not a number": {func(c *crsapi.Config) { c.Limiter = crsapi.NewLimiter(math.NaN()) }, "Limiter", "must allow more than 0 requests per second"},
+			"no burst":          {func(c *crsapi.Config) { c.Limiter = rate.NewLimiter(1, 0) }, "Limiter", "must have a burst of 1 or more, not 0"},
+			"timeout 0":         {func(c *crsapi.Config) { c.RequestTimeout = 0 }, "RequestTimeout", "must be from 1ms to 1h, not 0s"},
+			"timeout too long":  {func(c *crsapi.Config) { c.RequestTimeout = time.Hour + 1 }, "RequestTimeout", "must be from 1ms to 1h, not 1h0m0.000000001s"},
+			"offset too west":   {func(c *crsapi.Config) { c.UTCOffset = -13 * time.Hour }, "UTCOffset", "must be from -12h to 14h in whole minutes, not -13h0m0s"},
+			"offset too east":   {func(c *crsapi.Config) { c.UTCOffset = 15 * time.Hour }, "UTCOffset", "must be from -12h to 14h in whole minutes, not 15h0m0s"},
+			"offset in seconds": {func(c *crsapi.Config) { c.UTCOffset = time.Second }, "UTCOffset", "must be from -12h to 14h in whole minutes, not 1s"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				cfg := minimalConfig(api)
+				test.change(&cfg)
+				_, err := crsapi.NewClient(cfg)
+				var invalid *crsapi.ConfigError
+				if !errors.As(err, &invalid) || *invalid != (crsapi.ConfigError{Field: test.field, Problem: test.problem}) {
+					t.Fatalf("got %#v, want %s %s", err, test.field, test.problem)
+				}
+				if err.Error() != test.field+" "+test.problem {
+					t.Errorf("text %q", err.Error())
+				}
+			})
+		}
+	})
 }
 
 func TestConfigLimits(t *testing.T) {
-	for name, change := range map[string]func(*crsapi.Config){
-		"defaults": func(*crsapi.Config) {},
-		"lowest": func(c *crsapi.Config) {
-			c.PageSize, c.Concurrency, c.Limiter, c.RequestTimeout, c.UTCOffset = 1, 1, nil, time.Millisecond, -12*time.Hour
-		},
-		"highest": func(c *crsapi.Config) {
-			c.PageSize, c.Concurrency, c.Limiter, c.RequestTimeout, c.UTCOffset = 1000, 256, crsapi.NewLimiter(1e9), time.Hour, 14*time.Hour
-		},
-		"POST, no path": func(c *crsapi.Config) { c.Method, c.Endpoint = http.MethodPost, "http://h:8080" },
-	} {
-		t.Run(name, func(t *testing.T) {
-			cfg := minimalConfig()
-			change(&cfg)
-			if _, err := crsapi.NewClient(cfg); err != nil {
-				t.Error(err)
-			}
-		})
-	}
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		for name, change := range map[string]func(*crsapi.Config){
+			"defaults": func(*crsapi.Config) {},
+			"lowest": func(c *crsapi.Config) {
+				c.PageSize, c.Concurrency, c.Limiter, c.RequestTimeout, c.UTCOffset = 1, 1, nil, time.Millisecond, -12*time.Hour
+			},
+			"highest": func(c *crsapi.Config) {
+				c.PageSize, c.Concurrency, c.Limiter, c.RequestTimeout, c.UTCOffset = 1000, 256, crsapi.NewLimiter(1e9), time.Hour, 14*time.Hour
+			},
+			"POST, no path": func(c *crsapi.Config) { c.Method, c.Endpoint = http.MethodPost, "http://h:8080" },
+		} {
+			t.Run(name, func(t *testing.T) {
+				cfg := minimalConfig(api)
+				change(&cfg)
+				if _, err := crsapi.NewClient(cfg); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	})
 }
 
 // pagesOf returns a client of a server that returns a list of so many tasks, in
 // pages of at most size, and a counter of its requests.
-func pagesOf(t *testing.T, total, size int) (*crsapi.Client, *[]string) {
+func pagesOf(t *testing.T, api crsapi.API, total, size int) (*crsapi.Client, *[]string) {
 	t.Helper()
 	var requests []string
-	c := newTestClient(t, func(cfg *crsapi.Config) {
+	c := newTestClient(t, api, func(cfg *crsapi.Config) {
 		cfg.PageSize = 3
 		cfg.Transport = transportFunc(func(r *http.Request) (*http.Response, error) {
-			q := r.URL.Query()
-			requests = append(requests, q.Get("offset")+"+"+q.Get("limit"))
-			offset, _ := strconv.Atoi(q.Get("offset"))
-			limit, _ := strconv.Atoi(q.Get("limit"))
+			sent := read(r)
+			offset, limit := sent.int("Offset"), sent.int("Limit")
+			requests = append(requests, fmt.Sprintf("%d+%d", offset, limit))
 			var rows []string
 			for i := offset; i < min(total, offset+min(limit, size)); i++ {
-				rows = append(rows, rowJSON("redisId", strconv.Quote(strconv.Itoa(i))))
+				rows = append(rows, rowJSON(api, "redisId", strconv.Quote(strconv.Itoa(i))))
 			}
-			return respond(http.StatusOK, listJSON(total, rows...))
+			return respond(http.StatusOK, listJSON(api, total, rows...))
 		})
 	})
 	return c, &requests
 }
 
 func TestTasks(t *testing.T) {
-	for name, test := range map[string]struct {
-		total, size int
-		query       crsapi.Query
-		first       int
-		want        string // requests as offset+limit
-	}{
-		"empty list":        {0, 9, crsapi.Query{}, 0, "[0+3]"},
-		"one page":          {2, 9, crsapi.Query{}, 0, "[0+3]"},
-		"full page":         {3, 9, crsapi.Query{}, 0, "[0+3]"},
-		"three pages":       {8, 9, crsapi.Query{}, 0, "[0+3 3+3 6+3]"},
-		"limit of a query":  {8, 9, crsapi.Query{Limit: 5}, 0, "[0+5 5+5]"},
-		"offset of a query": {8, 9, crsapi.Query{Offset: 3}, 3, "[3+3 6+3]"},
-		"offset at the end": {8, 9, crsapi.Query{Offset: 8}, 8, "[8+3]"},
-		"small pages":       {5, 2, crsapi.Query{}, 0, "[0+3 2+2 4+2]"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c, requests := pagesOf(t, test.total, test.size)
-			all := c.Tasks(t.Context(), test.query)
-			for range 2 { // an iterator can be used again
-				next := test.first
-				*requests = nil
-				for task, err := range all {
-					if err != nil || task.RedisID != strconv.Itoa(next) {
-						t.Fatalf("task %d is %+v, %v", next, task, err)
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		for name, test := range map[string]struct {
+			total, size int
+			query       crsapi.Query
+			first       int
+			want        string // requests as offset+limit
+		}{
+			"empty list":        {0, 9, crsapi.Query{}, 0, "[0+3]"},
+			"one page":          {2, 9, crsapi.Query{}, 0, "[0+3]"},
+			"full page":         {3, 9, crsapi.Query{}, 0, "[0+3]"},
+			"three pages":       {8, 9, crsapi.Query{}, 0, "[0+3 3+3 6+3]"},
+			"limit of a query":  {8, 9, crsapi.Query{Limit: 5}, 0, "[0+5 5+5]"},
+			"offset of a query": {8, 9, crsapi.Query{Offset: 3}, 3, "[3+3 6+3]"},
+			"offset at the end": {8, 9, crsapi.Query{Offset: 8}, 8, "[8+3]"},
+			"small pages":       {5, 2, crsapi.Query{}, 0, "[0+3 2+2 4+2]"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				c, requests := pagesOf(t, api, test.total, test.size)
+				all := c.Tasks(t.Context(), test.query)
+				for range 2 { // an iterator can be used again
+					next := test.first
+					*requests = nil
+					for task, err := range all {
+						if err != nil || task.RedisID != strconv.Itoa(next) {
+							t.Fatalf("task %d is %+v, %v", next, task, err)
+						}
+						next++
 					}
-					next++
+					if got := fmt.Sprint(*requests); next != test.total || got != test.want {
+						t.Errorf("%d tasks with requests %s, want %d with %s", next, got, test.total, test.want)
+					}
 				}
-				if got := fmt.Sprint(*requests); next != test.total || got != test.want {
-					t.Errorf("%d tasks with requests %s, want %d with %s", next, got, test.total, test.want)
-				}
-			}
-		})
-	}
+			})
+		}
+	})
 }
 
 func TestTasksStops(t *testing.T) {
-	c, requests := pagesOf(t, 8, 9)
-	for range c.Tasks(t.Context(), crsapi.Query{}) {
-		break
-	}
-	if len(*requests) != 1 {
-		t.Errorf("requests %v, want one", *requests)
-	}
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		c, requests := pagesOf(t, api, 8, 9)
+		for range c.Tasks(t.Context(), crsapi.Query{}) {
+			break
+		}
+		if len(*requests) != 1 {
+			t.Errorf("requests %v, want one", *requests)
+		}
+	})
 }
 
 func TestTasksCopiesTheQuery(t *testing.T) {
-	var sent []string
-	c := newTestClient(t, func(cfg *crsapi.Config) {
-		cfg.Transport = transportFunc(func(r *http.Request) (*http.Response, error) {
-			sent = append(sent, r.URL.Query().Get("taskStatus.0"))
-			return respond(http.StatusOK, listJSON(0))
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		var sent []string
+		c := newTestClient(t, api, func(cfg *crsapi.Config) {
+			cfg.Transport = transportFunc(func(r *http.Request) (*http.Response, error) {
+				params := read(r).params
+				for _, name := range []string{"taskStatus.0", "TaskStatus", "Result"} {
+					if status, ok := params[name]; ok {
+						sent = append(sent, strings.Trim(status, "[]"))
+					}
+				}
+				return respond(http.StatusOK, listJSON(api, 0))
+			})
 		})
+		q := crsapi.Query{Statuses: []crsapi.Status{crsapi.StatusFailed}}
+		all := c.Tasks(t.Context(), q)
+		q.Statuses[0] = crsapi.StatusPending
+		for range all {
+			t.Error("a task in an empty list")
+		}
+		if want := dialects[api].failed; fmt.Sprint(sent) != fmt.Sprint([]int{want}) {
+			t.Errorf("sent status %v, want %d", sent, want)
+		}
 	})
-	q := crsapi.Query{Statuses: []crsapi.Status{crsapi.StatusFailed}}
-	all := c.Tasks(t.Context(), q)
-	q.Statuses[0] = crsapi.StatusError
-	for range all {
-		t.Error("a task in an empty list")
-	}
-	if fmt.Sprint(sent) != "[3]" {
-		t.Errorf("sent status %v, want 3", sent)
-	}
 }
 
 func TestTasksFails(t *testing.T) {
-	bodies := []string{listJSON(4, rowJSON(), "null"), apiError(4103, "no")}
-	c := newTestClient(t, func(cfg *crsapi.Config) {
-		cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) {
-			body := bodies[0]
-			bodies = bodies[1:]
-			return respond(http.StatusOK, body)
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		bodies := []string{listJSON(api, 4, rowJSON(api), "null"), apiError(4103, "no")}
+		c := newTestClient(t, api, func(cfg *crsapi.Config) {
+			cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) {
+				body := bodies[0]
+				bodies = bodies[1:]
+				return respond(http.StatusOK, body)
+			})
 		})
-	})
-	var tasks int
-	var errs []error
-	for _, err := range c.Tasks(t.Context(), crsapi.Query{Limit: 2}) {
-		if err != nil {
-			errs = append(errs, err)
-			continue
+		var tasks int
+		var errs []error
+		for _, err := range c.Tasks(t.Context(), crsapi.Query{Limit: 2}) {
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			tasks++
 		}
-		tasks++
-	}
-	var failed *crsapi.Error
-	if tasks != 1 || len(errs) != 1 || !errors.As(errs[0], &failed) || failed.Code != 4103 {
-		t.Fatalf("%d tasks, errors %v", tasks, errs)
-	}
-	const want = "list tasks of region ap-guangzhou: page at offset 2: GetRedisTaskList redis.api.qcloud.com: API error 4103 (Desc): no"
-	if errs[0].Error() != want {
-		t.Errorf("got  %v\nwant %s", errs[0], want)
-	}
+		var failed *crsapi.Error
+		if tasks != 1 || len(errs) != 1 || !errors.As(errs[0], &failed) || failed.Code != 4103 {
+			t.Fatalf("%d tasks, errors %v", tasks, errs)
+		}
+		want := fmt.Sprintf("list tasks of region ap-guangzhou: page at offset 2: %s %s: API error 4103 (Desc): no", dialects[api].action, dialects[api].host)
+		if errs[0].Error() != want {
+			t.Errorf("got  %v\nwant %s", errs[0], want)
+		}
+	})
 }
 
 func TestTasksIsLimited(t *testing.T) {
-	body := listJSON(10_000_000, rowJSON())
-	c := newTestClient(t, func(cfg *crsapi.Config) {
-		cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) { return respond(http.StatusOK, body) })
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		body := listJSON(api, 10_000_000, rowJSON(api))
+		c := newTestClient(t, api, func(cfg *crsapi.Config) {
+			cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) { return respond(http.StatusOK, body) })
+		})
+		var last error
+		for _, err := range c.Tasks(t.Context(), crsapi.Query{}) {
+			last = err
+		}
+		var failed *crsapi.Error
+		if !errors.As(last, &failed) || failed.Reason != crsapi.ReasonDecode || !strings.Contains(last.Error(), "more than 10000 pages") {
+			t.Errorf("got %v", last)
+		}
 	})
-	var last error
-	for _, err := range c.Tasks(t.Context(), crsapi.Query{}) {
-		last = err
-	}
-	var failed *crsapi.Error
-	if !errors.As(last, &failed) || failed.Reason != crsapi.ReasonDecode || !strings.Contains(last.Error(), "more than 10000 pages") {
-		t.Errorf("got %v", last)
-	}
 }

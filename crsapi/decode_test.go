@@ -13,133 +13,109 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi"
 )
 
-// rowJSON returns the task of the documented example as JSON. Fields are pairs of
-// a name and a JSON value that replace members, or remove them if the value is
-// empty.
-func rowJSON(fields ...string) string {
-	row := map[string]string{
-		"startTime": `"2017-02-10 16:56:18"`, "taskName": `"backupInstance"`, "redisName": `"for API test"`,
-		"redisId": `"crs-izbob1wh"`, "projectId": `0`, "status": `2`, "progress": `1`,
-	}
-	for i := 0; i < len(fields); i += 2 {
-		if fields[i+1] == "" {
-			delete(row, fields[i])
-		} else {
-			row[fields[i]] = fields[i+1]
-		}
-	}
-	var members []string
-	for name, value := range row {
-		members = append(members, fmt.Sprintf("%q:%s", name, value))
-	}
-	return "{" + strings.Join(members, ",") + "}"
-}
-
-func listJSON(total int, rows ...string) string {
-	return fmt.Sprintf(`{"code":0,"message":"","codeDesc":"Success","totalCount":%d,"data":{"redisTaskSet":[%s]}}`,
-		total, strings.Join(rows, ","))
-}
-
 // pageOf returns what Page makes of a response body.
-func pageOf(t *testing.T, body string) (*crsapi.Page, error) {
+func pageOf(t *testing.T, api crsapi.API, body string) (*crsapi.Page, error) {
 	t.Helper()
-	c := newTestClient(t, func(cfg *crsapi.Config) {
+	c := newTestClient(t, api, func(cfg *crsapi.Config) {
 		cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) { return respond(http.StatusOK, body) })
 	})
 	return c.Page(t.Context(), crsapi.Query{})
 }
 
 func TestDecodeRow(t *testing.T) {
-	want := crsapi.Task{
-		RedisID: "crs-izbob1wh", RedisName: "for API test", ProjectID: "0", TaskName: "backupInstance",
-		StartTime: time.Date(2017, 2, 10, 8, 56, 18, 0, time.UTC), Status: crsapi.StatusSucceeded, Progress: 1,
-	}
-	with := func(change func(*crsapi.Task)) *crsapi.Task {
-		task := want
-		change(&task)
-		return &task
-	}
-	long := strings.Repeat("x", 256+1)
-	for name, test := range map[string]struct {
-		row  string
-		want *crsapi.Task // nil if rejected
-	}{
-		"as documented":             {rowJSON(), &want},
-		"unknown member":            {rowJSON("extra", `{"a":[1,{}]}`), &want},
-		"status as string":          {rowJSON("status", `"2"`), &want},
-		"status 2.0":                {rowJSON("status", `2.0`), &want},
-		"status -1":                 {rowJSON("status", `-1`), with(func(t *crsapi.Task) { t.Status = crsapi.StatusError })},
-		"status undocumented":       {rowJSON("status", `17`), with(func(t *crsapi.Task) { t.Status = 17 })},
-		"status beyond int32":       {rowJSON("status", `4294967298`), with(func(t *crsapi.Task) { t.Status = math.MinInt32 })},
-		"status fraction":           {rowJSON("status", `1.5`), with(func(t *crsapi.Task) { t.Status = math.MinInt32 })},
-		"status missing":            {rowJSON("status", ""), nil},
-		"status null":               {rowJSON("status", "null"), nil},
-		"status word":               {rowJSON("status", `"done"`), nil},
-		"status empty":              {rowJSON("status", `""`), nil},
-		"status true":               {rowJSON("status", `true`), nil},
-		"status NaN":                {rowJSON("status", `"NaN"`), nil},
-		"status object":             {rowJSON("status", `{}`), nil},
-		"progress float":            {rowJSON("progress", `0.5`), with(func(t *crsapi.Task) { t.Progress = 0.5 })},
-		"progress null":             {rowJSON("progress", `null`), with(func(t *crsapi.Task) { t.Progress = 0 })},
-		"progress array":            {rowJSON("progress", `[]`), with(func(t *crsapi.Task) { t.Progress = 0 })},
-		"project as string":         {rowJSON("projectId", `"12"`), with(func(t *crsapi.Task) { t.ProjectID = "12" })},
-		"project null":              {rowJSON("projectId", `null`), with(func(t *crsapi.Task) { t.ProjectID = "" })},
-		"project word":              {rowJSON("projectId", `"x"`), with(func(t *crsapi.Task) { t.ProjectID = "" })},
-		"name undocumented":         {rowJSON("taskName", `"upgradeArch"`), with(func(t *crsapi.Task) { t.TaskName = "upgradeArch" })},
-		"name missing":              {rowJSON("taskName", ""), with(func(t *crsapi.Task) { t.TaskName = "" })},
-		"name object":               {rowJSON("taskName", "{}"), nil},
-		"name too long":             {rowJSON("taskName", `"`+long+`"`), nil},
-		"name escaped":              {rowJSON("taskName", `"a\"\u4e2d\n"`), with(func(t *crsapi.Task) { t.TaskName = "a\"中\n" })},
-		"name invalid UTF-8":        {rowJSON("taskName", "\"a\xffb\""), with(func(t *crsapi.Task) { t.TaskName = "a\ufffdb" })},
-		"name lone surrogate":       {rowJSON("taskName", `"a\ud800"`), with(func(t *crsapi.Task) { t.TaskName = "a\ufffd" })},
-		"member name escaped":       {strings.Replace(rowJSON(), `"status"`, `"st\u0061tus"`, 1), &want},
-		"redisName too long":        {rowJSON("redisName", `"`+strings.Repeat("é", 256)+`"`), with(func(t *crsapi.Task) { t.RedisName = strings.Repeat("é", 256/2) })},
-		"redisName cut":             {rowJSON("redisName", `"x`+strings.Repeat("é", 256)+`"`), with(func(t *crsapi.Task) { t.RedisName = "x" + strings.Repeat("é", 127) })},
-		"redisName null":            {rowJSON("redisName", "null"), with(func(t *crsapi.Task) { t.RedisName = "" })},
-		"redisId missing":           {rowJSON("redisId", ""), nil},
-		"redisId empty":             {rowJSON("redisId", `""`), nil},
-		"redisId null":              {rowJSON("redisId", `null`), nil},
-		"redisId array":             {rowJSON("redisId", `["crs-1"]`), nil},
-		"redisId too long":          {rowJSON("redisId", `"`+long+`"`), nil},
-		"startTime missing":         {rowJSON("startTime", ""), nil},
-		"startTime empty":           {rowJSON("startTime", `""`), nil},
-		"startTime zero":            {rowJSON("startTime", `"0000-00-00 00:00:00"`), nil},
-		"startTime 30 February":     {rowJSON("startTime", `"2017-02-30 00:00:00"`), nil},
-		"startTime in UNIX seconds": {rowJSON("startTime", `1486716978`), nil},
-		"null":                      {`null`, nil},
-		"a string":                  {`"row"`, nil},
-		"an array":                  {`[[]]`, nil},
-		"an empty object":           {`{}`, nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			// An invalid row must not affect the rows around it.
-			p, err := pageOf(t, listJSON(3, rowJSON(), test.row, rowJSON()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			tasks, rejected := []crsapi.Task{want, want}, 1
-			if test.want != nil {
-				tasks, rejected = []crsapi.Task{want, *test.want, want}, 0
-			}
-			if !slices.Equal(p.Tasks, tasks) || p.Rejected != rejected {
-				t.Errorf("got  %+v, %d rejected\nwant %+v, %d rejected", p.Tasks, p.Rejected, tasks, rejected)
-			}
-		})
-	}
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		want := crsapi.Task{
+			RedisID: "crs-izbob1wh", RedisName: "for API test", ProjectID: "0", TaskName: "backupInstance",
+			StartTime: time.Date(2017, 2, 10, 8, 56, 18, 0, time.UTC), Status: crsapi.StatusSucceeded, Progress: 1,
+		}
+		with := func(change func(*crsapi.Task)) *crsapi.Task {
+			task := want
+			change(&task)
+			return &task
+		}
+		long := strings.Repeat("x", 256+1)
+		escaped := strings.NewReplacer(`tatus"`, `t\u0061tus"`, `Result"`, `R\u0065sult"`).Replace(rowJSON(api))
+		for name, test := range map[string]struct {
+			row  string
+			want *crsapi.Task // nil if rejected
+		}{
+			"as documented":             {rowJSON(api), &want},
+			"unknown member":            {rowJSON(api, "extra", `{"a":[1,{}]}`), &want},
+			"status as string":          {rowJSON(api, "status", `"2"`), &want},
+			"status 2.0":                {rowJSON(api, "status", `2.0`), &want},
+			"status undocumented":       {rowJSON(api, "status", `17`), with(func(t *crsapi.Task) { t.Status = 17 })},
+			"status beyond int32":       {rowJSON(api, "status", `4294967298`), with(func(t *crsapi.Task) { t.Status = math.MinInt32 })},
+			"status fraction":           {rowJSON(api, "status", `1.5`), with(func(t *crsapi.Task) { t.Status = math.MinInt32 })},
+			"status missing":            {rowJSON(api, "status", ""), nil},
+			"status null":               {rowJSON(api, "status", "null"), nil},
+			"status word":               {rowJSON(api, "status", `"done"`), nil},
+			"status empty":              {rowJSON(api, "status", `""`), nil},
+			"status true":               {rowJSON(api, "status", `true`), nil},
+			"status NaN":                {rowJSON(api, "status", `"NaN"`), nil},
+			"status object":             {rowJSON(api, "status", `{}`), nil},
+			"progress float":            {rowJSON(api, "progress", `0.5`), with(func(t *crsapi.Task) { t.Progress = 0.5 })},
+			"progress null":             {rowJSON(api, "progress", `null`), with(func(t *crsapi.Task) { t.Progress = 0 })},
+			"progress array":            {rowJSON(api, "progress", `[]`), with(func(t *crsapi.Task) { t.Progress = 0 })},
+			"project as string":         {rowJSON(api, "projectId", `"12"`), with(func(t *crsapi.Task) { t.ProjectID = "12" })},
+			"project null":              {rowJSON(api, "projectId", `null`), with(func(t *crsapi.Task) { t.ProjectID = "" })},
+			"project word":              {rowJSON(api, "projectId", `"x"`), with(func(t *crsapi.Task) { t.ProjectID = "" })},
+			"name undocumented":         {rowJSON(api, "taskName", `"upgradeArch"`), with(func(t *crsapi.Task) { t.TaskName = "upgradeArch" })},
+			"name missing":              {rowJSON(api, "taskName", ""), with(func(t *crsapi.Task) { t.TaskName = "" })},
+			"name object":               {rowJSON(api, "taskName", "{}"), nil},
+			"name too long":             {rowJSON(api, "taskName", `"`+long+`"`), nil},
+			"name escaped":              {rowJSON(api, "taskName", `"a\"\u4e2d\n"`), with(func(t *crsapi.Task) { t.TaskName = "a\"中\n" })},
+			"name invalid UTF-8":        {rowJSON(api, "taskName", "\"a\xffb\""), with(func(t *crsapi.Task) { t.TaskName = "a\ufffdb" })},
+			"name lone surrogate":       {rowJSON(api, "taskName", `"a\ud800"`), with(func(t *crsapi.Task) { t.TaskName = "a\ufffd" })},
+			"member name escaped":       {escaped, &want},
+			"redisName too long":        {rowJSON(api, "redisName", `"`+strings.Repeat("é", 256)+`"`), with(func(t *crsapi.Task) { t.RedisName = strings.Repeat("é", 256/2) })},
+			"redisName cut":             {rowJSON(api, "redisName", `"x`+strings.Repeat("é", 256)+`"`), with(func(t *crsapi.Task) { t.RedisName = "x" + strings.Repeat("é", 127) })},
+			"redisName null":            {rowJSON(api, "redisName", "null"), with(func(t *crsapi.Task) { t.RedisName = "" })},
+			"redisId missing":           {rowJSON(api, "redisId", ""), nil},
+			"redisId empty":             {rowJSON(api, "redisId", `""`), nil},
+			"redisId null":              {rowJSON(api, "redisId", `null`), nil},
+			"redisId array":             {rowJSON(api, "redisId", `["crs-1"]`), nil},
+			"redisId too long":          {rowJSON(api, "redisId", `"`+long+`"`), nil},
+			"startTime missing":         {rowJSON(api, "startTime", ""), nil},
+			"startTime empty":           {rowJSON(api, "startTime", `""`), nil},
+			"startTime zero":            {rowJSON(api, "startTime", `"0000-00-00 00:00:00"`), nil},
+			"startTime 30 February":     {rowJSON(api, "startTime", `"2017-02-30 00:00:00"`), nil},
+			"startTime in UNIX seconds": {rowJSON(api, "startTime", `1486716978`), nil},
+			"null":                      {`null`, nil},
+			"a string":                  {`"row"`, nil},
+			"an array":                  {`[[]]`, nil},
+			"an empty object":           {`{}`, nil},
+		} {
+			t.Run(name, func(t *testing.T) {
+				// An invalid row must not affect the rows around it.
+				p, err := pageOf(t, api, listJSON(api, 3, rowJSON(api), test.row, rowJSON(api)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				tasks, rejected := []crsapi.Task{want, want}, 1
+				if test.want != nil {
+					tasks, rejected = []crsapi.Task{want, *test.want, want}, 0
+				}
+				if !slices.Equal(p.Tasks, tasks) || p.Rejected != rejected {
+					t.Errorf("got  %+v, %d rejected\nwant %+v, %d rejected", p.Tasks, p.Rejected, tasks, rejected)
+				}
+			})
+		}
+	})
 }
 
 func TestDecodeResponse(t *testing.T) {
-	row := rowJSON()
+	const api = crsapi.API20
+	row := rowJSON(api)
 	for name, test := range map[string]struct {
 		body  string
 		rows  int
 		total int
 		code  string // of the error, if not 0
 	}{
-		"documented":            {listJSON(9, row, row), 2, 9, "0"},
-		"code as string":        {strings.Replace(listJSON(1, row), `"code":0`, `"code":"0"`, 1), 1, 1, "0"},
-		"total as string":       {strings.Replace(listJSON(1, row), `Count":1`, `Count":"1"`, 1), 1, 1, "0"},
-		"total as float":        {strings.Replace(listJSON(1, row), `Count":1`, `Count":1.0`, 1), 1, 1, "0"},
+		"documented":            {listJSON(api, 9, row, row), 2, 9, "0"},
+		"code as string":        {strings.Replace(listJSON(api, 1, row), `"code":0`, `"code":"0"`, 1), 1, 1, "0"},
+		"total as string":       {strings.Replace(listJSON(api, 1, row), `Count":1`, `Count":"1"`, 1), 1, 1, "0"},
+		"total as float":        {strings.Replace(listJSON(api, 1, row), `Count":1`, `Count":1.0`, 1), 1, 1, "0"},
 		"data null":             {`{"code":0,"totalCount":0,"data":null}`, 0, 0, "0"},
 		"data array":            {`{"code":0,"totalCount":0,"data":[]}`, 0, 0, "0"},
 		"data missing":          {`{"code":0,"totalCount":0}`, 0, 0, "0"},
@@ -154,7 +130,7 @@ func TestDecodeResponse(t *testing.T) {
 		"API 3.0 envelope":      {`{"Response":{"Error":{"Code":"AuthFailure.SignatureFailure","Message":"no"},"RequestId":"x"}}`, 0, 0, "AuthFailure.SignatureFailure"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := pageOf(t, test.body)
+			p, err := pageOf(t, api, test.body)
 			if test.code != "0" {
 				var failed *crsapi.Error
 				if !errors.As(err, &failed) || fmt.Sprint(failed.Code) != test.code && failed.CodeDesc != test.code {
@@ -175,11 +151,11 @@ func TestDecodeResponse(t *testing.T) {
 		"HTML":               {`<html>secret</html>`, "invalid JSON at byte 0"},
 		"an array":           {`[]`, "not a JSON object"},
 		"null":               {`null`, "not a JSON object"},
-		"truncated":          {listJSON(1, row)[:200], "unexpected end of JSON"},
-		"text after it":      {listJSON(0) + `x`, "invalid JSON at byte"},
+		"truncated":          {listJSON(api, 1, row)[:200], "unexpected end of JSON"},
+		"text after it":      {listJSON(api, 0) + `x`, "invalid JSON at byte"},
 		"invalid name":       {`{"code":0,x}`, "invalid JSON at byte"},
 		"Response a number":  {`{"Response":1}`, "no code"},
-		"two values":         {listJSON(0) + `{}`, "more than one JSON value"},
+		"two values":         {listJSON(api, 0) + `{}`, "more than one JSON value"},
 		"no code":            {`{"totalCount":0}`, "no code"},
 		"code null":          {`{"code":null,"totalCount":0}`, "no code"},
 		"code object":        {`{"code":{},"totalCount":0}`, "no code"},
@@ -193,7 +169,7 @@ func TestDecodeResponse(t *testing.T) {
 		"broken row":         {`{"code":0,"totalCount":1,"data":{"redisTaskSet":[{"a":]}}`, "invalid JSON at byte"},
 	} {
 		t.Run("error/"+name, func(t *testing.T) {
-			_, err := pageOf(t, test.body)
+			_, err := pageOf(t, api, test.body)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %q in it", err, test.want)
 			}

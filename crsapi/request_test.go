@@ -13,6 +13,7 @@ import (
 )
 
 func TestParameters(t *testing.T) {
+	const api = crsapi.API20
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		t.Run(method, func(t *testing.T) {
 			var form url.Values
@@ -28,10 +29,10 @@ func TestParameters(t *testing.T) {
 				}
 				_ = r.ParseForm()
 				form = r.Form
-				_, _ = io.WriteString(w, listJSON(0))
+				_, _ = io.WriteString(w, listJSON(api, 0))
 			}))
 			defer server.Close()
-			c := newTestClient(t, func(cfg *crsapi.Config) {
+			c := newTestClient(t, api, func(cfg *crsapi.Config) {
 				cfg.Endpoint, cfg.Method, cfg.UserAgent = server.URL+"/v2/index.php", method, "agent/1"
 			})
 			_, err := c.Page(t.Context(), crsapi.Query{
@@ -68,23 +69,25 @@ func TestParameters(t *testing.T) {
 }
 
 func TestInvalidQuery(t *testing.T) {
-	c := newTestClient(t, func(cfg *crsapi.Config) {
-		cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) {
-			t.Error("a request was sent")
-			return respond(500, "")
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		c := newTestClient(t, api, func(cfg *crsapi.Config) {
+			cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) {
+				t.Error("a request was sent")
+				return respond(500, "")
+			})
 		})
+		for name, q := range map[string]crsapi.Query{
+			"negative limit":   {Limit: -1},
+			"negative offset":  {Offset: -1},
+			"task name":        {TaskTypes: []string{"backupInstance"}},
+			"unknown type":     {TaskTypes: []string{"task_upgradeArch"}},
+			"one of two types": {TaskTypes: []string{"task_importRdb", "task_"}},
+		} {
+			t.Run(name, func(t *testing.T) {
+				if _, err := c.Page(t.Context(), q); err == nil || !strings.HasPrefix(err.Error(), "query: ") {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
 	})
-	for name, q := range map[string]crsapi.Query{
-		"negative limit":   {Limit: -1},
-		"negative offset":  {Offset: -1},
-		"task name":        {TaskTypes: []string{"backupInstance"}},
-		"unknown type":     {TaskTypes: []string{"task_upgradeArch"}},
-		"one of two types": {TaskTypes: []string{"task_importRdb", "task_"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if _, err := c.Page(t.Context(), q); err == nil || !strings.HasPrefix(err.Error(), "query: ") {
-				t.Errorf("got %v", err)
-			}
-		})
-	}
 }
