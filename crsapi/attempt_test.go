@@ -559,7 +559,7 @@ type rotated struct {
 
 func (r *rotated) Key(context.Context) (credentials.Key, error) {
 	if r.held.SecretID == "" {
-		r.held = credentials.Key{SecretID: r.id, SecretKey: "k"}
+		r.held = credentials.Key{SecretID: r.id, SecretKey: canaryKey}
 	}
 	return r.held, nil
 }
