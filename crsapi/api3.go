@@ -88,7 +88,8 @@ var describeTaskList = names3{
 			"Result":       memberStatus,
 		},
 		taskNames: taskNames,
-		statuses:  map[Status]Status{resultFailed: StatusFailed},
+		// The document does not have the numbers of the other two statuses.
+		statuses: map[Status]Status{resultFailed: StatusFailed, StatusFailed: statusUnknown, StatusError: statusUnknown},
 	},
 }
 

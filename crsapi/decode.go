@@ -307,7 +307,10 @@ func (d *responseDecoder) task() (r row, ok bool, err error) {
 				r.end = t.Unix()
 			}
 		case memberTaskID:
-			r.taskID, _ = strconv.ParseInt(number(text), 10, 64)
+			// ParseInt returns the nearest int64 for a number out of range.
+			if id, err := strconv.ParseInt(number(text), 10, 64); err == nil {
+				r.taskID = id
+			}
 		}
 		return nil
 	})
@@ -425,9 +428,10 @@ func number(text []byte) string {
 	return s
 }
 
-// statusOutOfRange stands for a number that is not an int32. It prints as
+// statusUnknown stands for a number that is not an int32, or that is a Status
+// with a meaning that the number does not have in this API. It prints as
 // "unknown".
-const statusOutOfRange Status = math.MinInt32
+const statusUnknown Status = math.MinInt32
 
 func parseStatus(text []byte) (Status, bool) {
 	s := number(text)
@@ -435,7 +439,7 @@ func parseStatus(text []byte) (Status, bool) {
 		return Status(n), true
 	}
 	if f, err := strconv.ParseFloat(s, 64); err == nil && !math.IsNaN(f) && !math.IsInf(f, 0) {
-		return statusOutOfRange, true
+		return statusUnknown, true
 	}
 	return 0, false
 }
