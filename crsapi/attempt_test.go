@@ -239,6 +239,50 @@ func TestRateLimit(t *testing.T) {
 	})
 }
 
+// TestClientsShareALimiter sends requests for two regions of one host, whose
+// quota they share.
+func TestClientsShareALimiter(t *testing.T) {
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		synctest.Test(t, func(t *testing.T) {
+			var mu sync.Mutex
+			var at []time.Time
+			sent := map[string]int{}
+			limiter := crsapi.NewLimiter(20)
+			client := func(region string) *crsapi.Client {
+				return newTestClient(t, api, func(cfg *crsapi.Config) {
+					cfg.Region, cfg.Limiter = region, limiter
+					cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) {
+						mu.Lock()
+						defer mu.Unlock()
+						at = append(at, time.Now())
+						sent[region]++
+						return respond(200, listJSON(api, 0))
+					})
+				})
+			}
+			var group sync.WaitGroup
+			for _, c := range []*crsapi.Client{client("ap-guangzhou"), client("ap-shanghai")} {
+				group.Go(func() {
+					for range 30 {
+						if _, err := c.Page(t.Context(), crsapi.Query{}); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			group.Wait()
+			if took := at[len(at)-1].Sub(at[0]); len(at) != 60 || took != 59*50*time.Millisecond {
+				t.Errorf("%d requests at 20 a second took %v, want 2.95s", len(at), took)
+			}
+			for region, n := range sent {
+				if n != 30 {
+					t.Errorf("%d requests of %s", n, region)
+				}
+			}
+		})
+	})
+}
+
 func TestConcurrency(t *testing.T) {
 	eachAPI(t, func(t *testing.T, api crsapi.API) {
 		synctest.Test(t, func(t *testing.T) {

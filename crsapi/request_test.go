@@ -68,26 +68,77 @@ func TestParameters(t *testing.T) {
 	}
 }
 
-func TestInvalidQuery(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		c := newTestClient(t, api, func(cfg *crsapi.Config) {
-			cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) {
-				t.Error("a request was sent")
-				return respond(500, "")
-			})
-		})
-		for name, q := range map[string]crsapi.Query{
-			"negative limit":   {Limit: -1},
-			"negative offset":  {Offset: -1},
-			"task name":        {TaskTypes: []string{"backupInstance"}},
-			"unknown type":     {TaskTypes: []string{"task_upgradeArch"}},
-			"one of two types": {TaskTypes: []string{"task_importRdb", "task_"}},
-		} {
-			t.Run(name, func(t *testing.T) {
-				if _, err := c.Page(t.Context(), q); err == nil || !strings.HasPrefix(err.Error(), "query: ") {
-					t.Errorf("got %v", err)
+func TestQueryValidation(t *testing.T) {
+	status := func(s ...crsapi.Status) crsapi.Query { return crsapi.Query{Statuses: s} }
+	types := func(s ...string) crsapi.Query { return crsapi.Query{TaskTypes: s} }
+	two, three, tce := crsapi.API20, crsapi.API30, crsapi.APITCE
+	for name, test := range map[string]struct {
+		query crsapi.Query
+		want  map[crsapi.API]string // errors after "query: "; the query is valid for the other APIs
+	}{
+		"zero value":     {crsapi.Query{}, nil},
+		"negative limit": {crsapi.Query{Limit: -1}, map[crsapi.API]string{two: "Limit must not be negative", three: "Limit must not be negative", tce: "Limit must not be negative"}},
+		"negative offset": {crsapi.Query{Offset: -1}, map[crsapi.API]string{
+			two: "Offset must not be negative", three: "Offset must not be negative", tce: "Offset must not be negative"}},
+		"limit 100":  {crsapi.Query{Limit: 100}, nil},
+		"limit 101":  {crsapi.Query{Limit: 101}, map[crsapi.API]string{three: "Limit must not be above 100", tce: "Limit must not be above 100"}},
+		"limit 1000": {crsapi.Query{Limit: 1000}, map[crsapi.API]string{three: "Limit must not be above 100", tce: "Limit must not be above 100"}},
+		"limit 1001": {crsapi.Query{Limit: 1001}, map[crsapi.API]string{
+			two: "Limit must not be above 1000", three: "Limit must not be above 100", tce: "Limit must not be above 100"}},
+		"pending": {status(crsapi.StatusPending), nil},
+		"failed":  {status(crsapi.StatusFailed), nil},
+		"error":   {status(crsapi.StatusError), map[crsapi.API]string{three: "API 3.0 cannot filter by status -1"}},
+		"two statuses": {status(crsapi.StatusPending, crsapi.StatusFailed), map[crsapi.API]string{
+			tce: "the private cloud cannot filter by more than one status"}},
+		"status 4": {status(4), map[crsapi.API]string{
+			two: "API 2.0 cannot filter by status 4", three: "API 3.0 cannot filter by status 4", tce: "API tce cannot filter by status 4"}},
+		"status -2 after another": {status(crsapi.StatusPending, -2), map[crsapi.API]string{
+			two: "API 2.0 cannot filter by status -2", three: "API 3.0 cannot filter by status -2",
+			tce: "the private cloud cannot filter by more than one status"}},
+		"backup": {types("task_backupInstance"), nil},
+		"importRdb": {types("task_importRdb"), map[crsapi.API]string{
+			three: `API 3.0 has no task type "task_importRdb"`}},
+		"restoreStream": {types("task_backupInstance", "task_restoreStream"), map[crsapi.API]string{
+			three: `API 3.0 has no task type "task_restoreStream"`}},
+		"task name": {types("backupInstance"), map[crsapi.API]string{
+			two: `API 2.0 has no task type "backupInstance"`, three: `API 3.0 has no task type "backupInstance"`, tce: `API tce has no task type "backupInstance"`}},
+		"code": {types("012"), map[crsapi.API]string{
+			two: `API 2.0 has no task type "012"`, three: `API 3.0 has no task type "012"`, tce: `API tce has no task type "012"`}},
+		"one of two types": {types("task_backupInstance", "task_"), map[crsapi.API]string{
+			two: `API 2.0 has no task type "task_"`, three: `API 3.0 has no task type "task_"`, tce: `API tce has no task type "task_"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachAPI(t, func(t *testing.T, api crsapi.API) {
+				want, invalid := test.want[api]
+				sent := 0
+				c := newTestClient(t, api, func(cfg *crsapi.Config) {
+					cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) {
+						sent++
+						return respond(http.StatusOK, listJSON(api, 0))
+					})
+				})
+				_, err := c.Page(t.Context(), test.query)
+				switch {
+				case !invalid && (err != nil || sent != 1):
+					t.Errorf("got %v with %d requests, want no error", err, sent)
+				case invalid && (err == nil || err.Error() != "query: "+want || sent != 0):
+					t.Errorf("got %v with %d requests, want query: %s", err, sent, want)
 				}
 			})
+		})
+	}
+}
+
+// TestTaskTypes checks that no caller can change the types of another.
+func TestTaskTypes(t *testing.T) {
+	for api, want := range map[crsapi.API]string{
+		crsapi.API20:  "task_importRdb task_exportBackup task_restoreBackup task_restoreStream task_backupInstance task_cleanInstance task_resizeInstance",
+		crsapi.API30:  "task_exportBackup task_restoreBackup task_backupInstance task_cleanInstance task_resizeInstance",
+		crsapi.APITCE: "task_importRdb task_exportBackup task_restoreBackup task_restoreStream task_backupInstance task_cleanInstance task_resizeInstance",
+	} {
+		clear(api.TaskTypes())
+		if got := strings.Join(api.TaskTypes(), " "); got != want {
+			t.Errorf("API %s has %s", api, got)
 		}
-	})
+	}
 }
