@@ -350,7 +350,7 @@ func (d *responseDecoder) errorOfAPI3() error {
 		return d.json.SkipValue()
 	})
 	if err == nil && code != "" && !d.failed() {
-		d.code, d.codeDesc, d.message = code, "", message
+		d.code, d.codeDesc, d.message = number([]byte(code)), "", message
 	}
 	return err
 }

@@ -219,6 +219,7 @@ func TestDecodeResponseOfAPI3(t *testing.T) {
 			"error code empty":     {`{"Response":{"Error":{"Code":""},"TotalCount":0}}`, "error without a code"},
 			"error code null":      {`{"Response":{"Error":{"Code":null},"TotalCount":0}}`, "error without a code"},
 			"error code 0":         {`{"Response":{"Error":{"Code":0},"TotalCount":0}}`, "error without a code"},
+			"error code 00":        {`{"Response":{"Error":{"Code":"00"},"TotalCount":0}}`, "error without a code"},
 			"error a string":       {`{"Response":{"Error":"secret","TotalCount":0}}`, "error without a code"},
 		} {
 			t.Run(string(api)+"/error/"+name, func(t *testing.T) {

@@ -30,30 +30,77 @@ func FuzzDecodeResponse(f *testing.F) {
 	f.Add([]byte(`{"code":"4100","message":"a\u0000","codeDesc":"AuthFailure"}`))
 	f.Add([]byte(`{"Response":{"Error":{"Code":"InternalError","Message":"x"}}}`))
 	f.Add([]byte("{\"code\":0,\"totalCount\":1,\"data\":{\"redisTaskSet\":[{\"taskName\":\"a\xff\\ud800\",\"redisId\":\"i\",\"status\":2,\"startTime\":\"2017-02-10 16:56:18\"},{}]}}"))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		names := newSymbols()
-		r, err := decodeResponse(slices.Clone(body), format2, names, beijing)
-		if err != nil {
-			return
+	f.Fuzz(func(t *testing.T, body []byte) { checkDecoding(t, body, format2) })
+}
+
+// FuzzDecodeResponseOfAPI3 is FuzzDecodeResponse for the actions of API 3.0 and
+// of the private cloud.
+func FuzzDecodeResponseOfAPI3(f *testing.F) {
+	const (
+		list  = `{"Response":{"TotalCount":1,"RequestId":"r","Tasks":[{"TaskId":42372,"StartTime":"2019-11-15 14:25:37","EndTime":"2019-11-15 14:25:46","TaskType":"037","InstanceId":"crs-opcazbrb","InstanceName":"n","ProjectId":0,"Progress":1,"Result":2}]}}`
+		nulls = `{"Response":{"TotalCount":"2","Tasks":{"0":{"TaskId":null,"StartTime":"2019-11-15 14:25:37","EndTime":"0000-00-00 00:00:00","TaskType":null,"InstanceId":"i","Result":4.0},"1":null},"Error":null}}`
+		tce   = `{"Response":{"TotalCount":1,"RedisTaskSets":[{"StartTime":"2019-11-15 14:25:37","TaskType":"012","RedisName":"n","RedisId":"i","ProjectId":1,"Status":-1,"Progress":0.5,"TaskID":7}]}}`
+		info  = `{"Response":{"Status":"failed","TaskMessage":"disk\u0000 \ud800full","RequestId":"r"}}`
+	)
+	for action, bodies := range [][]string{
+		{list, nulls, `{"Response":{"Error":{"Code":"InternalError","Message":"x"}}}`, `{"Response":{"Error":{}}}`, `{"code":4300,"codeDesc":"RequestForbidden"}`},
+		{tce},
+		{info},
+	} {
+		for _, body := range bodies {
+			f.Add(uint8(action), []byte(body))
 		}
-		if !json.Valid(body) {
-			t.Fatal("accepted a response that is not JSON")
-		}
-		for _, row := range r.rows {
-			task := names.task(row)
-			if row.readable() && task.RedisID == "" {
-				t.Fatalf("a task without redisId: %+v", task)
-			}
-			for _, label := range []string{task.RedisID, task.RedisName, task.TaskName, task.ProjectID} {
-				if !utf8.ValidString(label) || len(label) > maxLabel {
-					t.Fatalf("label %q", label)
-				}
-			}
-		}
-		if e := r.error(); !utf8.ValidString(e.Error()) && r.code != "0" {
-			t.Fatalf("error %q", e.Error())
-		}
+	}
+	formats := []*format{describeTaskList.format, privateCloud.format, (&api3{}).taskInfo(1).format}
+	f.Fuzz(func(t *testing.T, action uint8, body []byte) {
+		checkDecoding(t, body, formats[int(action)%len(formats)])
 	})
+}
+
+// checkDecoding checks what both fuzz targets say of a body.
+func checkDecoding(t *testing.T, body []byte, format *format) {
+	names := newSymbols()
+	r, err := decodeResponse(slices.Clone(body), format, names, beijing)
+	if err != nil {
+		if r.rows != nil || r.text != "" || r.total != 0 {
+			t.Fatalf("an error with a result: %+v", r)
+		}
+		return
+	}
+	if !json.Valid(body) {
+		t.Fatal("accepted a response that is not JSON")
+	}
+	for _, row := range r.rows {
+		if !row.readable() {
+			continue
+		}
+		task := names.task(row)
+		if task.RedisID == "" {
+			t.Fatalf("a task without redisId: %+v", task)
+		}
+		if _, code := format.taskNames[task.TaskName]; code {
+			t.Fatalf("a code as the name: %+v", task)
+		}
+		if format == describeTaskList.format && (task.Status == StatusError || task.Status == resultFailed) {
+			t.Fatalf("a status that API 3.0 does not have: %+v", task)
+		}
+		for _, label := range []string{task.RedisID, task.RedisName, task.TaskName, task.ProjectID} {
+			if !utf8.ValidString(label) || len(label) > maxLabel {
+				t.Fatalf("label %q", label)
+			}
+		}
+	}
+	if !utf8.ValidString(r.text) {
+		t.Fatalf("text %q", r.text)
+	}
+	if r.total < 0 || r.total > maxTotal {
+		t.Fatalf("total %d", r.total)
+	}
+	if r.failed() {
+		if e := r.error(); !utf8.ValidString(e.Error()) || e.Reason == "" || e.Code == 0 && e.CodeDesc == "" {
+			t.Fatalf("error %+v", e)
+		}
+	}
 }
 
 // FuzzParseStatus checks that the number of a status is parsed as itself again.
