@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"iter"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -174,14 +173,4 @@ func asListed(api crsapi.API, task crsapi.Task) crsapi.Task {
 		task.Status = crsapi.StatusFailed
 	}
 	return task
-}
-
-func allAsListed(api crsapi.API, tasks iter.Seq[crsapi.Task]) iter.Seq[crsapi.Task] {
-	return func(yield func(crsapi.Task) bool) {
-		for task := range tasks {
-			if !yield(asListed(api, task)) {
-				return
-			}
-		}
-	}
 }

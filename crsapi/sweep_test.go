@@ -313,6 +313,7 @@ func (m *listMover) had(s *crsapi.Sweep) bool {
 // list was in: it has to be one of them, or an error.
 func TestSweepOfAMovingList(t *testing.T) {
 	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		t.Parallel()
 		for name, test := range map[string]struct {
 			every, moves int // a move at every so manieth request, and how many in all
 			perSecond    int
@@ -399,17 +400,20 @@ func TestSweepProperties(t *testing.T) {
 				tasks = slices.Insert(tasks, at, tasks[at])
 			}
 		}
+		var problem string // rapid cannot fail inside of a bubble
 		synctest.Test(t, func(t *testing.T) {
 			c, server := serve(t, api, tasks, func(cfg *crsapi.Config) { cfg.PageSize = size })
 			server.Inject(crsapitest.Fault{Do: crsapitest.All(effects...)})
 			s, err := c.Sweep(t.Context(), crsapi.Query{})
 			if err != nil {
-				rt.Fatal(err)
-			}
-			if !maps.Equal(swept(s), bagOf(api, slices.Values(tasks))) {
-				rt.Fatalf("%d tasks, want %d", s.Len(), len(tasks))
+				problem = err.Error()
+			} else if !maps.Equal(swept(s), bagOf(api, slices.Values(tasks))) {
+				problem = fmt.Sprintf("%d tasks, want %d", s.Len(), len(tasks))
 			}
 		})
+		if problem != "" {
+			rt.Fatal(problem)
+		}
 	})
 }
 
