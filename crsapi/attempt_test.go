@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
 // recorder collects the attempts reported to Observe.
@@ -177,6 +179,16 @@ func TestDeadlines(t *testing.T) {
 			"no retry after the deadline": {throttle, func(ctx context.Context) (context.Context, context.CancelFunc) {
 				return context.WithTimeout(ctx, 50*time.Millisecond)
 			}, []crsapi.Reason{crsapi.ReasonThrottled}, crsapi.ReasonThrottled, 0},
+			"cancelled between two attempts": {throttle, func(ctx context.Context) (context.Context, context.CancelFunc) {
+				ctx, cancel := context.WithCancel(ctx)
+				time.AfterFunc(50*time.Millisecond, cancel)
+				return ctx, cancel
+			}, []crsapi.Reason{crsapi.ReasonThrottled}, "", 50 * time.Millisecond},
+			"cancelled before": {hang, func(ctx context.Context) (context.Context, context.CancelFunc) {
+				ctx, cancel := context.WithCancel(ctx)
+				cancel()
+				return ctx, cancel
+			}, []crsapi.Reason{}, "", 0},
 			"deadline already over": {hang, func(ctx context.Context) (context.Context, context.CancelFunc) {
 				return context.WithTimeout(ctx, 0)
 			}, []crsapi.Reason{}, crsapi.ReasonTimeout, 0},
@@ -379,6 +391,53 @@ func TestSecretsAreRedacted(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestBrokenResponses cuts responses off, once and for ever.
+func TestBrokenResponses(t *testing.T) {
+	for name, test := range map[string]struct {
+		do    crsapitest.Effect
+		want  crsapi.Reason
+		tries int
+	}{
+		"reset before the headers": {crsapitest.ResetBeforeHeaders, crsapi.ReasonNetwork, 4},
+		"reset after the headers":  {crsapitest.ResetAfterHeaders, crsapi.ReasonNetwork, 4},
+		"reset in the body":        {crsapitest.ResetMidBody, crsapi.ReasonNetwork, 4},
+		"short body":               {crsapitest.ShortBody, crsapi.ReasonNetwork, 4},
+		"half of the JSON":         {crsapitest.TruncatedJSON, crsapi.ReasonDecode, 1},
+		"hang":                     {crsapitest.Hang, crsapi.ReasonTimeout, 4},
+		"slow headers":             {crsapitest.SlowHeaders(time.Second), crsapi.ReasonTimeout, 4},
+		"slow body":                {crsapitest.SlowBody(10, time.Second), crsapi.ReasonTimeout, 4},
+		"endless body":             {crsapitest.EndlessBody, crsapi.ReasonDecode, 1},
+		"gzip bomb":                {crsapitest.GzipBomb(9 << 20), crsapi.ReasonDecode, 1},
+		"HTML with status 200":     {crsapitest.HTTPStatus(200), crsapi.ReasonDecode, 1},
+		"no error in the envelope": {crsapitest.Body(`{"Response":{"RequestId":"r"}}`), crsapi.ReasonDecode, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachAPI(t, func(t *testing.T, api crsapi.API) {
+				synctest.Test(t, func(t *testing.T) {
+					var seen recorder
+					c, server := serve(t, api, crsapitest.DocumentExample(), func(cfg *crsapi.Config) { cfg.Observe = seen.observe })
+					clear := server.Inject(crsapitest.Fault{Do: test.do})
+					_, err := c.Page(t.Context(), crsapi.Query{})
+					var failed *crsapi.Error
+					if !errors.As(err, &failed) || failed.Reason != test.want || !failed.Requested {
+						t.Errorf("got %v, want reason %s", err, test.want)
+					}
+					if got := seen.reasons(); !slices.Equal(got, slices.Repeat([]crsapi.Reason{test.want}, test.tries)) {
+						t.Errorf("attempts %v, want %d of %s", got, test.tries, test.want)
+					}
+					clear()
+					if test.tries > 1 {
+						server.Inject(crsapitest.Fault{Count: 1, Do: test.do})
+					}
+					if p, err := c.Page(t.Context(), crsapi.Query{}); err != nil || len(p.Tasks) != 9 {
+						t.Errorf("after the fault: %+v, %v", p, err)
+					}
+				})
+			})
+		})
 	}
 }
 
