@@ -22,12 +22,21 @@ type effectFunc func(x *exchange)
 func (f effectFunc) apply(x *exchange) { f(x) }
 
 // All combines effects into one.
-func All(effects ...Effect) Effect {
-	return effectFunc(func(x *exchange) {
-		for _, effect := range effects {
-			effect.apply(x)
-		}
-	})
+func All(effects ...Effect) Effect { return all(slices.Clone(effects)) }
+
+type all []Effect
+
+func (a all) apply(x *exchange) {
+	for _, effect := range a {
+		effect.apply(x)
+	}
+}
+
+func (a all) keep() (age time.Duration) {
+	for _, effect := range a {
+		age = max(age, keepOf(effect))
+	}
+	return age
 }
 
 // APIError answers with an error code, and with the text that the documents

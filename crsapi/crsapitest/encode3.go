@@ -144,7 +144,8 @@ func renderPage3(x *exchange, p *reply) {
 // renderInfo3 writes the response of DescribeTaskInfo.
 func renderInfo3(x *exchange, p *reply) {
 	x.list.giveIDs()
-	task, ok := x.list.task(x.query.taskID)
+	task, version, ok := x.list.task(x.query.taskID, x.age)
+	x.sawList(version)
 	if !ok {
 		renderRefusal3(refuse3("InvalidParameter.InvalidParameter", "the task does not exist"))(x, p)
 		return

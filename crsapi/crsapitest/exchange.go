@@ -25,6 +25,10 @@ type exchange struct {
 	echo                   bool
 	raw, source, signature string // of the request, for echo
 
+	request Request // as the hooks get it
+	read    bool    // the response shows the list
+	seed    uint64
+
 	// Settings of the simulator.
 	listed      time.Duration
 	refuseLimit bool
@@ -40,6 +44,10 @@ type exchange struct {
 	cap          int
 	roundOffset  bool
 	ignoreOffset bool
+	shuffleTies  bool
+	unsorted     bool
+	bounds       boundsEffects
+	age          time.Duration // of the version of the list to read
 	total        func(total int) int
 	format       Format
 	emptyFormat  Format // on top of format, for pages without rows
@@ -73,6 +81,7 @@ func (x *exchange) end() {
 		return
 	}
 	x.ended = true
+	x.sim.release(x)
 	x.sim.counts.end("")
 	if x.regionName != "" {
 		x.sim.counts.end(x.regionName)
@@ -98,6 +107,7 @@ func (x *exchange) respond(w http.ResponseWriter, r *http.Request) {
 	}()
 
 	x.render(x, p)
+	x.hook()
 	if x.truncate {
 		p.body = p.body[:len(p.body)/2]
 		p.code, p.name = nil, nil
@@ -105,6 +115,22 @@ func (x *exchange) respond(w http.ResponseWriter, r *http.Request) {
 	x.finishHeader(p)
 	x.deliver(x, w, r, p)
 }
+
+// hook calls the hook of OnResponse.
+func (x *exchange) hook() {
+	if !x.read {
+		return
+	}
+	x.sim.mu.Lock()
+	hook := x.sim.responseHook
+	x.sim.mu.Unlock()
+	if hook != nil {
+		hook(x.request)
+	}
+}
+
+// sawList notes which version of the list the response shows.
+func (x *exchange) sawList(version int) { x.read, x.request.Version = true, version }
 
 // buffer returns a buffer. The caller returns it to s.buffers.
 func (s *Simulator) buffer() *[]byte {
@@ -209,6 +235,7 @@ func (x *exchange) page(b []byte) (rows []byte, format Format, total int) {
 		limit = min(limit, maxLimit3)
 		offset -= offset % limit
 	}
+	x.bounds.change(&filter)
 	if x.api == api3 && x.listed > 0 {
 		filter.begin = max(filter.begin, x.now.Add(-x.listed).Unix())
 	}
@@ -226,7 +253,16 @@ func (x *exchange) page(b []byte) (rows []byte, format Format, total int) {
 	if x.format.EndTime != nil {
 		e.endTime = *x.format.EndTime
 	}
-	rows, n, total := x.list.appendRows(b, filter, offset, limit, e)
+	q := pageQuery{
+		selection: selection{filter: filter, random: x.unsorted},
+		offset:    offset, limit: limit,
+		age: x.age, ties: x.shuffleTies, tieSeed: mix(x.seed, uint64(x.request.Seq)),
+	}
+	if x.unsorted {
+		q.seed = x.seed
+	}
+	rows, n, total, version := x.list.appendRows(b, q, e)
+	x.sawList(version)
 	format = x.format
 	if n == 0 {
 		format.add(x.emptyFormat)

@@ -40,8 +40,11 @@ func (s *Simulator) Inject(f Fault) (remove func()) {
 	s.faults = append(s.faults, added)
 	return func() {
 		s.mu.Lock()
-		defer s.mu.Unlock()
 		s.faults = slices.DeleteFunc(s.faults, func(f *injected) bool { return f == added })
+		s.mu.Unlock()
+		if keepOf(f.Do) > 0 {
+			s.forget()
+		}
 	}
 }
 
@@ -49,9 +52,13 @@ func (s *Simulator) Inject(f Fault) (remove func()) {
 // already hang continue to hang.
 func (s *Simulator) ClearFaults() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	kept := slices.ContainsFunc(s.faults, func(f *injected) bool { return keepOf(f.Do) > 0 })
 	s.faults = nil
 	s.echo = false
+	s.mu.Unlock()
+	if kept {
+		s.forget()
+	}
 }
 
 // effects returns the effects on a request.
@@ -70,6 +77,10 @@ func (s *Simulator) effects(x *exchange) []Effect {
 		case f.Rate > 0 && s.random.Float64() >= f.Rate:
 		default:
 			effects = append(effects, f.Do)
+			if age := keepOf(f.Do); age > 0 {
+				// The fault may end before the request reads the list.
+				s.holds[x] = max(s.holds[x], age)
+			}
 			f.affected++
 			ended = ended || f.affected == f.Count
 		}

@@ -34,8 +34,10 @@ type Simulator struct {
 	nonces   nonces
 	regions  map[string]*taskList
 	faults   []*injected
+	seed     uint64
 	random   *rand.Rand
 	hook     func(Request)
+	holds    map[*exchange]time.Duration // ages of the versions that requests need
 	window   time.Duration
 	skew     time.Duration
 	zone     *time.Location
@@ -46,6 +48,7 @@ type Simulator struct {
 	unknownRegion string
 	messages      map[messageKey]string
 	ids           taskIDs
+	responseHook  func(Request)
 
 	counts  requestCounts
 	buffers sync.Pool
@@ -64,6 +67,7 @@ func New() *Simulator {
 		regions:  make(map[string]*taskList),
 		window:   defaultWindow,
 		messages: make(map[messageKey]string),
+		holds:    make(map[*exchange]time.Duration),
 
 		unknownRegion: "UnsupportedRegion",
 	}
@@ -73,11 +77,12 @@ func New() *Simulator {
 	return s
 }
 
-// Seed restarts the random choices for the Rate of faults.
+// Seed restarts the random choices for the Rate of faults. [ShuffleTies] and
+// [UnsortedRows] depend on it too.
 func (s *Simulator) Seed(seed uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.random = rand.New(rand.NewPCG(seed, seed))
+	s.seed, s.random = seed, rand.New(rand.NewPCG(seed, seed))
 }
 
 // SetUTCOffset sets the time zone of all times in requests and responses.
@@ -185,6 +190,7 @@ type Request struct {
 	Method        string // GET or POST
 	Offset, Limit int    // as sent, or their defaults; 0 if the action has none
 	Seq           int    // 1 for the first verified request of the region
+	Version       int    // for OnResponse: Simulator.Version of the list that the response shows; else 0
 
 	params params
 }
@@ -206,6 +212,17 @@ func (s *Simulator) OnRequest(hook func(Request)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hook = hook
+}
+
+// OnResponse sets a hook for verified requests whose response shows the list. The
+// hook runs after the list was read and before the response is written. Version
+// of the Request tells which version of the list was read, also if [Replicas]
+// showed an old one or if the list has changed since. Otherwise the hook is like
+// that of OnRequest.
+func (s *Simulator) OnResponse(hook func(Request)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.responseHook = hook
 }
 
 // ServeHTTP handles one request.
@@ -288,18 +305,20 @@ func (s *Simulator) accept(x *exchange, method string, p params) {
 	hook := s.hook
 	x.list.seq++
 	seq := x.list.seq
+	x.seed = s.seed
 	s.mu.Unlock()
+	x.request = Request{
+		API:    x.api,
+		Action: x.action,
+		Region: x.regionName,
+		Method: method,
+		Offset: x.query.offset,
+		Limit:  x.query.limit,
+		Seq:    seq,
+		params: p,
+	}
 	if hook != nil {
-		hook(Request{
-			API:    x.api,
-			Action: x.action,
-			Region: x.regionName,
-			Method: method,
-			Offset: x.query.offset,
-			Limit:  x.query.limit,
-			Seq:    seq,
-			params: p,
-		})
+		hook(x.request)
 	}
 	for _, effect := range s.effects(x) {
 		effect.apply(x)

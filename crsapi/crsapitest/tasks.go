@@ -7,9 +7,6 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi"
 )
 
-// maxCached is the number of filters in the cache of a task list.
-const maxCached = 8
-
 // taskList is the list of one region, newest first. The API returns it in this
 // order.
 type taskList struct {
@@ -20,14 +17,10 @@ type taskList struct {
 	buf     []crsapi.Task // the list is buf[head:]; the space before head is for Add
 	head    int
 	raw     []string
-	version uint64
 	hasIDs  bool // every task has a TaskID
-
-	cache struct {
-		sync.Mutex
-		version uint64
-		matches map[filter][]int32
-	}
+	version int  // number of changes
+	index   *index
+	past    []pastVersion // oldest first; only while a fault needs them
 }
 
 func (l *taskList) tasks() []crsapi.Task { return l.buf[l.head:] }
@@ -47,7 +40,7 @@ func (s *Simulator) create(name string) *taskList {
 	defer s.mu.Unlock()
 	l := s.regions[name]
 	if l == nil {
-		l = &taskList{ids: &s.ids}
+		l = &taskList{ids: &s.ids, index: new(index)}
 		s.regions[name] = l
 	}
 	return l
@@ -62,7 +55,7 @@ func (s *Simulator) create(name string) *taskList {
 // an AUTOBACKUP; the simulator says backupInstance there.
 //
 // API 3.0 serves a TaskID. Tasks with TaskID 0 get one when API 3.0 first reads
-// the list, and from then on when they are added. A task keeps it while it is
+// the list or [Replicas] keeps it, and from then on when they are added. A task keeps it while it is
 // listed: a task that SetTasks or Update passes with TaskID 0 has the TaskID of
 // the task in the old list with the same RedisID, TaskName and StartTime. A
 // TaskID that is not 0 must be unique.
@@ -72,12 +65,13 @@ func (s *Simulator) SetTasks(region string, tasks []crsapi.Task) {
 }
 
 // Add inserts tasks at the start of the list of a region, where the newest tasks
-// are, and keeps their order.
+// are, and keeps their order. The tasks may be older than those of the list; the
+// API then lists them first nevertheless. To insert a task elsewhere, use Update.
 func (s *Simulator) Add(region string, tasks ...crsapi.Task) {
 	l := s.create(region)
-	l.mu.Lock()
+	l.change(s.keep(region))
 	defer l.mu.Unlock()
-	l.version++
+	l.index = l.index.added(tasks, l.tasks())
 	if l.head < len(tasks) {
 		old := l.tasks()
 		room := len(tasks) + len(old)/2
@@ -99,11 +93,13 @@ func (s *Simulator) Drop(region string, n int) {
 		panic("crsapitest: Drop: n is negative")
 	}
 	l := s.create(region)
-	l.mu.Lock()
+	l.change(s.keep(region))
 	defer l.mu.Unlock()
-	l.version++
+	l.index = l.index.dropped()
 	keep := len(l.buf) - min(n, len(l.tasks()))
-	clear(l.buf[keep:])
+	if len(l.past) == 0 {
+		clear(l.buf[keep:])
+	}
 	l.buf = l.buf[:keep]
 }
 
@@ -113,14 +109,15 @@ func (s *Simulator) Drop(region string, n int) {
 // methods of the Simulator.
 func (s *Simulator) Update(region string, change func(tasks []crsapi.Task) []crsapi.Task) {
 	l := s.create(region)
-	l.mu.Lock()
+	l.change(s.keep(region))
 	defer l.mu.Unlock()
-	l.version++
+	l.index = new(index)
+	list := l.tasks()
 	var old []crsapi.Task
-	if l.hasIDs {
-		old = slices.Clone(l.tasks()) // change may modify the list
+	if l.hasIDs || len(l.past) > 0 { // change may modify the list
+		old, list = list, slices.Clone(list)
 	}
-	l.buf, l.head = change(l.tasks()), 0
+	l.buf, l.head = change(list), 0
 	if l.hasIDs {
 		l.ids.assign(l.buf, old)
 	}
@@ -143,9 +140,21 @@ func (s *Simulator) Tasks(region string) []crsapi.Task {
 // every filter matches them.
 func (s *Simulator) SetRawRows(region string, rows ...string) {
 	l := s.create(region)
-	l.mu.Lock()
+	l.change(s.keep(region))
 	defer l.mu.Unlock()
 	l.raw = slices.Clone(rows)
+}
+
+// Version returns the number of changes of the list of a region so far, or 0 if
+// the region does not exist. See [Request.Version].
+func (s *Simulator) Version(region string) int {
+	l := s.list(region)
+	if l == nil {
+		return 0
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.version
 }
 
 // RemoveRegion removes a region. Its counts stay.
@@ -155,100 +164,15 @@ func (s *Simulator) RemoveRegion(region string) {
 	delete(s.regions, region)
 }
 
-// appendRows appends at most limit rows, starting at offset. It returns the
-// number of appended rows and of all rows that match f. It visits only these
-// rows, unless the filter is new.
-func (l *taskList) appendRows(b []byte, f filter, offset, limit int, e rowEncoder) (rows []byte, n, total int) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-
-	tasks := l.tasks()
-	var matches []int32
-	listed := len(tasks)
-	filtered := f != anyTask()
-	if filtered {
-		matches = l.matches(f)
-		listed = len(matches)
-	}
-
-	total = len(l.raw) + listed
-	first := min(offset, total)
-	last := min(first+limit, total)
-	for i := first; i < last; i++ {
-		if i > first {
-			b = append(b, ',')
-		}
-		switch at := i - len(l.raw); {
-		case at < 0:
-			b = append(b, l.raw[i]...)
-		case filtered:
-			b = e.append(b, &tasks[matches[at]])
-		default:
-			b = e.append(b, &tasks[at])
-		}
-	}
-	return b, last - first, total
-}
-
-// matches returns the indexes of the tasks that match f. It has a cache, because
-// otherwise each page of a filtered list would visit all tasks. The caller holds
-// l.mu.
-func (l *taskList) matches(f filter) []int32 {
-	c := &l.cache
-	c.Lock()
-	defer c.Unlock()
-	if c.matches == nil || c.version != l.version || len(c.matches) >= maxCached {
-		c.matches, c.version = make(map[filter][]int32), l.version
-	}
-	found, ok := c.matches[f]
-	if !ok {
-		tasks := l.tasks()
-		for i := range tasks {
-			if f.match(&tasks[i]) {
-				found = append(found, int32(i))
-			}
-		}
-		c.matches[f] = found
-	}
-	return found
-}
-
-func (f *filter) match(t *crsapi.Task) bool {
-	if f.redisID != "" && f.redisID != t.RedisID {
-		return false
-	}
-	if f.redisName != "" && f.redisName != t.RedisName {
-		return false
-	}
-	if at := t.StartTime.Unix(); at < f.begin || at > f.end {
-		return false
-	}
-	if f.statuses != 0 && !f.statuses.has(t.Status) {
-		return false
-	}
-	if f.types != (codeSet{}) {
-		code, ok := codes[t.TaskName]
-		return ok && f.types.has(code)
-	}
-	return true
-}
-
-// task returns the task with a TaskID.
-func (l *taskList) task(id int64) (t crsapi.Task, ok bool) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	tasks := l.tasks()
-	i := slices.IndexFunc(tasks, func(t crsapi.Task) bool { return t.TaskID == id })
-	if i < 0 {
-		return crsapi.Task{}, false
-	}
-	return tasks[i], true
-}
-
 // giveIDs gives a TaskID to each task that has none, once for the list.
 func (l *taskList) giveIDs() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.needIDs()
+}
+
+// needIDs is giveIDs for a caller that holds l.mu.
+func (l *taskList) needIDs() {
 	if !l.hasIDs {
 		l.hasIDs = true
 		l.ids.assign(l.tasks(), nil)

@@ -128,6 +128,7 @@ type taskQuery struct {
 type filter struct {
 	redisID, redisName string // empty for any
 	begin, end         int64  // UNIX seconds, both included
+	endOfTask          bool   // end bounds the end of a task, not its submission
 	statuses           statusSet
 	types              codeSet
 }
