@@ -55,10 +55,11 @@ func (s *Simulator) create(name string) *taskList {
 // an AUTOBACKUP; the simulator says backupInstance there.
 //
 // API 3.0 serves a TaskID. Tasks with TaskID 0 get one when API 3.0 first reads
-// the list or [Replicas] keeps it, and from then on when they are added. A task keeps it while it is
-// listed: a task that SetTasks or Update passes with TaskID 0 has the TaskID of
-// the task in the old list with the same RedisID, TaskName and StartTime. A
-// TaskID that is not 0 must be unique.
+// the list, or [Replicas] first keeps a version of it, and from then on when
+// they are added. A task keeps it while it is listed: a task that SetTasks or
+// Update passes with TaskID 0 has the TaskID of the task in the old list with
+// the same RedisID, TaskName and StartTime. A TaskID that is not 0 must be
+// unique.
 func (s *Simulator) SetTasks(region string, tasks []crsapi.Task) {
 	own := slices.Clone(tasks)
 	s.Update(region, func([]crsapi.Task) []crsapi.Task { return own })
