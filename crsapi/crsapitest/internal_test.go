@@ -4,11 +4,15 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
 )
 
 func TestNonces(t *testing.T) {
@@ -182,4 +186,152 @@ func TestFlows(t *testing.T) {
 	if public != 56 || private != 12 {
 		t.Errorf("%d task types of the public cloud, %d of API 2.0", public, private)
 	}
+}
+
+// A window of a sorted list must not visit the tasks outside it, in each version
+// that is known to be sorted. The tests change a task outside of the window so
+// that only a scan of all tasks would find it.
+func TestWindowsAreNotScans(t *testing.T) {
+	sim := New()
+	list := Generate(1000, 10, 1)
+	for i := range list {
+		list[i].StartTime = time.Unix(int64(5000-i), 0)
+	}
+	sim.SetTasks("r", list)
+	l := sim.list("r")
+	window := anyTask()
+	window.begin, window.end = 4500, 4509
+	status := window
+	status.statuses.add(2)
+	status.statuses.add(3)
+	check := func(step string, want listOrder) {
+		t.Helper()
+		v := l.current()
+		if v.index.order != want {
+			t.Errorf("%s: order %d, want %d", step, v.index.order, want)
+		}
+		found := v.read(selection{filter: window})
+		if found.some || found.len() != 10 || found.task(0).StartTime.Unix() != 4509 {
+			t.Errorf("%s: %d tasks, scanned %v", step, found.len(), found.some)
+		}
+		last := &v.tasks[len(v.tasks)-1]
+		was := *last
+		last.StartTime, last.Status = time.Unix(4505, 0), 2
+		found = v.read(selection{filter: status})
+		if found.len() == 0 || found.len() > 10 || slices.Contains(found.at, int32(len(v.tasks)-1)) {
+			t.Errorf("%s: the scan left the window: %d", step, found.at)
+		}
+		*last = was
+	}
+	check("set", orderUnknown)
+	newest := list[0]
+	newest.StartTime = time.Unix(5000, 0)
+	sim.Add("r", newest)
+	check("added a task as new as the newest", orderNewestFirst)
+	newest.StartTime = time.Unix(5001, 0)
+	sim.Add("r", newest, newest)
+	check("added newer tasks", orderNewestFirst)
+	sim.Add("r")
+	check("added nothing", orderNewestFirst)
+	sim.Drop("r", 100)
+	check("dropped", orderNewestFirst)
+	sim.SetRawRows("r", "null")
+	check("raw rows", orderNewestFirst)
+	sim.Update("r", func(tasks []crsapi.Task) []crsapi.Task { return tasks[1:] })
+	check("updated", orderUnknown)
+
+	older := newest
+	older.StartTime = time.Unix(10, 0)
+	for name, added := range map[string][]crsapi.Task{
+		"older than the head": {older},
+		"the last is older":   {newest, older},
+		"not in order":        {older, newest},
+	} {
+		sim.SetTasks("r", list)
+		sorted := l.current()
+		sorted.read(selection{filter: window})
+		sim.Add("r", added...)
+		v := l.current()
+		if found := v.read(selection{filter: window}); !found.some || found.len() != 10 || v.index.order != orderOther {
+			t.Errorf("%s: %d tasks, order %d", name, found.len(), v.index.order)
+		}
+		sim.Drop("r", 1)
+		if v := l.current(); v.index.order != orderUnknown {
+			t.Errorf("%s, dropped: order %d", name, v.index.order)
+		}
+	}
+}
+
+// Old versions must be kept as long as a fault needs them, and no longer, and
+// only Update may copy the tasks.
+func TestPastVersions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sim := New()
+		sim.SetTasks("r", Generate(100, 10, 1))
+		sim.SetTasks("other", nil)
+		l := sim.list("r")
+		expect := func(step string, want int) {
+			t.Helper()
+			if got := len(l.past); got != want {
+				t.Errorf("%s: %d versions, want %d", step, got, want)
+			}
+		}
+		add := func() { sim.Add("r", DocumentExample()[0]) }
+		add()
+		add()
+		expect("no fault", 0)
+		sim.Inject(Fault{Region: "other", Do: Replicas(2, time.Second)})
+		add()
+		expect("fault of another region", 0)
+		sim.Inject(Fault{Do: Replicas(1, time.Second)})
+		add()
+		expect("only the current version", 0)
+
+		remove := sim.Inject(Fault{Do: All(Latency(0), All(Replicas(3, 5*time.Second)))})
+		for range 100 {
+			add()
+			sim.Drop("r", 1)
+			time.Sleep(time.Second)
+		}
+		add()
+		expect("two changes each second, for 10 s", 2*9+1)
+		if &l.past[0].tasks[50] != &l.past[1].tasks[51] && &l.past[1].tasks[50] != &l.past[2].tasks[51] {
+			t.Error("Add and Drop copy the tasks")
+		}
+		before := l.past[len(l.past)-1].tasks[0]
+		sim.Update("r", func(tasks []crsapi.Task) []crsapi.Task {
+			clear(tasks)
+			return tasks
+		})
+		if l.past[len(l.past)-2].tasks[0] != before || l.past[0].tasks[0].RedisID == "" {
+			t.Error("Update changed an old version")
+		}
+		time.Sleep(time.Hour)
+		add()
+		expect("an hour later", 1)
+		remove()
+		expect("removed", 0)
+		add()
+		expect("after it", 0)
+
+		sim.Inject(Fault{Do: Replicas(2, time.Second)})
+		add()
+		expect("another", 1)
+		sim.ClearFaults()
+		expect("cleared", 0)
+
+		sim.Inject(Fault{Count: 1, Do: Replicas(2, time.Second)})
+		add()
+		x := &exchange{sim: sim, regionName: "r"}
+		if len(sim.effects(x)) != 1 {
+			t.Fatal("no effect")
+		}
+		add()
+		expect("the last request is running", 2)
+		x.end()
+		expect("it ended", 0)
+		if len(sim.holds) != 0 {
+			t.Error("a request is still held")
+		}
+	})
 }
