@@ -25,7 +25,26 @@
 //	srv.Inject(crsapitest.Fault{Skip: 2, Count: 1, Do: crsapitest.APIError(5100)})
 //	srv.Inject(crsapitest.Fault{Rate: 0.5, Do: crsapitest.HTTPStatus(502)})
 //	srv.Inject(crsapitest.Fault{API: "2.0", Do: crsapitest.RetiredForbidden})
+//	srv.Inject(crsapitest.Fault{Region: "ap-beijing", Do: crsapitest.ShuffleTies})
+//	srv.Inject(crsapitest.Fault{API: "3.0", Rate: 0.1, Do: crsapitest.IgnoreEnd})
 //	srv.ClearFaults()
+//
+// The faults are:
+//
+//   - errors, other responses and retired APIs: [APIError], [Envelope],
+//     [HTTPStatus], [Redirect], [Body], [Respond], [RateLimit], [RetiredEffect]
+//   - pages that are not what was asked for: [PageCap], [OffsetEffect], [Total],
+//     [BoundsEffect], [OrderEffect], [Replicas]
+//   - other JSON and headers: [Format], [Header], [DateSkew]
+//   - slow and broken responses: [Latency], [SlowHeaders], [SlowBody],
+//     [ConnEffect], [GzipBomb]
+//
+// A test changes the list with [Simulator.SetTasks], [Simulator.Add],
+// [Simulator.Drop] and [Simulator.Update], at any time. The hooks of
+// [Simulator.OnRequest] and [Simulator.OnResponse] run before and after a
+// request reads it. In a list that is sorted, a request with bounds on the
+// submission time visits no tasks outside them, so that a list may have a
+// million tasks.
 //
 // Of API 3.0, the simulator does not serve GET requests and does not check the
 // host name of a request, except that it is signed.

@@ -115,6 +115,25 @@ func TestShuffleTies(t *testing.T) {
 	}
 }
 
+// A page must be a part of the order that its request gives the whole list.
+func TestShuffleTiesPages(t *testing.T) {
+	for seed := range uint64(5) {
+		first := func(q question) []string {
+			srv, a := newServer(t)
+			srv.Seed(seed)
+			srv.Inject(crsapitest.Fault{Do: crsapitest.ShuffleTies})
+			srv.SetTasks(region, tied(10))
+			return ids(a.list(t, q.pairs()...))
+		}
+		whole := first(everything())
+		page := everything()
+		page.offset, page.limit = 4, 4
+		if got := first(page); !slices.Equal(got, whole[4:8]) {
+			t.Errorf("seed %d: page %v of %v", seed, got, whole)
+		}
+	}
+}
+
 // Rows that are not tasks have no time.
 func TestShuffleTiesAfterRawRows(t *testing.T) {
 	srv, a := newServer(t)

@@ -285,8 +285,8 @@ func (f *filter) match(t *crsapi.Task) bool {
 		return false
 	}
 	// A task that has not ended is listed, as in a database that stores
-	// 0000-00-00 00:00:00 for its end.
-	if f.endOfTask && !t.EndTime.IsZero() && t.EndTime.Unix() > f.end {
+	// 0000-00-00 00:00:00 for its end: its EndTime is before any bound.
+	if f.endOfTask && t.EndTime.Unix() > f.end {
 		return false
 	}
 	if f.statuses != 0 && !f.statuses.has(t.Status) {
