@@ -43,8 +43,8 @@
 // [Simulator.Drop] and [Simulator.Update], at any time. The hooks of
 // [Simulator.OnRequest] and [Simulator.OnResponse] run before and after a
 // request reads it. In a list that is sorted, a request with bounds on the
-// submission time visits no tasks outside them, so that a list may have a
-// million tasks.
+// submission time visits no tasks outside them, except the first one after an
+// Update, so that a list may have a million tasks.
 //
 // Of API 3.0, the simulator does not serve GET requests and does not check the
 // host name of a request, except that it is signed.
