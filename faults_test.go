@@ -171,19 +171,17 @@ type faultCase struct {
 	count  int     // requests affected; 0 for no limit
 }
 
-// faultCases returns all cases. A consistent response with an empty list is not
-// among them: nothing shows that it is wrong.
-func faultCases(elsewhere string) map[string]faultCase {
+// faultCases returns all cases of an API. A consistent response with an empty
+// list is not among them: nothing shows that it is wrong.
+func faultCases(api crsapi.API, elsewhere string) map[string]faultCase {
 	const (
 		auth, denied      = crsapi.ReasonAuth, crsapi.ReasonDenied
 		throttled, server = crsapi.ReasonThrottled, crsapi.ReasonServer
 		network, timeout  = crsapi.ReasonNetwork, crsapi.ReasonTimeout
-		decode, api       = crsapi.ReasonDecode, crsapi.ReasonAPI
+		decode, refused   = crsapi.ReasonDecode, crsapi.ReasonAPI
 	)
 	cases := map[string]faultCase{
-		"envelope of API 3.0": {do: crsapitest.Envelope("AuthFailure.SignatureFailure", "no"), reason: auth},
-
-		"redirect to another host": {do: crsapitest.Redirect(elsewhere), reason: api},
+		"redirect to another host": {do: crsapitest.Redirect(elsewhere), reason: refused},
 
 		"hang":                 {do: crsapitest.Hang, reason: timeout},
 		"slow headers":         {do: crsapitest.SlowHeaders(50 * time.Millisecond), reason: timeout},
@@ -196,36 +194,29 @@ func faultCases(elsewhere string) map[string]faultCase {
 		"endless body":         {do: crsapitest.EndlessBody, reason: decode},
 		"gzip bomb":            {do: crsapitest.GzipBomb(1 << 30), reason: decode},
 
-		"truncated":              {do: crsapitest.TruncatedJSON, reason: decode},
-		"HTML":                   {do: crsapitest.HTTPStatus(http.StatusOK), reason: decode},
-		"empty body":             {do: crsapitest.Body(""), reason: decode},
-		"empty object":           {do: crsapitest.Body("{}"), reason: decode},
-		"array":                  {do: crsapitest.Body("[]"), reason: decode},
-		"null":                   {do: crsapitest.Body("null"), reason: decode},
-		"code an object":         {do: crsapitest.Body(`{"code":{}}`), reason: decode},
-		"totalCount a word":      {do: crsapitest.Body(`{"code":0,"totalCount":"many","data":{"redisTaskSet":[]}}`), reason: decode},
-		"totalCount null":        {do: crsapitest.Body(`{"code":0,"totalCount":null,"data":{"redisTaskSet":[]}}`), reason: decode},
-		"totalCount not there":   {do: crsapitest.Body(`{"code":0,"data":{"redisTaskSet":[]}}`), reason: decode},
-		"totalCount a fraction":  {do: crsapitest.Body(`{"code":0,"totalCount":0.5,"data":{"redisTaskSet":[]}}`), reason: decode},
-		"data a word":            {do: crsapitest.Format{Data: new(`"x"`)}, reason: decode},
-		"data null though tasks": {do: crsapitest.Format{Data: new("null")}, reason: decode},
-		"task set a number":      {do: crsapitest.Format{TaskSet: new("7")}, reason: decode},
-		"task set an object":     {do: crsapitest.Format{TaskSet: new(`{"redisId":"crs-1"}`)}, reason: decode},
-		"tasks null":             {do: crsapitest.Format{TaskSet: new("null")}, reason: decode},
-		"total negative":         {do: totalOf(-1), reason: decode},
-		"total very negative":    {do: totalOf(-1 << 62), reason: decode},
-		"total huge":             {do: totalOf(1 << 62), reason: decode},
-		"total zero":             {do: totalOf(0), reason: decode},
-		"total too small":        {do: totalPlus(-7), reason: decode},
-		"total too great":        {do: totalPlus(7), reason: decode},
-		"total less by a page":   {do: totalPlus(-20), reason: decode},
-		"total more by a page":   {do: totalPlus(20), reason: decode},
-		"offset ignored":         {do: crsapitest.IgnoreOffset, reason: decode},
+		"truncated":            {do: crsapitest.TruncatedJSON, reason: decode},
+		"HTML":                 {do: crsapitest.HTTPStatus(http.StatusOK), reason: decode},
+		"empty body":           {do: crsapitest.Body(""), reason: decode},
+		"empty object":         {do: crsapitest.Body("{}"), reason: decode},
+		"array":                {do: crsapitest.Body("[]"), reason: decode},
+		"null":                 {do: crsapitest.Body("null"), reason: decode},
+		"task set a number":    {do: crsapitest.Format{TaskSet: new("7")}, reason: decode},
+		"task set an object":   {do: crsapitest.Format{TaskSet: new(`{"redisId":"crs-1"}`)}, reason: decode},
+		"task set left out":    {do: crsapitest.Format{TaskSet: new("")}, reason: decode},
+		"tasks null":           {do: crsapitest.Format{TaskSet: new("null")}, reason: decode},
+		"total negative":       {do: totalOf(-1), reason: decode},
+		"total very negative":  {do: totalOf(-1 << 62), reason: decode},
+		"total huge":           {do: totalOf(1 << 62), reason: decode},
+		"total zero":           {do: totalOf(0), reason: decode},
+		"total too small":      {do: totalPlus(-7), reason: decode},
+		"total too great":      {do: totalPlus(7), reason: decode},
+		"total less by a page": {do: totalPlus(-20), reason: decode},
+		"total more by a page": {do: totalPlus(20), reason: decode},
+		"offset ignored":       {do: crsapitest.IgnoreOffset, reason: decode},
 
 		"latency":         {do: crsapitest.Latency(20 * time.Millisecond)},
 		"page cap":        {do: crsapitest.PageCap(7)},
 		"offsets rounded": {do: crsapitest.RoundOffsets},
-		"string code":     {do: crsapitest.Format{StringCode: true}},
 		"string total":    {do: crsapitest.Format{StringTotal: true}},
 		"float progress":  {do: crsapitest.Format{FloatProgress: true}},
 		"no Date":         {do: crsapitest.Header("Date", "")},
@@ -241,27 +232,91 @@ func faultCases(elsewhere string) map[string]faultCase {
 		"half: a page short":  {do: crsapitest.PageCap(10), reason: decode, rate: 0.5},
 		"half: same page":     {do: crsapitest.IgnoreOffset, reason: decode, rate: 0.5},
 	}
-	for code, reason := range map[int]crsapi.Reason{
-		4000: api, 4100: auth, 4101: denied, 4102: denied, 4103: denied, 4104: auth, 4105: auth, 4106: auth,
-		4110: denied, 4200: auth, 4300: denied, 4400: throttled, 4420: throttled, 4480: throttled, 4500: auth,
-		4600: api, 5000: api, 5100: server, 6000: server, 6100: api, 6200: server, 11201: api, -1: api,
-	} {
-		cases[fmt.Sprintf("code %d", code)] = faultCase{do: crsapitest.APIError(code, "Some", "text"), reason: reason}
-	}
 	for status, reason := range map[int]crsapi.Reason{
-		204: api, 302: api, 400: api, 401: denied, 403: denied, 404: api, 405: api, 408: api, 413: api, 429: throttled,
-		500: server, 501: server, 502: server, 503: server, 504: server, 599: server,
+		204: refused, 302: refused, 400: refused, 401: denied, 403: denied, 404: refused, 405: refused, 408: refused,
+		413: refused, 429: throttled, 500: server, 501: server, 502: server, 503: server, 504: server, 599: server,
 	} {
 		cases[fmt.Sprintf("HTTP %d", status)] = faultCase{do: crsapitest.HTTPStatus(status), reason: reason}
+	}
+	maps.Copy(cases, map[bool]func() map[string]faultCase{true: faultCases20, false: faultCases30}[api == crsapi.API20]())
+	return cases
+}
+
+// faultCases20 returns the cases that are about the format and the codes of API
+// 2.0.
+func faultCases20() map[string]faultCase {
+	const (
+		auth, denied      = crsapi.ReasonAuth, crsapi.ReasonDenied
+		throttled, server = crsapi.ReasonThrottled, crsapi.ReasonServer
+		decode, refused   = crsapi.ReasonDecode, crsapi.ReasonAPI
+	)
+	cases := map[string]faultCase{
+		"envelope of API 3.0":    {do: crsapitest.Envelope("AuthFailure.SignatureFailure", "no"), reason: auth},
+		"code an object":         {do: crsapitest.Body(`{"code":{}}`), reason: decode},
+		"totalCount a word":      {do: crsapitest.Body(`{"code":0,"totalCount":"many","data":{"redisTaskSet":[]}}`), reason: decode},
+		"totalCount null":        {do: crsapitest.Body(`{"code":0,"totalCount":null,"data":{"redisTaskSet":[]}}`), reason: decode},
+		"totalCount not there":   {do: crsapitest.Body(`{"code":0,"data":{"redisTaskSet":[]}}`), reason: decode},
+		"totalCount a fraction":  {do: crsapitest.Body(`{"code":0,"totalCount":0.5,"data":{"redisTaskSet":[]}}`), reason: decode},
+		"data a word":            {do: crsapitest.Format{Data: new(`"x"`)}, reason: decode},
+		"data null though tasks": {do: crsapitest.Format{Data: new("null")}, reason: decode},
+		"string code":            {do: crsapitest.Format{StringCode: true}},
+	}
+	for code, reason := range map[int]crsapi.Reason{
+		4000: refused, 4100: auth, 4101: denied, 4102: denied, 4103: denied, 4104: auth, 4105: auth, 4106: auth,
+		4110: denied, 4200: auth, 4300: denied, 4400: throttled, 4420: throttled, 4480: throttled, 4500: auth,
+		4600: refused, 5000: refused, 5100: server, 6000: server, 6100: refused, 6200: server, 11201: refused, -1: refused,
+	} {
+		cases[fmt.Sprintf("code %d", code)] = faultCase{do: crsapitest.APIError(code, "Some", "text"), reason: reason}
 	}
 	return cases
 }
 
-// twoRegions returns two regions with three pages of 20 tasks each. Short lists
-// keep the tests fast.
-func twoRegions() map[string][]crsapi.Task {
+// faultCases30 returns the cases that are about the format and the codes of API
+// 3.0.
+func faultCases30() map[string]faultCase {
+	const (
+		auth, denied      = crsapi.ReasonAuth, crsapi.ReasonDenied
+		throttled, server = crsapi.ReasonThrottled, crsapi.ReasonServer
+		decode, refused   = crsapi.ReasonDecode, crsapi.ReasonAPI
+	)
+	cases := map[string]faultCase{
+		"error of API 2.0":      {do: crsapitest.Body(`{"code":4100,"message":"no","codeDesc":"AuthFailure"}`), reason: auth},
+		"list of API 2.0":       {do: crsapitest.Body(`{"code":0,"totalCount":0,"data":{"redisTaskSet":[]}}`), reason: decode},
+		"error without a code":  {do: crsapitest.Body(`{"Response":{"Error":{}}}`), reason: decode},
+		"error beside a list":   {do: crsapitest.Format{Response: new(`{"TotalCount":0,"Tasks":[],"Error":{"Code":"InternalError","Message":"x"}}`)}, reason: server},
+		"Response null":         {do: crsapitest.Format{Response: new("null")}, reason: decode},
+		"Response empty":        {do: crsapitest.Format{Response: new("{}")}, reason: decode},
+		"Response a word":       {do: crsapitest.Format{Response: new(`"x"`)}, reason: decode},
+		"TotalCount a word":     {do: crsapitest.Format{Response: new(`{"TotalCount":"many","Tasks":[]}`)}, reason: decode},
+		"TotalCount null":       {do: crsapitest.Format{Null: []string{"TotalCount"}}, reason: decode},
+		"TotalCount not there":  {do: crsapitest.Format{Response: new(`{"Tasks":[]}`)}, reason: decode},
+		"TotalCount a fraction": {do: crsapitest.Format{Response: new(`{"TotalCount":0.5,"Tasks":[]}`)}, reason: decode},
+		"Tasks null":            {do: crsapitest.Format{Null: []string{"Tasks"}}, reason: decode},
+
+		"no EndTime":   {do: crsapitest.Format{EndTime: new("")}},
+		"EndTime null": {do: crsapitest.Format{EndTime: new("null")}},
+		"nulls":        {do: crsapitest.Format{Null: []string{"EndTime", "Progress", "RequestId"}}},
+	}
+	for code, reason := range map[string]crsapi.Reason{
+		"AuthFailure.SignatureFailure": auth, "AuthFailure.SecretIdNotFound": auth, "AuthFailure.TokenFailure": auth,
+		"AuthFailure.MFAFailure": auth, "AuthFailure.SignatureExpire": auth, "AuthFailure.InvalidAuthorization": auth,
+		"AuthFailure.UnauthorizedOperation": denied, "UnauthorizedOperation": denied, "UnauthorizedOperation.NoCAMAuthed": denied,
+		"InvalidParameter.PermissionDenied": denied, "IpInBlacklist": denied, "IpNotInWhitelist": denied,
+		"RequestLimitExceeded": throttled, "RequestLimitExceeded.UinLimitExceeded": throttled, "RequestLimitExceeded.GlobalRegionUinLimitExceeded": throttled,
+		"FailedOperation.SystemError": server, "InternalError": server, "InternalError.DbOperationFailed": server, "ServiceUnavailable": server,
+		"ActionOffline": crsapi.ReasonRetired, "InvalidAction": refused, "NoSuchVersion": refused, "UnsupportedRegion": refused,
+		"ResourceUnavailable.NoRedisService": refused, "InvalidParameterValue": refused, "LimitExceeded": refused, "InternalErrorless": refused,
+	} {
+		cases[code] = faultCase{do: crsapitest.Envelope(code, "text"), reason: reason}
+	}
+	return cases
+}
+
+// twoRegions returns two regions with three pages of 20 tasks each, as an API
+// lists them. Short lists keep the tests fast.
+func twoRegions(api crsapi.API) map[string][]crsapi.Task {
 	return map[string][]crsapi.Task{
-		guangzhou: crsapitest.Generate(50, 2, 1), shanghai: crsapitest.Generate(46, 2, 2),
+		guangzhou: through(api, crsapitest.Generate(50, 2, 1)), shanghai: through(api, crsapitest.Generate(46, 2, 2)),
 	}
 }
 
@@ -274,14 +329,16 @@ func TestFaults(t *testing.T) {
 	defer stray.Close()
 
 	// A case mostly waits. t.Parallel cannot be used with t.Setenv.
-	slots := make(chan struct{}, 8)
+	slots := make(chan struct{}, 16)
 	var wg sync.WaitGroup
-	for name, test := range faultCases("http://localhost" + strings.TrimPrefix(stray.URL, "http://127.0.0.1") + crsapitest.Path) {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			t.Run(name, func(t *testing.T) { testFault(t, test) })
-		})
+	for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
+		for name, test := range faultCases(api, "http://localhost"+strings.TrimPrefix(stray.URL, "http://127.0.0.1")+crsapitest.Path) {
+			wg.Go(func() {
+				slots <- struct{}{}
+				defer func() { <-slots }()
+				t.Run(fmt.Sprintf("API %s: %s", api, name), func(t *testing.T) { testFault(t, api, test) })
+			})
+		}
 	}
 	wg.Wait()
 	if n := strayed.Load(); n != 0 {
@@ -290,10 +347,10 @@ func TestFaults(t *testing.T) {
 }
 
 // testFault applies one fault to one of two regions.
-func testFault(t *testing.T, test faultCase) {
+func testFault(t *testing.T, api crsapi.API, test faultCase) {
 	server := crsapitest.NewServer()
 	defer server.Close()
-	tasks := twoRegions()
+	tasks := twoRegions(api)
 	for region, list := range tasks {
 		server.SetTasks(region, list)
 	}
@@ -306,8 +363,8 @@ func testFault(t *testing.T, test faultCase) {
 	if test.skip > 0 {
 		concurrency = "1" // so that the order of pages is fixed
 	}
-	exporter := start(t, "--crs.endpoint="+server.URL, "--crs.rate-limit=0", "--crs.page-size=20", "--crs.concurrency="+concurrency, "--crs.region="+guangzhou,
-		"--crs.region="+shanghai, "--crs.request-timeout="+timeout, "--scrape.timeout-offset=100ms")
+	exporter := start(t, append(readThrough(server, api), "--crs.rate-limit=0", "--crs.page-size=20", "--crs.concurrency="+concurrency, "--crs.region="+guangzhou,
+		"--crs.region="+shanghai, "--crs.request-timeout="+timeout, "--scrape.timeout-offset=100ms")...)
 	before := exporter.scrape()
 	for region, list := range tasks {
 		wantWhole(t, before, region, list)
@@ -361,28 +418,30 @@ func testFault(t *testing.T, test faultCase) {
 
 // TestNetworkFaults is about faults of the endpoint, which both regions share.
 func TestNetworkFaults(t *testing.T) {
-	secure := crsapitest.NewTLSServer()
-	t.Cleanup(secure.Close)
-	plain, args := simulate(t, twoRegions())
-	args = append(args[1:], "--crs.page-size=20", "--crs.request-timeout=1s")
-	for name, endpoint := range map[string]string{
-		// A label of 64 letters is not allowed: the resolver refuses it without
-		// a DNS request.
-		"no such host":          "http://" + strings.Repeat("x", 64) + ".invalid" + crsapitest.Path,
-		"refused":               "http://" + closedPort(t) + crsapitest.Path,
-		"TLS to a plain port":   strings.Replace(plain.URL, "http:", "https:", 1),
-		"untrusted certificate": secure.URL,
-	} {
-		t.Run(name, func(t *testing.T) {
-			samples := start(t, append(args, "--crs.endpoint="+endpoint)...).scrape()
-			for region := range twoRegions() {
-				wantDown(t, samples, nil, region, crsapi.ReasonNetwork)
-			}
-		})
-	}
-	if n := plain.Requests("") + secure.Requests(""); n != 0 {
-		t.Errorf("%d requests reached a server", n)
-	}
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		secure := crsapitest.NewTLSServer()
+		t.Cleanup(secure.Close)
+		plain, args := simulateAPI(t, api, twoRegions(api))
+		args = append(args, "--crs.page-size=20", "--crs.request-timeout=1s")
+		for name, url := range map[string]string{
+			// A label of 64 letters is not allowed: the resolver refuses it
+			// without a DNS request.
+			"no such host":          "http://" + strings.Repeat("x", 64) + ".invalid",
+			"refused":               "http://" + closedPort(t),
+			"TLS to a plain port":   strings.TrimSuffix(strings.Replace(plain.URL3, "http:", "https:", 1), "/"),
+			"untrusted certificate": strings.TrimSuffix(secure.URL3, "/"),
+		} {
+			t.Run(name, func(t *testing.T) {
+				samples := start(t, append(args, endpoints(url+crsapitest.Path, url+"/", api)...)...).scrape()
+				for region := range twoRegions(api) {
+					wantDown(t, samples, nil, region, crsapi.ReasonNetwork)
+				}
+			})
+		}
+		if n := plain.Requests("") + secure.Requests(""); n != 0 {
+			t.Errorf("%d requests reached a server", n)
+		}
+	})
 }
 
 func closedPort(t *testing.T) string {
@@ -397,26 +456,28 @@ func closedPort(t *testing.T) string {
 
 // TestOutage stops the API and starts it again at the same address.
 func TestOutage(t *testing.T) {
-	tasks := twoRegions()
-	server, args := simulate(t, tasks)
-	exporter := start(t, append(args, "--crs.request-timeout=1s")...)
-	before := exporter.scrape()
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		tasks := twoRegions(api)
+		server, args := simulateAPI(t, api, tasks)
+		exporter := start(t, append(args, "--crs.request-timeout=1s")...)
+		before := exporter.scrape()
 
-	server.Close()
-	gone := exporter.scrape()
-	for region := range tasks {
-		wantDown(t, gone, before, region, crsapi.ReasonNetwork)
-	}
-	wantCounters(t, gone, before)
+		server.Close()
+		gone := exporter.scrape()
+		for region := range tasks {
+			wantDown(t, gone, before, region, crsapi.ReasonNetwork)
+		}
+		wantCounters(t, gone, before)
 
-	again := server.Serve(listenAt(t, server.URL))
-	defer again.Close()
-	back := exporter.scrape()
-	for region, list := range tasks {
-		wantWhole(t, back, region, list)
-		wantReason(t, back, gone, region, "")
-	}
-	wantIdle(t, server.Simulator)
+		again := server.Serve(listenAt(t, server.URL))
+		defer again.Close()
+		back := exporter.scrape()
+		for region, list := range tasks {
+			wantWhole(t, back, region, list)
+			wantReason(t, back, gone, region, "")
+		}
+		wantIdle(t, server.Simulator)
+	})
 }
 
 // listenAt listens at the address of a closed server.
@@ -430,42 +491,48 @@ func listenAt(t *testing.T, url string) net.Listener {
 }
 
 func TestClockAnHourOff(t *testing.T) {
-	for name, test := range map[string]struct {
-		skew time.Duration
-		code int
-	}{
-		"behind": {time.Hour, 4200},
-		"ahead":  {-time.Hour, 4500},
-	} {
-		t.Run(name, func(t *testing.T) {
-			tasks := twoRegions()
-			server, args := simulate(t, tasks)
-			exporter := start(t, args...)
-			before := exporter.scrape()
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		for name, test := range map[string]struct {
+			skew time.Duration
+			code int
+		}{
+			"behind": {time.Hour, 4200},
+			"ahead":  {-time.Hour, 4500},
+		} {
+			t.Run(name, func(t *testing.T) {
+				tasks := twoRegions(api)
+				server, args := simulateAPI(t, api, tasks)
+				exporter := start(t, args...)
+				before := exporter.scrape()
 
-			server.SetClockSkew(test.skew)
-			samples := exporter.scrape()
-			for region := range tasks {
-				wantDown(t, samples, before, region, crsapi.ReasonAuth)
-				series := fmt.Sprintf("crs_api_clock_skew_seconds{region=%q}", region)
-				seconds, err := strconv.ParseFloat(samples[series], 64)
-				if off := seconds - test.skew.Seconds(); err != nil || off < -2 || off > 2 {
-					t.Errorf("%s is %q, want about %v", series, samples[series], test.skew.Seconds())
+				server.SetClockSkew(test.skew)
+				samples := exporter.scrape()
+				for region := range tasks {
+					wantDown(t, samples, before, region, crsapi.ReasonAuth)
+					series := fmt.Sprintf("crs_api_clock_skew_seconds{region=%q}", region)
+					seconds, err := strconv.ParseFloat(samples[series], 64)
+					if off := seconds - test.skew.Seconds(); err != nil || off < -2 || off > 2 {
+						t.Errorf("%s is %q, want about %v", series, samples[series], test.skew.Seconds())
+					}
+					answers := server.Answers(region, test.code)
+					if api != crsapi.API20 {
+						answers = server.NamedAnswers(region, "AuthFailure.SignatureExpire")
+					}
+					if answers == 0 {
+						t.Error("no response says that the request expired")
+					}
 				}
-				if server.Answers(region, test.code) == 0 {
-					t.Errorf("no response had code %d", test.code)
-				}
-			}
-			wantCounters(t, samples, before)
+				wantCounters(t, samples, before)
 
-			server.SetClockSkew(0)
-			healed := exporter.scrape()
-			for region, list := range tasks {
-				wantWhole(t, healed, region, list)
-				want(t, healed, map[string]string{fmt.Sprintf("crs_api_clock_skew_seconds{region=%q}", region): "0"})
-			}
-		})
-	}
+				server.SetClockSkew(0)
+				healed := exporter.scrape()
+				for region, list := range tasks {
+					wantWhole(t, healed, region, list)
+					want(t, healed, map[string]string{fmt.Sprintf("crs_api_clock_skew_seconds{region=%q}", region): "0"})
+				}
+			})
+		}
+	})
 }
 
 // totalOf returns an effect that sets totalCount to n.

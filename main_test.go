@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -95,6 +97,21 @@ func (r *running) wait() error {
 	return err
 }
 
+// waitForLog waits until the log contains a text.
+func (r *running) waitForLog(text string) {
+	r.t.Helper()
+	limit := time.After(10 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !strings.Contains(r.log.String(), text) {
+		select {
+		case <-tick.C:
+		case <-limit:
+			r.t.Fatalf("no %q in the log:\n%s", text, r.log)
+		}
+	}
+}
+
 func (r *running) get(path string, header ...string) (status int, body string) {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, r.url+path, nil)
@@ -150,12 +167,19 @@ func want(t *testing.T, samples map[string]string, series map[string]string) {
 
 const guangzhou, shanghai = "ap-guangzhou", "ap-shanghai"
 
-// simulate serves tasks, and returns the flags of an exporter that reads them.
+// simulate serves tasks, and returns the flags of an exporter that reads them
+// through API 2.0.
 func simulate(t *testing.T, tasks map[string][]crsapi.Task) (*crsapitest.Server, []string) {
+	t.Helper()
+	return simulateAPI(t, crsapi.API20, tasks)
+}
+
+// simulateAPI is simulate through any API.
+func simulateAPI(t *testing.T, api crsapi.API, tasks map[string][]crsapi.Task) (*crsapitest.Server, []string) {
 	t.Helper()
 	server := crsapitest.NewServer()
 	t.Cleanup(server.Close)
-	args := []string{"--crs.endpoint=" + server.URL, "--crs.rate-limit=0"}
+	args := append(readThrough(server, api), "--crs.rate-limit=0")
 	for region, list := range tasks {
 		server.SetTasks(region, list)
 		args = append(args, "--crs.region="+region)
@@ -165,11 +189,51 @@ func simulate(t *testing.T, tasks map[string][]crsapi.Task) (*crsapitest.Server,
 	return server, args
 }
 
+// readThrough returns the flags of an exporter that reads a server through one
+// API, and no other.
+func readThrough(server *crsapitest.Server, api crsapi.API) []string {
+	return append(endpoints(server.URL, server.URL3, api), "--crs.api="+string(api))
+}
+
+// endpoints returns the flag with the endpoint of an API.
+func endpoints(url, url3 string, api crsapi.API) []string {
+	if api == crsapi.API20 {
+		return []string{"--crs.endpoint=" + url}
+	}
+	return []string{"--crs.v3-endpoint=" + url3}
+}
+
+// eachAPI runs a test through each API.
+func eachAPI(t *testing.T, test func(t *testing.T, api crsapi.API)) {
+	for _, api := range []crsapi.API{crsapi.API20, crsapi.API30, crsapi.APITCE} {
+		t.Run("API "+string(api), func(t *testing.T) { test(t, api) })
+	}
+}
+
+// through returns tasks as an API lists them: API 3.0 has no status error.
+func through(api crsapi.API, tasks []crsapi.Task) []crsapi.Task {
+	tasks = slices.Clone(tasks)
+	for i := range tasks {
+		if api == crsapi.API30 && tasks[i].Status == crsapi.StatusError {
+			tasks[i].Status = crsapi.StatusFailed
+		}
+	}
+	return tasks
+}
+
 func TestDocumentExample(t *testing.T) {
-	for _, method := range []string{http.MethodGet, http.MethodPost} {
-		t.Run(method, func(t *testing.T) {
-			_, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
-			samples := start(t, append(args, "--crs.method="+method)...).scrape()
+	for name, test := range map[string]struct {
+		api  crsapi.API
+		args []string
+	}{
+		"GET":  {crsapi.API20, []string{"--crs.method=GET"}},
+		"POST": {crsapi.API20, []string{"--crs.method=POST"}},
+		"3.0":  {crsapi.API30, nil},
+		"tce":  {crsapi.APITCE, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, args := simulateAPI(t, test.api, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
+			samples := start(t, append(args, test.args...)...).scrape()
 			series := func(metric, name, status string) string {
 				return fmt.Sprintf(`%s{redisId="crs-izbob1wh",region="ap-guangzhou",status=%q,taskName=%q}`, metric, status, name)
 			}
@@ -199,7 +263,8 @@ func TestDocumentExample(t *testing.T) {
 			}
 			want(t, samples, map[string]string{
 				`crs_instance_info{projectId="0",redisId="crs-izbob1wh",redisName="for API test",region="ap-guangzhou"}`: "1",
-				`crs_up{region="ap-guangzhou"}`: "1",
+				`crs_up{region="ap-guangzhou"}`:                                     "1",
+				fmt.Sprintf(`crs_api_info{api=%q,region="ap-guangzhou"}`, test.api): "1",
 			})
 			for name := range samples {
 				if strings.Contains(name, `status="unknown"`) || strings.HasPrefix(name, "crs_task_oldest") {
@@ -228,38 +293,46 @@ func transitions(id, status string) string {
 }
 
 func TestTransitions(t *testing.T) {
-	day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
-	old, running := backup("crs-1", day.Add(-time.Hour), crsapi.StatusFailed), backup("crs-1", day, crsapi.StatusExecuting)
-	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: {running, old}})
-	exporter := start(t, args...)
-	failed := transitions("crs-1", "failed")
-	want(t, exporter.scrape(), map[string]string{failed: "0"})
-	want(t, exporter.scrape(), map[string]string{failed: "0"})
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+		old, running := backup("crs-1", day.Add(-time.Hour), crsapi.StatusFailed), backup("crs-1", day, crsapi.StatusExecuting)
+		server, args := simulateAPI(t, api, map[string][]crsapi.Task{guangzhou: {running, old}})
+		exporter := start(t, args...)
+		failed := transitions("crs-1", "failed")
+		want(t, exporter.scrape(), map[string]string{failed: "0"})
+		want(t, exporter.scrape(), map[string]string{failed: "0"})
 
-	// The old failed task leaves the list in the same interval in which the other
-	// one fails: one failed task is listed before and after.
-	running.Status = crsapi.StatusFailed
-	server.SetTasks(guangzhou, []crsapi.Task{running})
-	want(t, exporter.scrape(), map[string]string{failed: "1"})
+		// The old failed task leaves the list in the same interval in which the other
+		// one fails: one failed task is listed before and after.
+		running.Status = crsapi.StatusFailed
+		server.SetTasks(guangzhou, []crsapi.Task{running})
+		want(t, exporter.scrape(), map[string]string{failed: "1"})
 
-	server.SetTasks(guangzhou, nil)
-	exporter.scrape()
-	server.SetTasks(guangzhou, []crsapi.Task{running})
-	want(t, exporter.scrape(), map[string]string{failed: "1"})
+		server.SetTasks(guangzhou, nil)
+		exporter.scrape()
+		server.SetTasks(guangzhou, []crsapi.Task{running})
+		want(t, exporter.scrape(), map[string]string{failed: "1"})
 
-	// The first task of an instance fails. Two scrapes show the 0.
-	first := transitions("crs-2", "failed")
-	server.Add(guangzhou, backup("crs-2", day.Add(time.Hour), crsapi.StatusFailed))
-	want(t, exporter.scrape(), map[string]string{first: "0"})
-	want(t, exporter.scrape(), map[string]string{first: "0"})
-	want(t, exporter.scrape(), map[string]string{first: "1"})
+		// The first task of an instance fails. Two scrapes show the 0.
+		first := transitions("crs-2", "failed")
+		server.Add(guangzhou, backup("crs-2", day.Add(time.Hour), crsapi.StatusFailed))
+		want(t, exporter.scrape(), map[string]string{first: "0"})
+		want(t, exporter.scrape(), map[string]string{first: "0"})
+		want(t, exporter.scrape(), map[string]string{first: "1"})
 
-	restarted := start(t, args...)
-	want(t, restarted.scrape(), map[string]string{failed: "0", first: "0"})
-	want(t, restarted.scrape(), map[string]string{failed: "0", first: "0"})
+		restarted := start(t, args...)
+		want(t, restarted.scrape(), map[string]string{failed: "0", first: "0"})
+		want(t, restarted.scrape(), map[string]string{failed: "0", first: "0"})
+	})
 }
 
 func TestOneRegionDown(t *testing.T) {
+	for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
+		t.Run("API "+string(api), func(t *testing.T) { testOneRegionDown(t, api) })
+	}
+}
+
+func testOneRegionDown(t *testing.T, api crsapi.API) {
 	for name, test := range map[string]struct {
 		do     crsapitest.Effect
 		reason string
@@ -274,7 +347,7 @@ func TestOneRegionDown(t *testing.T) {
 		"no route": {crsapitest.HTTPStatus(http.StatusNotFound), "api"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server, args := simulate(t, map[string][]crsapi.Task{
+			server, args := simulateAPI(t, api, map[string][]crsapi.Task{
 				guangzhou: crsapitest.Generate(250, 5, 1), shanghai: crsapitest.Generate(250, 5, 2),
 			})
 			exporter := start(t, append(args, "--crs.request-timeout=500ms")...)
@@ -467,53 +540,120 @@ func TestHelpAndVersion(t *testing.T) {
 // TestSecretsNeverShow uses a server that returns all that it receives, with all
 // kinds of failures, and searches all output for the key pair.
 func TestSecretsNeverShow(t *testing.T) {
-	const id, key, token = "AKIDcanaryid", "canarykey+/=", "canarytoken+/="
-	for name, do := range map[string]crsapitest.Effect{
-		"nothing":  nil,
-		"refused":  crsapitest.APIError(4100),
-		"throttle": crsapitest.APIError(4400),
-		"HTML":     crsapitest.HTTPStatus(500),
-		"redirect": crsapitest.Redirect("http://127.0.0.1:1/"),
-		"hang":     crsapitest.Hang,
-		"envelope": crsapitest.Envelope("InternalError", "x"),
-		"totals":   totalPlus(3),
-	} {
-		for _, format := range []string{"logfmt", "json"} {
-			t.Run(name+"/"+format, func(t *testing.T) {
-				server, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
-				server.SetAccount(crsapitest.Account{SecretID: id, SecretKey: key, Token: token})
-				server.EchoSecrets(true)
-				t.Setenv(credentials.EnvSecretID, id)
-				t.Setenv(credentials.EnvSecretKey, key)
-				t.Setenv(credentials.EnvToken, token)
-				if do != nil {
-					server.Inject(crsapitest.Fault{Do: do})
-				}
-				state := filepath.Join(t.TempDir(), "state")
-				exporter := start(t, append(args, "--log.level=debug", "--log.format="+format, "--state.file="+state)...)
-				var pages strings.Builder
-				for _, path := range []string{"/metrics", "/", "/-/ready", "/-/healthy", "/nowhere"} {
-					_, body := exporter.get(path, "X-Prometheus-Scrape-Timeout-Seconds", "1")
-					pages.WriteString(body)
-				}
-				err := exporter.wait()
-				kept, readErr := os.ReadFile(state)
-				if do == nil && readErr != nil {
-					t.Error(readErr)
-				}
-				var check bytes.Buffer
-				checkErr := run(t.Context(), append(args, "--check", "--crs.request-timeout=200ms"), &check, exporter.log)
-				text := fmt.Sprint(pages.String(), exporter.log, err, string(kept), check.String(), checkErr)
-				if want := map[bool]string{true: `crs_up{region="ap-guangzhou"} 1`, false: `crs_up{region="ap-guangzhou"} 0`}[do == nil]; !strings.Contains(text, want) {
-					t.Errorf("no %s: %s", want, text)
-				}
-				for _, secret := range []string{"canary", "Signature=", "%2B%2F%3D"} {
-					if i := strings.Index(text, secret); i >= 0 {
-						t.Errorf("%q in %q", secret, text[max(0, i-100):min(len(text), i+100)])
-					}
-				}
-			})
+	for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
+		for name, do := range map[string]crsapitest.Effect{
+			"nothing":  nil,
+			"refused":  crsapitest.APIError(4100),
+			"throttle": crsapitest.APIError(4400),
+			"HTML":     crsapitest.HTTPStatus(500),
+			"redirect": crsapitest.Redirect("http://127.0.0.1:1/"),
+			"hang":     crsapitest.Hang,
+			"envelope": crsapitest.Envelope("InternalError", "x"),
+			"totals":   totalPlus(3),
+			"retired":  crsapitest.RetiredEnvelope,
+		} {
+			for _, format := range []string{"logfmt", "json"} {
+				t.Run(fmt.Sprintf("API %s/%s/%s", api, name, format), func(t *testing.T) { testSecretsNeverShow(t, api, do, format) })
+			}
 		}
+	}
+}
+
+func testSecretsNeverShow(t *testing.T, api crsapi.API, do crsapitest.Effect, format string) {
+	server, args := simulateAPI(t, api, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
+	echoSecrets(t, server)
+	if do != nil {
+		server.Inject(crsapitest.Fault{Do: do})
+	}
+	state := filepath.Join(t.TempDir(), "state")
+	exporter := start(t, append(args, "--log.level=debug", "--log.format="+format, "--state.file="+state)...)
+	var pages strings.Builder
+	for _, path := range []string{"/metrics", "/", "/-/ready", "/-/healthy", "/nowhere"} {
+		_, body := exporter.get(path, "X-Prometheus-Scrape-Timeout-Seconds", "1")
+		pages.WriteString(body)
+	}
+	err := exporter.wait()
+	kept, readErr := os.ReadFile(state)
+	if do == nil && readErr != nil {
+		t.Error(readErr)
+	}
+	var check bytes.Buffer
+	checkErr := run(t.Context(), append(args, "--check", "--crs.request-timeout=200ms"), &check, exporter.log)
+	text := fmt.Sprint(pages.String(), exporter.log, err, check.String(), checkErr)
+	if want := map[bool]string{true: `crs_up{region="ap-guangzhou"} 1`, false: `crs_up{region="ap-guangzhou"} 0`}[do == nil]; !strings.Contains(text, want) {
+		t.Errorf("no %s: %s", want, text)
+	}
+	wantNoSecret(t, text)
+	wantNoCanary(t, string(kept))
+}
+
+const canaryID, canaryKey, canaryToken = "AKIDcanaryid", "canarykey+/=", "canarytoken+/="
+
+// echoSecrets gives the exporter a key that is easy to find, and makes the server
+// return all that it receives.
+func echoSecrets(t *testing.T, server *crsapitest.Server) {
+	t.Helper()
+	server.SetAccount(crsapitest.Account{SecretID: canaryID, SecretKey: canaryKey, Token: canaryToken})
+	server.EchoSecrets(true)
+	t.Setenv(credentials.EnvSecretID, canaryID)
+	t.Setenv(credentials.EnvSecretKey, canaryKey)
+	t.Setenv(credentials.EnvToken, canaryToken)
+}
+
+// signature is one of API 3.0, in hexadecimal. What the server signs contains
+// another hash of that form, which is no secret, so it counts only by its name.
+var signature = regexp.MustCompile(`(?i)signature( |=|%3D)+[0-9a-f]{8}`)
+
+// wantNoSecret searches all that a program shows for the key of echoSecrets, and
+// for a signature made with it.
+func wantNoSecret(t *testing.T, text string) {
+	t.Helper()
+	wantNoCanary(t, text)
+	for _, secret := range append(signature.FindAllString(text, -1), "&Signature=", "Signature=%") {
+		if i := strings.Index(text, secret); i >= 0 {
+			t.Errorf("%q in %q", secret, text[max(0, i-100):min(len(text), i+100)])
+		}
+	}
+}
+
+func wantNoCanary(t *testing.T, text string) {
+	t.Helper()
+	for _, secret := range []string{"canary", "%2B%2F%3D"} {
+		if i := strings.Index(text, secret); i >= 0 {
+			t.Errorf("%q in %q", secret, text[max(0, i-100):min(len(text), i+100)])
+		}
+	}
+}
+
+// TestSecretsNeverShowInReasons has the vendor's reason of a failure contain the
+// key, and then has its request refused by a server that returns all it receives.
+func TestSecretsNeverShowInReasons(t *testing.T) {
+	day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+	for name, do := range map[string]crsapitest.Effect{
+		"message": nil,
+		"refused": crsapitest.APIError(4103),
+		"failed":  crsapitest.APIError(4000),
+		"HTML":    crsapitest.HTTPStatus(http.StatusNotFound),
+	} {
+		t.Run(name, func(t *testing.T) {
+			task := backup("crs-1", day, crsapi.StatusExecuting)
+			server, args := simulateAPI(t, crsapi.API30, map[string][]crsapi.Task{guangzhou: {task}})
+			echoSecrets(t, server)
+			server.SetTaskMessage(guangzhou, 0, "no disk\nfor "+canaryID+" "+canaryKey+" "+url.QueryEscape(canaryToken))
+			if do != nil {
+				server.Inject(crsapitest.Fault{Action: crsapi.ActionTaskInfo, Do: do})
+			}
+			exporter := start(t, append(args, "--log.level=debug")...)
+			exporter.scrape()
+			task.Status = crsapi.StatusFailed
+			server.SetTasks(guangzhou, []crsapi.Task{task})
+			exporter.scrape()
+			exporter.waitForLog("task failed")
+			if text := exporter.log.String(); do == nil && !strings.Contains(text, "no disk for [redacted] [redacted] [redacted]") {
+				t.Errorf("no reason in %s", text)
+			}
+			wantNoSecret(t, exporter.log.String())
+		})
 	}
 }
 
@@ -522,45 +662,68 @@ func TestDemo(t *testing.T) {
 	for _, name := range []string{credentials.EnvSecretID, credentials.EnvSecretKey, envRegion} {
 		t.Setenv(name, "")
 	}
-	exporter := start(t, "--demo")
-	if !strings.Contains(exporter.log.String(), "/metrics") {
-		t.Errorf("the log does not say what to open: %s", exporter.log)
-	}
-	_, body := exporter.get("/metrics")
-	for _, metric := range collector.Metrics() {
-		if !strings.Contains(body, "\n"+metric.Name) && metric.Name != "crs_task_oldest_start_timestamp_seconds" && metric.Name != "crs_task_last_duration_seconds" {
-			t.Errorf("no %s at the first scrape", metric.Name)
-		}
-	}
-	for _, region := range demoRegions() {
-		if !strings.Contains(body, fmt.Sprintf(`crs_up{region=%q} 1`, region)) {
-			t.Errorf("%s is not up", region)
-		}
+	for name, test := range map[string]struct {
+		args []string
+		api  crsapi.API
+	}{
+		"auto": {nil, crsapi.API20},
+		"3.0":  {[]string{"--crs.api=3.0"}, crsapi.API30},
+		"tce":  {[]string{"--crs.api=tce"}, crsapi.APITCE},
+	} {
+		t.Run(name, func(t *testing.T) {
+			exporter := start(t, append(test.args, "--demo")...)
+			if !strings.Contains(exporter.log.String(), "/metrics") {
+				t.Errorf("the log does not say what to open: %s", exporter.log)
+			}
+			_, body := exporter.get("/metrics")
+			for _, metric := range collector.Metrics() {
+				switch metric.Name {
+				case "crs_task_oldest_start_timestamp_seconds":
+					continue // no task is pending or executing yet
+				case "crs_task_last_duration_seconds":
+					if test.api != crsapi.API30 {
+						continue
+					}
+				}
+				if !strings.Contains(body, "\n"+metric.Name) {
+					t.Errorf("no %s at the first scrape", metric.Name)
+				}
+			}
+			for _, region := range demoRegions() {
+				for _, series := range []string{fmt.Sprintf("crs_up{region=%q} 1", region), fmt.Sprintf("crs_api_info{api=%q,region=%q} 1", test.api, region)} {
+					if !strings.Contains(body, series) {
+						t.Errorf("no %s", series)
+					}
+				}
+			}
+		})
 	}
 }
 
 func TestStateFileSurvivesARestart(t *testing.T) {
-	day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
-	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: {backup("crs-1", day, crsapi.StatusSucceeded)}})
-	args = append(args, "--state.file="+filepath.Join(t.TempDir(), "state"))
-	failed := transitions("crs-1", "failed")
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+		server, args := simulateAPI(t, api, map[string][]crsapi.Task{guangzhou: {backup("crs-1", day, crsapi.StatusSucceeded)}})
+		args = append(args, "--state.file="+filepath.Join(t.TempDir(), "state"))
+		failed := transitions("crs-1", "failed")
 
-	exporter := start(t, args...)
-	want(t, exporter.scrape(), map[string]string{failed: "0"})
-	want(t, exporter.scrape(), map[string]string{failed: "0"})
-	server.Add(guangzhou, backup("crs-1", day.Add(time.Hour), crsapi.StatusFailed))
-	want(t, exporter.scrape(), map[string]string{failed: "1"})
-	if err := run(t.Context(), append(args, "--web.listen-address=127.0.0.1:0"), io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "in use by another process") {
-		t.Errorf("a second process on the same file: %v", err)
-	}
-	if err := exporter.wait(); err != nil {
-		t.Fatal(err)
-	}
+		exporter := start(t, args...)
+		want(t, exporter.scrape(), map[string]string{failed: "0"})
+		want(t, exporter.scrape(), map[string]string{failed: "0"})
+		server.Add(guangzhou, backup("crs-1", day.Add(time.Hour), crsapi.StatusFailed))
+		want(t, exporter.scrape(), map[string]string{failed: "1"})
+		if err := run(t.Context(), append(args, "--web.listen-address=127.0.0.1:0"), io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "in use by another process") {
+			t.Errorf("a second process on the same file: %v", err)
+		}
+		if err := exporter.wait(); err != nil {
+			t.Fatal(err)
+		}
 
-	server.Add(guangzhou, backup("crs-1", day.Add(2*time.Hour), crsapi.StatusFailed))
-	restarted := start(t, args...)
-	want(t, restarted.scrape(), map[string]string{failed: "2"})
-	want(t, restarted.scrape(), map[string]string{failed: "2"})
+		server.Add(guangzhou, backup("crs-1", day.Add(2*time.Hour), crsapi.StatusFailed))
+		restarted := start(t, args...)
+		want(t, restarted.scrape(), map[string]string{failed: "2"})
+		want(t, restarted.scrape(), map[string]string{failed: "2"})
+	})
 }
 
 // TestDrainOfAHungAPI shuts the exporter down while a scrape waits for an API
