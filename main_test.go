@@ -83,7 +83,7 @@ func start(t *testing.T, args ...string) *running {
 			return r
 		}
 	}
-	t.Fatalf("the exporter never listened: %v\n%s", <-r.done, r.log)
+	t.Fatalf("the exporter never listened: %v\n%s", r.wait(), r.log)
 	return nil
 }
 
