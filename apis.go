@@ -23,6 +23,9 @@ type given struct{ endpoint, v3Endpoint, method bool }
 
 // validateAPI validates what --crs.api makes of other flags.
 func (s *settings) validateAPI() error {
+	if s.demoRetireAfter != 0 && !s.demo {
+		return errors.New("--demo.retire-after needs --demo")
+	}
 	switch crsapi.API(s.apiChoice) {
 	case crsapi.APITCE:
 		if !s.given.v3Endpoint && !s.demo {

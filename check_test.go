@@ -34,16 +34,18 @@ func columnsOf(t *testing.T, report, region string, api crsapi.API) []string {
 	return nil
 }
 
+// checkCase is what a check says when Shanghai has a fault.
+type checkCase struct {
+	do     crsapitest.Effect
+	args   []string
+	result string
+	want   string // below the table
+}
+
 func TestCheck(t *testing.T) {
 	t.Setenv(credentials.EnvSecretID, "")
 	t.Setenv(credentials.EnvSecretKey, "")
-	example := map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample(), shanghai: crsapitest.DocumentExample()}
-	for name, test := range map[string]struct {
-		do     crsapitest.Effect // to Shanghai
-		args   []string
-		result string
-		want   string // below the table
-	}{
+	for name, test := range map[string]checkCase{
 		"whole":              {nil, nil, "ok", ""},
 		"SecretId":           {crsapitest.APIError(4104), nil, "auth 4104", "The SecretId does not exist"},
 		"signature":          {crsapitest.APIError(4100), nil, "auth 4100", "The SecretKey does not belong to the SecretId"},
@@ -71,43 +73,72 @@ func TestCheck(t *testing.T) {
 		"reset":              {crsapitest.ResetBeforeHeaders, nil, "network", "Cannot connect to 127.0.0.1"},
 		"hang":               {crsapitest.Hang, []string{"--crs.request-timeout=50ms"}, "timeout", "127.0.0.1"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run("API 2.0: "+name, func(t *testing.T) {
 			t.Parallel()
-			server := crsapitest.NewServer()
-			defer server.Close()
-			for region, tasks := range example {
-				server.SetTasks(region, tasks)
-			}
-			if test.do != nil {
-				server.Inject(crsapitest.Fault{Region: shanghai, Do: test.do})
-			}
-			file := filepath.Join(t.TempDir(), "credentials")
-			if err := os.WriteFile(file, credentialsFile(crsapitest.SecretID, crsapitest.SecretKey), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			var stdout, stderr bytes.Buffer
-			err := run(t.Context(), append(test.args, "--check", "--crs.rate-limit=0", "--crs.credentials-file="+file,
-				"--crs.endpoint="+server.URL, "--crs.region="+guangzhou, "--crs.region="+shanghai), &stdout, &stderr)
-			report := stdout.String()
-			if want := map[bool]string{true: "check: 1 of 2 regions failed"}[test.do != nil]; fmt.Sprint(err) != want && (err != nil || want != "") {
-				t.Errorf("got %v, want %q", err, want)
-			}
-			if stderr.Len() > 0 {
-				t.Errorf("on stderr: %s", &stderr)
-			}
-			whole := columnsOf(t, report, guangzhou, crsapi.API20)
-			if want := []string{"file", "9", "1", "2017-02-10T16:56:18+08:00", "0s"}; strings.Join(whole[:5], " ") != strings.Join(want, " ") || whole[6] != "ok" {
-				t.Errorf("%q, want %q", whole, want)
-			}
-			columns := columnsOf(t, report, shanghai, crsapi.API20)
-			if columns[6] != test.result || (test.do != nil) != (columns[1] == "-") {
-				t.Errorf("%q, want %s", columns, test.result)
-			}
-			_, told, _ := strings.Cut(report, "\n\n")
-			if !strings.Contains(told, test.want) || strings.HasPrefix(told, shanghai+", API 2.0: list tasks of region ap-shanghai: ") != (test.do != nil) || strings.Contains(told, guangzhou) {
-				t.Errorf("advice is %q, want %q", told, test.want)
-			}
+			testCheck(t, crsapi.API20, test)
 		})
+	}
+	code := func(name string) crsapitest.Effect { return crsapitest.Envelope(name, "x") }
+	for name, test := range map[string]checkCase{
+		"whole":        {nil, nil, "ok", ""},
+		"SecretId":     {code("AuthFailure.SecretIdNotFound"), nil, "auth AuthFailure.SecretIdNotFound", "The SecretId does not exist"},
+		"signature":    {code("AuthFailure.SignatureFailure"), nil, "auth AuthFailure.SignatureFailure", "The SecretKey does not belong to the SecretId"},
+		"token":        {code("AuthFailure.TokenFailure"), nil, "auth AuthFailure.TokenFailure", "The token is invalid or expired"},
+		"MFA":          {code("AuthFailure.MFAFailure"), nil, "auth AuthFailure.MFAFailure", "MFA"},
+		"expired":      {code("AuthFailure.SignatureExpire"), nil, "auth AuthFailure.SignatureExpire", "set this machine's clock with NTP"},
+		"retired":      {code("ActionOffline"), nil, "retired ActionOffline", "The vendor has retired API 3.0."},
+		"denied":       {code("AuthFailure.UnauthorizedOperation"), nil, "denied AuthFailure.UnauthorizedOperation", "Attach a CAM policy that allows redis:DescribeTaskList and redis:DescribeTaskInfo on the resource *"},
+		"no policy":    {code("UnauthorizedOperation.NoCAMAuthed"), nil, "denied UnauthorizedOperation.NoCAMAuthed", "redis:DescribeTaskList"},
+		"on the way":   {crsapitest.HTTPStatus(http.StatusForbidden), nil, "denied", "Something in front of the API refused the request: see --crs.v3-endpoint"},
+		"quota":        {code("RequestLimitExceeded.UinLimitExceeded"), nil, "throttled RequestLimitExceeded.UinLimitExceeded", "lower --crs.rate-limit, scrape less often"},
+		"no service":   {code("ResourceUnavailable.NoRedisService"), nil, "api ResourceUnavailable.NoRedisService", "There is no Redis in this region: see --crs.region."},
+		"region":       {code("UnsupportedRegion"), nil, "api UnsupportedRegion", "There is no Redis in this region: see --crs.region."},
+		"action":       {code("InvalidAction"), nil, "api InvalidAction", "The host does not serve API 3.0 of Redis: see --crs.v3-endpoint."},
+		"version":      {code("NoSuchVersion"), nil, "api NoSuchVersion", "The host does not serve API 3.0 of Redis: see --crs.v3-endpoint."},
+		"parameter":    {code("InvalidParameterValue"), nil, "api InvalidParameterValue", "see the error above, --crs.v3-endpoint and --crs.region"},
+		"at fault":     {code("InternalError"), nil, "server InternalError", "try again in a few minutes"},
+		"HTML":         {crsapitest.Body("<html>"), nil, "decode", "The response is not from the API: see --crs.v3-endpoint"},
+		"list of 2.0":  {crsapitest.Body(`{"code":0,"totalCount":0,"data":{"redisTaskSet":[]}}`), nil, "decode", "The response is not from the API: see --crs.v3-endpoint"},
+		"error of 2.0": {crsapitest.Body(`{"code":4104,"message":"x","codeDesc":"AuthFailure"}`), nil, "auth 4104", "The SecretId does not exist"},
+		"reset":        {crsapitest.ResetBeforeHeaders, nil, "network", "Cannot connect to 127.0.0.1"},
+		"hang":         {crsapitest.Hang, []string{"--crs.request-timeout=50ms"}, "timeout", "127.0.0.1"},
+	} {
+		t.Run("API 3.0: "+name, func(t *testing.T) {
+			t.Parallel()
+			testCheck(t, crsapi.API30, test)
+		})
+	}
+}
+
+func testCheck(t *testing.T, api crsapi.API, test checkCase) {
+	server, args := serveTasks(t, api, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample(), shanghai: crsapitest.DocumentExample()})
+	if test.do != nil {
+		server.Inject(crsapitest.Fault{Region: shanghai, Do: test.do})
+	}
+	file := filepath.Join(t.TempDir(), "credentials")
+	if err := os.WriteFile(file, credentialsFile(crsapitest.SecretID, crsapitest.SecretKey), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	err := run(t.Context(), append(append(args, test.args...), "--check", "--crs.credentials-file="+file), &stdout, &stderr)
+	report := stdout.String()
+	if want := map[bool]string{true: "check: 1 of 2 regions failed"}[test.do != nil]; fmt.Sprint(err) != want && (err != nil || want != "") {
+		t.Errorf("got %v, want %q", err, want)
+	}
+	if stderr.Len() > 0 {
+		t.Errorf("on stderr: %s", &stderr)
+	}
+	whole := columnsOf(t, report, guangzhou, api)
+	if want := []string{"file", "9", "1", "2017-02-10T16:56:18+08:00", "0s"}; strings.Join(whole[:5], " ") != strings.Join(want, " ") || whole[6] != "ok" {
+		t.Errorf("%q, want %q", whole, want)
+	}
+	columns := columnsOf(t, report, shanghai, api)
+	if columns[6] != test.result || (test.do != nil) != (columns[1] == "-") {
+		t.Errorf("%q, want %s", columns, test.result)
+	}
+	_, told, _ := strings.Cut(report, "\n\n")
+	if !strings.Contains(told, test.want) || strings.HasPrefix(told, shanghai+", API "+string(api)+": list tasks of region ap-shanghai: ") != (test.do != nil) || strings.Contains(told, guangzhou) {
+		t.Errorf("advice is %q, want %q", told, test.want)
 	}
 }
 
@@ -209,33 +240,28 @@ func TestCheckIsInterrupted(t *testing.T) {
 
 // TestCheckPrintsNoSecret uses a server that returns all that it receives.
 func TestCheckPrintsNoSecret(t *testing.T) {
-	const id, key, token = "AKIDcanaryid", "canarykey+/=", "canarytoken+/="
-	for name, do := range map[string]crsapitest.Effect{
-		"refused":  crsapitest.APIError(4100),
-		"HTML":     crsapitest.HTTPStatus(500),
-		"redirect": crsapitest.Redirect("http://127.0.0.1:1/"),
-		"envelope": crsapitest.Envelope("InternalError", "x"),
-		"reset":    crsapitest.ResetBeforeHeaders,
-	} {
-		t.Run(name, func(t *testing.T) {
-			server, args := simulate(t, map[string][]crsapi.Task{guangzhou: nil})
-			server.SetAccount(crsapitest.Account{SecretID: id, SecretKey: key, Token: token})
-			server.EchoSecrets(true)
-			server.Inject(crsapitest.Fault{Do: do})
-			t.Setenv(credentials.EnvSecretID, id)
-			t.Setenv(credentials.EnvSecretKey, key)
-			t.Setenv(credentials.EnvToken, token)
-			var output bytes.Buffer
-			err := run(t.Context(), append(args, "--check", "--log.level=debug"), &output, &output)
-			if err == nil {
-				t.Fatal("the check did not fail")
-			}
-			text := fmt.Sprint(output.String(), err)
-			for _, secret := range []string{"canary", "Signature=", "%2B%2F%3D"} {
-				if strings.Contains(text, secret) {
-					t.Errorf("%q in %s", secret, text)
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		setCanary(t)
+		tests := map[string]func(*testing.T){}
+		for name, do := range map[string]crsapitest.Effect{
+			"refused":  crsapitest.APIError(4100),
+			"HTML":     crsapitest.HTTPStatus(500),
+			"redirect": crsapitest.Redirect("http://127.0.0.1:1/"),
+			"envelope": crsapitest.Envelope("InternalError", "x"),
+			"reset":    crsapitest.ResetBeforeHeaders,
+		} {
+			tests[name] = func(t *testing.T) {
+				server, args := serveTasks(t, api, map[string][]crsapi.Task{guangzhou: nil})
+				echoSecrets(server)
+				server.Inject(crsapitest.Fault{Do: do})
+				var output bytes.Buffer
+				err := run(t.Context(), append(args, "--check", "--log.level=debug"), &output, &output)
+				if err == nil {
+					t.Fatal("the check did not fail")
 				}
+				wantNoSecret(t, fmt.Sprint(output.String(), err))
 			}
-		})
-	}
+		}
+		atOnce(t, tests)
+	})
 }

@@ -7,15 +7,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
-	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 	"go.uber.org/goleak"
 )
@@ -322,25 +321,18 @@ func twoRegions(api crsapi.API) map[string][]crsapi.Task {
 
 func TestFaults(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	t.Setenv(credentials.EnvSecretID, crsapitest.SecretID)
-	t.Setenv(credentials.EnvSecretKey, crsapitest.SecretKey)
+	setKey(t)
 	var strayed atomic.Int64
 	stray := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { strayed.Add(1) }))
 	defer stray.Close()
 
-	// A case mostly waits. t.Parallel cannot be used with t.Setenv.
-	slots := make(chan struct{}, 16)
-	var wg sync.WaitGroup
+	tests := map[string]func(*testing.T){}
 	for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
 		for name, test := range faultCases(api, "http://localhost"+strings.TrimPrefix(stray.URL, "http://127.0.0.1")+crsapitest.Path) {
-			wg.Go(func() {
-				slots <- struct{}{}
-				defer func() { <-slots }()
-				t.Run(fmt.Sprintf("API %s: %s", api, name), func(t *testing.T) { testFault(t, api, test) })
-			})
+			tests[fmt.Sprintf("API %s: %s", api, name)] = func(t *testing.T) { testFault(t, api, test) }
 		}
 	}
-	wg.Wait()
+	atOnce(t, tests)
 	if n := strayed.Load(); n != 0 {
 		t.Errorf("%d requests followed a redirect", n)
 	}
@@ -423,6 +415,7 @@ func TestNetworkFaults(t *testing.T) {
 		t.Cleanup(secure.Close)
 		plain, args := simulateAPI(t, api, twoRegions(api))
 		args = append(args[1:], "--crs.page-size=20", "--crs.request-timeout=1s") // without the endpoint
+		tests := map[string]func(*testing.T){}
 		for name, url := range map[string]string{
 			// A label of 64 letters is not allowed: the resolver refuses it
 			// without a DNS request.
@@ -431,13 +424,14 @@ func TestNetworkFaults(t *testing.T) {
 			"TLS to a plain port":   strings.TrimSuffix(strings.Replace(plain.URL3, "http:", "https:", 1), "/"),
 			"untrusted certificate": strings.TrimSuffix(secure.URL3, "/"),
 		} {
-			t.Run(name, func(t *testing.T) {
-				samples := start(t, append(args, endpoints(url+crsapitest.Path, url+"/", api)...)...).scrape()
+			tests[name] = func(t *testing.T) {
+				samples := start(t, slices.Concat(args, endpoints(url+crsapitest.Path, url+"/", api))...).scrape()
 				for region := range twoRegions(api) {
 					wantDown(t, samples, nil, region, crsapi.ReasonNetwork)
 				}
-			})
+			}
 		}
+		atOnce(t, tests)
 		if n := plain.Requests("") + secure.Requests(""); n != 0 {
 			t.Errorf("%d requests reached a server", n)
 		}

@@ -177,6 +177,19 @@ func simulate(t *testing.T, tasks map[string][]crsapi.Task) (*crsapitest.Server,
 // simulateAPI is simulate through any API.
 func simulateAPI(t *testing.T, api crsapi.API, tasks map[string][]crsapi.Task) (*crsapitest.Server, []string) {
 	t.Helper()
+	setKey(t)
+	return serveTasks(t, api, tasks)
+}
+
+func setKey(t *testing.T) {
+	t.Helper()
+	t.Setenv(credentials.EnvSecretID, crsapitest.SecretID)
+	t.Setenv(credentials.EnvSecretKey, crsapitest.SecretKey)
+}
+
+// serveTasks is simulateAPI without the key.
+func serveTasks(t *testing.T, api crsapi.API, tasks map[string][]crsapi.Task) (*crsapitest.Server, []string) {
+	t.Helper()
 	server := crsapitest.NewServer()
 	t.Cleanup(server.Close)
 	args := append(readThrough(server, api), "--crs.rate-limit=0")
@@ -184,9 +197,22 @@ func simulateAPI(t *testing.T, api crsapi.API, tasks map[string][]crsapi.Task) (
 		server.SetTasks(region, list)
 		args = append(args, "--crs.region="+region)
 	}
-	t.Setenv(credentials.EnvSecretID, crsapitest.SecretID)
-	t.Setenv(credentials.EnvSecretKey, crsapitest.SecretKey)
 	return server, args
+}
+
+// atOnce runs subtests in parallel, because they mostly wait. t.Parallel cannot
+// be used with t.Setenv.
+func atOnce(t *testing.T, tests map[string]func(*testing.T)) {
+	slots := make(chan struct{}, 12)
+	var running sync.WaitGroup
+	for name, test := range tests {
+		running.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			t.Run(name, test)
+		})
+	}
+	running.Wait()
 }
 
 // readThrough returns the flags of an exporter that reads a server through one
@@ -327,12 +353,8 @@ func TestTransitions(t *testing.T) {
 }
 
 func TestOneRegionDown(t *testing.T) {
-	for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
-		t.Run("API "+string(api), func(t *testing.T) { testOneRegionDown(t, api) })
-	}
-}
-
-func testOneRegionDown(t *testing.T, api crsapi.API) {
+	setKey(t)
+	tests := map[string]func(*testing.T){}
 	for name, test := range map[string]struct {
 		do     crsapitest.Effect
 		reason string
@@ -346,35 +368,38 @@ func testOneRegionDown(t *testing.T, api crsapi.API) {
 		"quota":    {crsapitest.APIError(4400), "throttled"},
 		"no route": {crsapitest.HTTPStatus(http.StatusNotFound), "api"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			server, args := simulateAPI(t, api, map[string][]crsapi.Task{
-				guangzhou: crsapitest.Generate(250, 5, 1), shanghai: crsapitest.Generate(250, 5, 2),
-			})
-			exporter := start(t, append(args, "--crs.request-timeout=500ms")...)
-			whole := exporter.scrape()
-			server.Inject(crsapitest.Fault{Region: guangzhou, Do: test.do})
-			samples := exporter.scrape()
-			want(t, samples, map[string]string{
-				`crs_up{region="ap-guangzhou"}`: "0", `crs_up{region="ap-shanghai"}`: "1",
-			})
-			if reason := fmt.Sprintf(`crs_api_failures_total{reason=%q,region="ap-guangzhou"}`, test.reason); samples[reason] == "0" {
-				t.Errorf("%s is 0", reason)
-			}
-			list := regexp.MustCompile(`^crs_(tasks|task_(last|oldest)_start_timestamp_seconds|instance_info|task_transitions_total)\{`)
-			for series, value := range whole {
-				switch got, ok := samples[series]; {
-				case !list.MatchString(series):
-				case strings.Contains(series, shanghai) && got != value:
-					t.Errorf("%s is %q, want %q", series, got, value)
-				case strings.Contains(series, guangzhou) && ok != strings.Contains(series, "_total{"):
-					t.Errorf("%s of the region that is down: present is %v", series, ok)
+		for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
+			tests[fmt.Sprintf("API %s: %s", api, name)] = func(t *testing.T) {
+				server, args := serveTasks(t, api, map[string][]crsapi.Task{
+					guangzhou: crsapitest.Generate(250, 5, 1), shanghai: crsapitest.Generate(250, 5, 2),
+				})
+				exporter := start(t, append(args, "--crs.request-timeout=500ms")...)
+				whole := exporter.scrape()
+				server.Inject(crsapitest.Fault{Region: guangzhou, Do: test.do})
+				samples := exporter.scrape()
+				want(t, samples, map[string]string{
+					`crs_up{region="ap-guangzhou"}`: "0", `crs_up{region="ap-shanghai"}`: "1",
+				})
+				if reason := fmt.Sprintf(`crs_api_failures_total{reason=%q,region="ap-guangzhou"}`, test.reason); samples[reason] == "0" {
+					t.Errorf("%s is 0", reason)
 				}
+				list := regexp.MustCompile(`^crs_(tasks|task_(last|oldest)_start_timestamp_seconds|instance_info|task_transitions_total)\{`)
+				for series, value := range whole {
+					switch got, ok := samples[series]; {
+					case !list.MatchString(series):
+					case strings.Contains(series, shanghai) && got != value:
+						t.Errorf("%s is %q, want %q", series, got, value)
+					case strings.Contains(series, guangzhou) && ok != strings.Contains(series, "_total{"):
+						t.Errorf("%s of the region that is down: present is %v", series, ok)
+					}
+				}
+				server.ClearFaults()
+				exporter.scrape() // may join a poll that began before
+				want(t, exporter.scrape(), map[string]string{`crs_up{region="ap-guangzhou"}`: "1"})
 			}
-			server.ClearFaults()
-			exporter.scrape() // may join a poll that began before
-			want(t, exporter.scrape(), map[string]string{`crs_up{region="ap-guangzhou"}`: "1"})
-		})
+		}
 	}
+	atOnce(t, tests)
 }
 
 func TestPaths(t *testing.T) {
@@ -491,6 +516,18 @@ func TestBadSettings(t *testing.T) {
 		"telemetry = ready":   {[]string{gz, "--web.telemetry-path=/-/ready"}, nil, "--web.telemetry-path must be like /metrics"},
 		"listen address":      {[]string{gz, "--web.listen-address=10991"}, nil, "--web.listen-address"},
 		"web config":          {[]string{gz, "--web.config.file=" + dir + "/none"}, nil, "--web.config.file"},
+		"API":                 {[]string{gz, "--crs.api=4.0"}, nil, `--crs.api must be one of auto, 2.0, 3.0, tce, not "4.0"`},
+		"method of 3.0":       {[]string{gz, "--crs.api=3.0", "--crs.method=GET"}, nil, "--crs.method is for API 2.0 only: remove it, or remove --crs.api=3.0"},
+		"path of 3.0":         {[]string{gz, "--crs.api=3.0", "--crs.v3-endpoint=https://host/v2/index.php"}, nil, "--crs.v3-endpoint must have the path / with API 3.0"},
+		"path in auto":        {[]string{gz, "--crs.v3-endpoint=https://host/v2/index.php"}, nil, "--crs.v3-endpoint must have the path / with API 3.0"},
+		"placeholder":         {[]string{gz, "--crs.v3-endpoint=https://{x}.host/"}, nil, "--crs.v3-endpoint must be an http or https URL"},
+		"placeholder in 2.0":  {[]string{gz, "--crs.endpoint=https://{region}.host/"}, nil, "--crs.endpoint must be"},
+		"password in 3.0":     {[]string{gz, "--crs.v3-endpoint=https://user:canary@host/"}, nil, "--crs.v3-endpoint must be"},
+		"endpoint of 2.0":     {[]string{gz, "--crs.api=3.0", "--crs.endpoint=https://host/v2/index.php"}, nil, "--crs.endpoint is for API 2.0 only: use --crs.v3-endpoint with --crs.api=3.0"},
+		"task type of 3.0":    {[]string{gz, "--crs.api=3.0", "--crs.task-type=task_importRdb"}, nil, `--crs.task-type must be of ["task_exportBackup"`},
+		"tce, no endpoint":    {[]string{gz, "--crs.api=tce"}, nil, "--crs.api=tce needs --crs.v3-endpoint"},
+		"region of 3.0":       {[]string{"--crs.region=host/x", "--crs.api=3.0"}, nil, "--crs.region must have only letters, digits and hyphens"},
+		"retire, no demo":     {[]string{gz, "--demo.retire-after=1m"}, nil, "--demo.retire-after needs --demo"},
 		"log level":           {[]string{gz, "--log.level=loud"}, nil, "--log.level must be one of debug"},
 		"log format":          {[]string{gz, "--log.format=xml"}, nil, "--log.format must be one of logfmt"},
 	} {
@@ -540,6 +577,8 @@ func TestHelpAndVersion(t *testing.T) {
 // TestSecretsNeverShow uses a server that returns all that it receives, with all
 // kinds of failures, and searches all output for the key pair.
 func TestSecretsNeverShow(t *testing.T) {
+	setCanary(t)
+	tests := map[string]func(*testing.T){}
 	for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
 		for name, do := range map[string]crsapitest.Effect{
 			"nothing":  nil,
@@ -553,15 +592,16 @@ func TestSecretsNeverShow(t *testing.T) {
 			"retired":  crsapitest.RetiredEnvelope,
 		} {
 			for _, format := range []string{"logfmt", "json"} {
-				t.Run(fmt.Sprintf("API %s/%s/%s", api, name, format), func(t *testing.T) { testSecretsNeverShow(t, api, do, format) })
+				tests[fmt.Sprintf("API %s: %s in %s", api, name, format)] = func(t *testing.T) { testSecretsNeverShow(t, api, do, format) }
 			}
 		}
 	}
+	atOnce(t, tests)
 }
 
 func testSecretsNeverShow(t *testing.T, api crsapi.API, do crsapitest.Effect, format string) {
-	server, args := simulateAPI(t, api, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
-	echoSecrets(t, server)
+	server, args := serveTasks(t, api, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
+	echoSecrets(server)
 	if do != nil {
 		server.Inject(crsapitest.Fault{Do: do})
 	}
@@ -589,22 +629,26 @@ func testSecretsNeverShow(t *testing.T, api crsapi.API, do crsapitest.Effect, fo
 
 const canaryID, canaryKey, canaryToken = "AKIDcanaryid", "canarykey+/=", "canarytoken+/="
 
-// echoSecrets gives the exporter a key that is easy to find, and makes the server
-// return all that it receives.
-func echoSecrets(t *testing.T, server *crsapitest.Server) {
+// setCanary gives the exporter a key that is easy to find.
+func setCanary(t *testing.T) {
 	t.Helper()
-	server.SetAccount(crsapitest.Account{SecretID: canaryID, SecretKey: canaryKey, Token: canaryToken})
-	server.EchoSecrets(true)
 	t.Setenv(credentials.EnvSecretID, canaryID)
 	t.Setenv(credentials.EnvSecretKey, canaryKey)
 	t.Setenv(credentials.EnvToken, canaryToken)
+}
+
+// echoSecrets makes the server accept the key of setCanary, and return all that
+// it receives.
+func echoSecrets(server *crsapitest.Server) {
+	server.SetAccount(crsapitest.Account{SecretID: canaryID, SecretKey: canaryKey, Token: canaryToken})
+	server.EchoSecrets(true)
 }
 
 // signature is one of API 3.0, in hexadecimal. What the server signs contains
 // another hash of that form, which is no secret, so it counts only by its name.
 var signature = regexp.MustCompile(`(?i)signature( |=|%3D)+[0-9a-f]{8}`)
 
-// wantNoSecret searches all that a program shows for the key of echoSecrets, and
+// wantNoSecret searches all that a program shows for the key of setCanary, and
 // for a signature made with it.
 func wantNoSecret(t *testing.T, text string) {
 	t.Helper()
@@ -638,7 +682,8 @@ func TestSecretsNeverShowInReasons(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			task := backup("crs-1", day, crsapi.StatusExecuting)
 			server, args := simulateAPI(t, crsapi.API30, map[string][]crsapi.Task{guangzhou: {task}})
-			echoSecrets(t, server)
+			setCanary(t)
+			echoSecrets(server)
 			server.SetTaskMessage(guangzhou, 0, "no disk\nfor "+canaryID+" "+canaryKey+" "+url.QueryEscape(canaryToken))
 			if do != nil {
 				server.Inject(crsapitest.Fault{Action: crsapi.ActionTaskInfo, Do: do})
