@@ -66,7 +66,7 @@ bench:
 	$(GO) test -run '^$$' -bench Scrape -benchtime 1x .
 	$(GO) test -run '^$$' -bench . -benchmem ./crsapi/... ./collector/...
 
-# An hour of scrapes, compressed into a few minutes, with injected faults.
+# An hour of scrapes, half of it through each API, compressed into a few minutes, with injected faults.
 soak:
 	$(GO) test -tags soak -run TestSoak -v -timeout 15m .
 
