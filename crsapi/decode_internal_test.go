@@ -128,7 +128,7 @@ func FuzzStartTime(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if strings.ContainsAny(s, "\"\\\n") {
+		if strings.ContainsAny(s, "\"\\\n") || strings.Contains(s, "  ") { // package time skips spaces
 			return
 		}
 		body := `{"code":0,"totalCount":1,"data":{"redisTaskSet":[{"redisId":"i","status":2,"startTime":"` + s + `"}]}}`
