@@ -147,7 +147,7 @@ func (s *settings) warnings() []string {
 	apis := s.usedAPIs()
 	last := apis[len(apis)-1]
 	if most := last.MaxPageSize(); s.api.PageSize > most {
-		all = append(all, fmt.Sprintf("--crs.page-size is cut to %d: API %s has no larger pages", most, last))
+		all = append(all, fmt.Sprintf("--crs.page-size is cut to %d with API %s, which has no larger pages", most, last))
 	}
 	if last == crsapi.API30 && s.collector.Lookback > collector.MaxLookback30 {
 		all = append(all, "API 3.0 lists the tasks of the last 30 days: a longer --crs.lookback has no effect there")

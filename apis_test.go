@@ -167,7 +167,7 @@ func TestNoOtherFaultLeadsToAPI30(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	const (
-		size     = "--crs.page-size is cut to 100: API"
+		size     = "--crs.page-size is cut to 100 with API"
 		lookback = "a longer --crs.lookback has no effect there"
 		plain    = "the endpoint is plain http"
 	)

@@ -93,7 +93,7 @@ func TestDecodeTaskName(t *testing.T) {
 		crsapi.API20: {"backupInstance": "backupInstance", "012": "012", "AUTOBACKUP": "AUTOBACKUP"},
 		crsapi.API30: {
 			"012": "backupInstance", "017": "AUTOBACKUP", "001": "newInstance", "070": "MODIFYBACKUPMOD", "008": "importRdb",
-			"015": "015", "071": "071", "12": "12", "0012": "0012", " 012": " 012", "": "", "backupInstance": "backupInstance", "新": "新",
+			"015": "015", "071": "071", "12": "12", "0012": "0012", "": "", "backupInstance": "backupInstance", "新": "新",
 		},
 		crsapi.APITCE: {"012": "backupInstance", "008": "importRdb", "011": "restoreStream", "999": "999"},
 	} {

@@ -77,35 +77,45 @@ func TestQueryValidation(t *testing.T) {
 		want  map[crsapi.API]string // errors after "query: "; the query is valid for the other APIs
 	}{
 		"zero value":     {crsapi.Query{}, nil},
-		"negative limit": {crsapi.Query{Limit: -1}, map[crsapi.API]string{two: "Limit must not be negative", three: "Limit must not be negative", tce: "Limit must not be negative"}},
+		"negative limit": {crsapi.Query{Limit: -1}, map[crsapi.API]string{two: "invalid Limit: must not be negative", three: "invalid Limit: must not be negative", tce: "invalid Limit: must not be negative"}},
 		"negative offset": {crsapi.Query{Offset: -1}, map[crsapi.API]string{
-			two: "Offset must not be negative", three: "Offset must not be negative", tce: "Offset must not be negative"}},
+			two: "invalid Offset: must not be negative", three: "invalid Offset: must not be negative", tce: "invalid Offset: must not be negative",
+		}},
 		"limit 100":  {crsapi.Query{Limit: 100}, nil},
-		"limit 101":  {crsapi.Query{Limit: 101}, map[crsapi.API]string{three: "Limit must not be above 100", tce: "Limit must not be above 100"}},
-		"limit 1000": {crsapi.Query{Limit: 1000}, map[crsapi.API]string{three: "Limit must not be above 100", tce: "Limit must not be above 100"}},
+		"limit 101":  {crsapi.Query{Limit: 101}, map[crsapi.API]string{three: "invalid Limit: must not be above 100", tce: "invalid Limit: must not be above 100"}},
+		"limit 1000": {crsapi.Query{Limit: 1000}, map[crsapi.API]string{three: "invalid Limit: must not be above 100", tce: "invalid Limit: must not be above 100"}},
 		"limit 1001": {crsapi.Query{Limit: 1001}, map[crsapi.API]string{
-			two: "Limit must not be above 1000", three: "Limit must not be above 100", tce: "Limit must not be above 100"}},
+			two: "invalid Limit: must not be above 1000", three: "invalid Limit: must not be above 100", tce: "invalid Limit: must not be above 100",
+		}},
 		"pending": {status(crsapi.StatusPending), nil},
 		"failed":  {status(crsapi.StatusFailed), nil},
 		"error":   {status(crsapi.StatusError), map[crsapi.API]string{three: "API 3.0 cannot filter by status -1"}},
 		"two statuses": {status(crsapi.StatusPending, crsapi.StatusFailed), map[crsapi.API]string{
-			tce: "the private cloud cannot filter by more than one status"}},
+			tce: "the private cloud cannot filter by more than one status",
+		}},
 		"status 4": {status(4), map[crsapi.API]string{
-			two: "API 2.0 cannot filter by status 4", three: "API 3.0 cannot filter by status 4", tce: "API tce cannot filter by status 4"}},
+			two: "API 2.0 cannot filter by status 4", three: "API 3.0 cannot filter by status 4", tce: "API tce cannot filter by status 4",
+		}},
 		"status -2 after another": {status(crsapi.StatusPending, -2), map[crsapi.API]string{
 			two: "API 2.0 cannot filter by status -2", three: "API 3.0 cannot filter by status -2",
-			tce: "the private cloud cannot filter by more than one status"}},
+			tce: "the private cloud cannot filter by more than one status",
+		}},
 		"backup": {types("task_backupInstance"), nil},
 		"importRdb": {types("task_importRdb"), map[crsapi.API]string{
-			three: `API 3.0 has no task type "task_importRdb"`}},
+			three: `API 3.0 has no task type "task_importRdb"`,
+		}},
 		"restoreStream": {types("task_backupInstance", "task_restoreStream"), map[crsapi.API]string{
-			three: `API 3.0 has no task type "task_restoreStream"`}},
+			three: `API 3.0 has no task type "task_restoreStream"`,
+		}},
 		"task name": {types("backupInstance"), map[crsapi.API]string{
-			two: `API 2.0 has no task type "backupInstance"`, three: `API 3.0 has no task type "backupInstance"`, tce: `API tce has no task type "backupInstance"`}},
+			two: `API 2.0 has no task type "backupInstance"`, three: `API 3.0 has no task type "backupInstance"`, tce: `API tce has no task type "backupInstance"`,
+		}},
 		"code": {types("012"), map[crsapi.API]string{
-			two: `API 2.0 has no task type "012"`, three: `API 3.0 has no task type "012"`, tce: `API tce has no task type "012"`}},
+			two: `API 2.0 has no task type "012"`, three: `API 3.0 has no task type "012"`, tce: `API tce has no task type "012"`,
+		}},
 		"one of two types": {types("task_backupInstance", "task_"), map[crsapi.API]string{
-			two: `API 2.0 has no task type "task_"`, three: `API 3.0 has no task type "task_"`, tce: `API tce has no task type "task_"`}},
+			two: `API 2.0 has no task type "task_"`, three: `API 3.0 has no task type "task_"`, tce: `API tce has no task type "task_"`,
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachAPI(t, func(t *testing.T, api crsapi.API) {

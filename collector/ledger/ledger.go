@@ -55,6 +55,7 @@ func (c *Change) listed() bool { return c.Tasks != [Statuses]uint16{} }
 // Kind says what a batch means for the counters.
 type Kind uint8
 
+// The kinds of batches.
 const (
 	Normal   Kind = iota // what is new counts
 	Baseline             // the first batch of a ledger: nothing counts

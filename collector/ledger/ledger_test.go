@@ -332,11 +332,13 @@ func TestHistory(t *testing.T) {
 		{"empty baseline: the API's clock is behind ours", nil, -2 * time.Hour, noon - 3*hour, true},
 		{
 			"a task dated after Date is left out",
-			[]ledger.Change{in(cleanA, noon+1, failed), in(cleanA, noon-5*hour, failed)}, 0, noon - 6*hour, true,
+			[]ledger.Change{in(cleanA, noon+1, failed), in(cleanA, noon-5*hour, failed)},
+			0, noon - 6*hour, true,
 		},
 		{
 			"a task dated at Date is not left out",
-			[]ledger.Change{in(cleanA, noon, failed), in(cleanA, noon-5*hour, failed)}, 0, noon - 2*hour, false,
+			[]ledger.Change{in(cleanA, noon, failed), in(cleanA, noon-5*hour, failed)},
+			0, noon - 2*hour, false,
 		},
 		{"before 1970", []ledger.Change{in(cleanA, -100, failed)}, 0, -50, true},
 		{"only tasks dated after Date: Date stands", []ledger.Change{in(cleanA, noon+100*hour, failed)}, 0, noon - hour, true},
@@ -344,7 +346,8 @@ func TestHistory(t *testing.T) {
 		{"a date in the future does not hide later tasks", []ledger.Change{in(cleanA, noon+100*hour, failed)}, 0, noon + 5, true},
 		{
 			"a task that is not listed any more is left out",
-			[]ledger.Change{in(cleanA, noon-9, failed), in(backupA, noon)}, 0, noon - 9 - hour, true,
+			[]ledger.Change{in(cleanA, noon-9, failed), in(backupA, noon)},
+			0, noon - 9 - hour, true,
 		},
 		{"a baseline that is a part: newer tasks of the rest count", []ledger.Change{in(cleanA, noon-50*hour, failed)}, 0, noon - 2*hour, true},
 	} {
