@@ -62,6 +62,7 @@ e2e:
 	@echo 'building the real Prometheus and Alertmanager: about ten minutes the first time, later a few seconds'
 	cd deploy/e2e && $(GO) test -timeout 60m ./...
 
+# Takes about ten minutes.
 bench:
 	$(GO) test -run '^$$' -bench Scrape -benchtime 1x .
 	$(GO) test -run '^$$' -bench . -benchmem ./crsapi/... ./collector/...

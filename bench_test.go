@@ -14,7 +14,9 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -33,47 +35,79 @@ const (
 
 const envBenchMode = "CRS_EXPORTER_BENCH_MODE"
 
-// measurement is the result of a child process.
+// measurement is what a child process measured.
 type measurement struct {
 	Wall, CPU time.Duration
+	Requests  int
 	Allocs    uint64
 	Bytes     uint64
-	PeakKiB   int64
+	PeakKiB   int64 // of the process so far
 }
+
+// The modes of a child process.
+const (
+	benchFirst       = "first"       // the first reading
+	benchFull        = "full"        // in full, with a copy of the list
+	benchIncremental = "incremental" // what may have changed
+	benchDecode      = "decode"      // decode all pages with encoding/json
+)
 
 // BenchmarkScrape measures a complete scrape in a child process, so that CPU and
 // memory do not contain those of the simulator. It also reports the minimum wall
 // time that pages, concurrency and latency allow, and the CPU time for decoding
-// the same pages with encoding/json.
+// the same pages with encoding/json. While a busy list is read, a task is
+// submitted at every tenth request.
 func BenchmarkScrape(b *testing.B) {
 	defaults := crsapi.DefaultConfig(crsapi.API20)
 	for _, tasks := range []int{1_000, 10_000, 100_000, 1_000_000} {
-		b.Run(strconv.Itoa(tasks), func(b *testing.B) {
-			server := crsapitest.NewServer()
-			defer server.Close()
-			server.SetTasks(guangzhou, crsapitest.Generate(tasks, min(tasks/10, benchInstances), 1))
-			server.Inject(crsapitest.Fault{Do: crsapitest.Latency(benchLatency)})
-			for b.Loop() {
-				scrape := measureApart(b, "scrape", server.URL)
-				requests := server.Requests(guangzhou) / benchScrapes
-				decode := measureApart(b, "decode", server.URL)
-				ideal := time.Duration(tasks/defaults.PageSize) * benchLatency / time.Duration(defaults.Concurrency)
-				b.ReportMetric(0, "ns/op")
-				b.ReportMetric(float64(requests), "requests")
-				b.ReportMetric(scrape.Wall.Seconds(), "wall-s")
-				b.ReportMetric(ideal.Seconds(), "ideal-s")
-				b.ReportMetric(scrape.CPU.Seconds(), "cpu-s")
-				b.ReportMetric(decode.CPU.Seconds(), "stdlib-decode-cpu-s")
-				b.ReportMetric(float64(scrape.Allocs), "allocs")
-				b.ReportMetric(float64(scrape.PeakKiB)/1024, "peak-MiB")
+		server := crsapitest.NewServer()
+		list := crsapitest.Generate(tasks, min(tasks/10, benchInstances), 1)
+		for i := range list {
+			list[i].Status = crsapi.StatusSucceeded
+		}
+		server.Inject(crsapitest.Fault{Do: crsapitest.Latency(benchLatency)})
+		var decode measurement
+		for _, mode := range []string{benchFirst, benchFull, benchIncremental} {
+			for _, busy := range []bool{false, true} {
+				server.SetTasks(guangzhou, list)
+				server.OnRequest(nil)
+				name := fmt.Sprintf("%d/%s/%s", tasks, mode, map[bool]string{false: "quiet", true: "busy"}[busy])
+				b.Run(name, func(b *testing.B) {
+					if decode.CPU == 0 {
+						decode = measureApart(b, benchDecode, server.URL)
+					}
+					if busy {
+						server.OnRequest(submitSometimes(server, list[0].StartTime))
+					}
+					for b.Loop() {
+						m := measureApart(b, mode, server.URL)
+						ideal := time.Duration(tasks/defaults.PageSize) * benchLatency / time.Duration(defaults.Concurrency)
+						b.ReportMetric(0, "ns/op")
+						b.ReportMetric(float64(m.Requests), "requests")
+						b.ReportMetric(m.Wall.Seconds(), "wall-s")
+						b.ReportMetric(ideal.Seconds(), "ideal-s")
+						b.ReportMetric(m.CPU.Seconds(), "cpu-s")
+						b.ReportMetric(decode.CPU.Seconds(), "stdlib-decode-cpu-s")
+						b.ReportMetric(float64(m.Allocs), "allocs")
+						b.ReportMetric(float64(m.PeakKiB)/1024, "peak-MiB")
+					}
+				})
 			}
-		})
+		}
+		server.Close()
 	}
 }
 
-// benchScrapes is the number of scrapes of the child process. The last one is
-// measured, with open connections and a full ledger.
-const benchScrapes = 2
+// submitSometimes submits a task at every tenth request, a second after the last.
+func submitSometimes(server *crsapitest.Server, newest time.Time) func(crsapitest.Request) {
+	var requests atomic.Int64
+	return func(crsapitest.Request) {
+		if n := requests.Add(1); n%10 == 0 {
+			task := backup("crs-busy", newest.Add(time.Duration(n/10)*time.Second), crsapi.StatusSucceeded)
+			server.Add(guangzhou, task)
+		}
+	}
+}
 
 func measureApart(b *testing.B, mode, url string) measurement {
 	b.Helper()
@@ -100,10 +134,10 @@ func TestMeasured(t *testing.T) {
 	}
 	var m measurement
 	var err error
-	if os.Getenv(envBenchMode) == "scrape" {
-		m, err = measureScrape(url)
-	} else {
+	if mode := os.Getenv(envBenchMode); mode == benchDecode {
 		m, err = measureDecode(url)
+	} else {
+		m, err = measureScrape(url, mode)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -131,8 +165,21 @@ func measure(work func() error) (m measurement, err error) {
 	}
 	runtime.ReadMemStats(&after)
 	m.CPU = time.Duration(used.Utime.Nano()+used.Stime.Nano()) - cpu
-	m.Allocs, m.Bytes, m.PeakKiB = after.Mallocs-before.Mallocs, after.TotalAlloc-before.TotalAlloc, used.Maxrss
+	m.Allocs, m.Bytes, m.PeakKiB = after.Mallocs-before.Mallocs, after.TotalAlloc-before.TotalAlloc, peakKiB(used)
 	return m, nil
+}
+
+// peakKiB returns the peak memory of the process. The figure of getrusage contains
+// the parent of the process, so Linux's own is better.
+func peakKiB(used syscall.Rusage) int64 {
+	status, _ := os.ReadFile("/proc/self/status")
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	if fields := strings.Fields(rest); len(fields) > 0 {
+		if n, err := strconv.ParseInt(fields[0], 10, 64); err == nil {
+			return n
+		}
+	}
+	return used.Maxrss
 }
 
 func benchClient(url string, transport http.RoundTripper, observe func(crsapi.Attempt)) (*crsapi.Client, error) {
@@ -143,33 +190,45 @@ func benchClient(url string, transport http.RoundTripper, observe func(crsapi.At
 	return crsapi.NewClient(cfg)
 }
 
-func measureScrape(url string) (m measurement, err error) {
-	exporter, err := collector.New(collector.Config{
-		Regions: []string{guangzhou},
-		Dial: func(_ string, observe func(crsapi.Attempt)) ([]collector.Source, error) {
-			client, err := benchClient(url, nil, observe)
-			return []collector.Source{collector.FromAPI(client)}, err
-		},
-	})
+func measureScrape(url, mode string) (m measurement, err error) {
+	cfg := collector.Config{Regions: []string{guangzhou}, Sync: collector.SyncFull}
+	scrapes := 2
+	switch mode {
+	case benchFirst:
+		scrapes = 1
+	case benchIncremental:
+		cfg.Sync = collector.SyncIncremental
+	}
+	var requests atomic.Int64
+	cfg.Dial = func(_ string, observe func(crsapi.Attempt)) ([]collector.Source, error) {
+		client, err := benchClient(url, nil, func(a crsapi.Attempt) {
+			requests.Add(1)
+			observe(a)
+		})
+		return []collector.Source{collector.FromAPI(client)}, err
+	}
+	exporter, err := collector.New(cfg)
 	if err != nil {
 		return m, err
 	}
 	defer exporter.Close()
 	handler := exporter.Handler()
-	for range benchScrapes {
+	for range scrapes { // the last one is measured
+		requests.Store(0)
 		m, err = measure(func() error {
 			req := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 			req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "250")
 			w := &discard{header: http.Header{}}
 			handler.ServeHTTP(w, req)
 			if !w.up {
-				return fmt.Errorf("the scrape failed")
+				return fmt.Errorf("the scrape failed: %w", exporter.Status()[0].Err)
 			}
 			return nil
 		})
 		if err != nil {
 			return m, err
 		}
+		m.Requests = int(requests.Load())
 	}
 	return m, nil
 }
@@ -194,8 +253,10 @@ func measureDecode(url string) (m measurement, err error) {
 	if err != nil {
 		return m, err
 	}
-	if _, err := client.Sweep(context.Background(), crsapi.Query{}); err != nil {
-		return m, err
+	for _, err := range client.Tasks(context.Background(), crsapi.Query{}) {
+		if err != nil {
+			return m, err
+		}
 	}
 	return measure(func() error {
 		for _, body := range transport.bodies {

@@ -137,7 +137,7 @@ func testCheck(t *testing.T, api crsapi.API, test checkCase) {
 		t.Errorf("%q, want %s", columns, test.result)
 	}
 	_, told, _ := strings.Cut(report, "\n\n")
-	if !strings.Contains(told, test.want) || strings.HasPrefix(told, shanghai+", API "+string(api)+": list tasks of region ap-shanghai: ") != (test.do != nil) || strings.Contains(told, guangzhou) {
+	if !strings.Contains(told, test.want) || strings.HasPrefix(told, shanghai+", API "+string(api)+": page at offset 0: ") != (test.do != nil) || strings.Contains(told, guangzhou) {
 		t.Errorf("advice is %q, want %q", told, test.want)
 	}
 }

@@ -96,6 +96,8 @@ func newApplication(s *settings) *kingpin.Application {
 	app.Flag("crs.rate-limit", "Requests per second to one host, of all regions together; 0 for no limit. Default: 20 with API 2.0, 50 with the others.").
 		PlaceHolder("N").SetValue(&flagValue[*float64]{name: "crs.rate-limit", target: &s.rateLimit, parse: perSecond})
 	add(app, "crs.request-timeout", "Timeout of one HTTP request.", &s.api.RequestTimeout, duration, short(s.api.RequestTimeout))
+	add(app, "crs.sync", "How lists are read: full (every page at every scrape), incremental (only what may have changed), or auto (full as long as that takes less than half of a scrape).", &s.collector.Sync, syncMode, string(collector.SyncAuto))
+	add(app, "crs.full-sync-interval", "How long a list that is read incrementally goes without a full reading, which runs in the background.", &s.collector.FullSyncInterval, duration, "15m")
 	app.Flag("crs.redis-id", "Watch only this instance. Repeatable.").PlaceHolder("ID").StringsVar(&s.collector.RedisIDs)
 	app.Flag("crs.task-type", "Watch only tasks of this type: "+strings.Join(crsapi.API20.TaskTypes(), ", ")+". Repeatable.").PlaceHolder("TYPE").StringsVar(&s.collector.TaskTypes)
 	add(app, "crs.lookback", "Watch only tasks submitted within this duration, such as 36h or 7d; 0 for all.", &s.collector.Lookback, duration, "0s")
@@ -140,6 +142,15 @@ func (v *flagValue[T]) Set(text string) error {
 	return nil
 }
 
+func syncMode(text string) (collector.Sync, error) {
+	var names []string
+	for _, s := range collector.Syncs() {
+		names = append(names, string(s))
+	}
+	name, err := oneOf(names...)(text)
+	return collector.Sync(name), err
+}
+
 func number(text string) (int, error) {
 	n, err := strconv.Atoi(text)
 	if err != nil {
@@ -182,20 +193,21 @@ func oneOf(allowed ...string) func(string) (string, error) {
 
 // flagOf maps the fields that a *crsapi.ConfigError can name to their flags.
 var flagOf = map[string]string{
-	"Regions":        "--crs.region or " + envRegion,
-	"Region":         "--crs.region",
-	"Endpoint":       "--crs.endpoint",
-	"V3Endpoint":     "--crs.v3-endpoint",
-	"Method":         "--crs.method",
-	"PageSize":       "--crs.page-size",
-	"Concurrency":    "--crs.concurrency",
-	"RequestTimeout": "--crs.request-timeout",
-	"RedisIDs":       "--crs.redis-id",
-	"TaskTypes":      "--crs.task-type",
-	"Lookback":       "--crs.lookback",
-	"UTCOffset":      "--crs.utc-offset",
-	"TimeoutOffset":  "--scrape.timeout-offset",
-	"MinInterval":    "--scrape.min-interval",
+	"Regions":          "--crs.region or " + envRegion,
+	"Region":           "--crs.region",
+	"Endpoint":         "--crs.endpoint",
+	"V3Endpoint":       "--crs.v3-endpoint",
+	"Method":           "--crs.method",
+	"PageSize":         "--crs.page-size",
+	"Concurrency":      "--crs.concurrency",
+	"RequestTimeout":   "--crs.request-timeout",
+	"RedisIDs":         "--crs.redis-id",
+	"TaskTypes":        "--crs.task-type",
+	"Lookback":         "--crs.lookback",
+	"FullSyncInterval": "--crs.full-sync-interval",
+	"UTCOffset":        "--crs.utc-offset",
+	"TimeoutOffset":    "--scrape.timeout-offset",
+	"MinInterval":      "--scrape.min-interval",
 }
 
 // settingError names the flag instead of the field.

@@ -17,7 +17,8 @@ const module = "github.com/crs-exporter/crs_exporter"
 // be in it.
 var allowedImports = map[string][]string{
 	"":                    {"collector", "crsapi", "crsapi/credentials", "crsapi/crsapitest"},
-	"collector":           {"collector/ledger", "crsapi"},
+	"collector":           {"collector/ledger", "crsapi", "crsapi/mirror"},
+	"crsapi/mirror":       {"crsapi"},
 	"collector/ledger":    nil,
 	"crsapi":              {"crsapi/credentials", "crsapi/internal/tc3"},
 	"crsapi/credentials":  {"crsapi/internal/tc3"},

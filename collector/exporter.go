@@ -11,6 +11,7 @@ import (
 	"github.com/crs-exporter/crs_exporter/collector/ledger"
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/collectors/version"
@@ -24,6 +25,7 @@ const (
 	maxLookback = 10 * 365 * 24 * time.Hour
 	maxOffset   = time.Hour
 	maxInterval = time.Hour
+	maxFullSync = 24 * time.Hour
 )
 
 // Config says what an Exporter watches.
@@ -48,6 +50,12 @@ type Config struct {
 	// FailureReasons logs the vendor's reason of each task that is newly seen
 	// failed. Only API 3.0 has it.
 	FailureReasons bool
+
+	// Sync says how much of the lists a poll reads; SyncAuto if empty.
+	Sync Sync
+	// FullSyncInterval is how long a list that is read incrementally goes without
+	// a full reading; 15m if 0.
+	FullSyncInterval time.Duration
 
 	// TimeoutOffset is subtracted from the timeout of a scrape, as a safety
 	// margin for the network.
@@ -85,6 +93,8 @@ func (c *Config) validate() error {
 		return invalid("RedisIDs", "must not contain an empty ID")
 	case c.Lookback < 0 || c.Lookback > maxLookback:
 		return invalid("Lookback", "must be from 0s to %s, not %s", maxLookback, c.Lookback)
+	case c.FullSyncInterval < 0 || c.FullSyncInterval > maxFullSync:
+		return invalid("FullSyncInterval", "must be from 0s to %s, not %s", maxFullSync, c.FullSyncInterval)
 	case c.TimeoutOffset < 0 || c.TimeoutOffset > maxOffset:
 		return invalid("TimeoutOffset", "must be from 0s to %s, not %s", maxOffset, c.TimeoutOffset)
 	case c.MinInterval < 0 || c.MinInterval > maxInterval:
@@ -107,6 +117,7 @@ type Exporter struct {
 	registry      *prometheus.Registry
 	timeoutOffset time.Duration
 	logger        log.Logger
+	syncs         *syncs
 }
 
 // New returns an Exporter that has not sent a request yet. Close ends it. A
@@ -126,6 +137,7 @@ func New(cfg Config) (*Exporter, error) {
 		registry:      prometheus.NewRegistry(),
 		timeoutOffset: cfg.TimeoutOffset,
 		logger:        cfg.Logger,
+		syncs:         newSyncs(&cfg),
 	}
 	requests := newRequestMetrics()
 	e.registry.MustRegister(
@@ -170,6 +182,8 @@ func New(cfg Config) (*Exporter, error) {
 			minInterval: cfg.MinInterval,
 			ctx:         ctx,
 			running:     &e.running,
+			syncs:       e.syncs,
+			waiting:     log.With(cfg.Logger, "region", name),
 		}
 		if cfg.FailureReasons {
 			r.reasons = &failureReasons{limit: reasonsLimit, logger: r.log.logger, ctx: ctx, running: &e.running}
@@ -220,13 +234,23 @@ func (e *Exporter) Poll(ctx context.Context) *Results {
 	for i, r := range e.regions {
 		polls[i] = r.join()
 	}
+	if deadline, ok := ctx.Deadline(); ok {
+		e.syncs.budget.observe(time.Until(deadline))
+	}
 	results := &Results{regions: make([]regionResult, len(e.regions))}
 	for i, r := range e.regions {
 		select {
 		case <-polls[i].done:
 		case <-ctx.Done():
 		}
-		results.regions[i] = regionResult{r, r.result(polls[i])}
+		results.regions[i] = regionResult{region: r, outcome: r.result(polls[i])}
+		if !polls[i].ended() {
+			read, due := r.progress()
+			results.regions[i].read, results.regions[i].due = read, due
+			if due > 0 && polls[i].told.CompareAndSwap(false, true) {
+				level.Info(r.waiting).Log("msg", "the list is still being read: scrapes show it when it is whole", "read", read, "pages", due)
+			}
+		}
 	}
 	return results
 }
@@ -266,10 +290,6 @@ type queries struct {
 	lookback  time.Duration
 }
 
-// lookahead is how far in the future a query with a begin ends: clocks and
-// zones may differ.
-const lookahead = 24 * time.Hour
-
 // MaxLookback30 is how long API 3.0 lists a task. A longer Config.Lookback has
 // no effect there.
 const MaxLookback30 = 30 * 24 * time.Hour
@@ -292,20 +312,18 @@ func (qs queries) through(api crsapi.API) (possible queries, without []string, o
 	return possible, without, len(possible.taskTypes) > 0 || len(qs.taskTypes) == 0
 }
 
-func (qs queries) at(now time.Time) []crsapi.Query {
-	q := crsapi.Query{TaskTypes: qs.taskTypes}
-	if qs.lookback > 0 {
-		q.BeginTime, q.EndTime = now.Add(-qs.lookback), now.Add(lookahead)
-	}
+// open opens the lists of a source.
+func (qs queries) open(source Source) []*openList {
+	f := Filter{TaskTypes: qs.taskTypes, Lookback: qs.lookback}
 	if len(qs.redisIDs) == 0 {
-		return []crsapi.Query{q}
+		return []*openList{{List: source.Open(f)}}
 	}
-	all := make([]crsapi.Query, 0, len(qs.redisIDs))
+	var lists []*openList
 	for _, id := range qs.redisIDs {
-		q.RedisID = id
-		all = append(all, q)
+		f.RedisID = id
+		lists = append(lists, &openList{redisID: id, List: source.Open(f)})
 	}
-	return all
+	return lists
 }
 
 // scope identifies lists that show the same tasks with the same times.

@@ -397,7 +397,7 @@ func TestCloseWhileAListArrives(t *testing.T) {
 	s.scrape(running)
 	began := make(chan struct{})
 	s.cfg.Dial = func(string, func(crsapi.Attempt)) ([]collector.Source, error) {
-		return only(sourceFunc(func(ctx context.Context, _ crsapi.Query) (collector.List, error) {
+		return only(sourceFunc(func(ctx context.Context, _ crsapi.Query) (swept, error) {
 			close(began)
 			<-ctx.Done()
 			return list(failed), nil

@@ -22,6 +22,8 @@ type Results struct{ regions []regionResult }
 type regionResult struct {
 	region  *region
 	outcome *outcome
+
+	read, due int // pages of a full reading in progress
 }
 
 var _ prometheus.Gatherer = (*Results)(nil)
@@ -32,6 +34,7 @@ func (rs *Results) Gather() ([]*dto.MetricFamily, error) {
 	b := newBuilder()
 	for _, r := range rs.regions {
 		b.region(r.outcome)
+		b.reading(r)
 	}
 	return b.families(), nil
 }
@@ -50,6 +53,7 @@ type builder struct {
 	tasks, transitions, lastStart, oldestStart, lastDuration        *dto.MetricFamily
 	lastBackup, instanceGone, instanceInfo                          *dto.MetricFamily
 	up, apiInfo, pollDuration, pollPages, rejectedRows, lastSuccess *dto.MetricFamily
+	readingPages, readingPagesRead                                  *dto.MetricFamily
 
 	status                          [statuses]*dto.LabelPair
 	outcomeSucceeded, outcomeFailed *dto.LabelPair
@@ -73,6 +77,9 @@ func newBuilder() *builder {
 		pollPages:    newFamily(pollPagesMetric),
 		rejectedRows: newFamily(rejectedRowsMetric),
 		lastSuccess:  newFamily(lastSuccessMetric),
+
+		readingPages:     newFamily(readingPagesMetric),
+		readingPagesRead: newFamily(readingPagesReadMetric),
 
 		outcomeSucceeded: label("outcome", "succeeded"),
 		outcomeFailed:    label("outcome", "failed"),
@@ -98,7 +105,7 @@ func newFamily(m Metric) *dto.MetricFamily {
 func (b *builder) families() []*dto.MetricFamily {
 	all := []*dto.MetricFamily{
 		b.apiInfo, b.lastBackup, b.instanceGone, b.instanceInfo,
-		b.lastSuccess, b.pollDuration, b.pollPages, b.rejectedRows,
+		b.lastSuccess, b.pollDuration, b.pollPages, b.rejectedRows, b.readingPages, b.readingPagesRead,
 		b.lastDuration, b.lastStart, b.oldestStart, b.transitions, b.tasks, b.up,
 	}
 	return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 })
@@ -121,7 +128,7 @@ func (b *builder) region(o *outcome) {
 	if !o.LastSuccess.IsZero() {
 		b.value(b.lastSuccess, labels, float64(o.LastSuccess.UnixNano())/float64(time.Second))
 	}
-	var listed []listedSeries
+	var listed []*listedSeries
 	if o.list != nil {
 		listed = o.list.series
 	}
@@ -140,8 +147,17 @@ func (b *builder) region(o *outcome) {
 	}
 }
 
+// reading adds the metrics of a full reading that the scrape could not wait for.
+func (b *builder) reading(r regionResult) {
+	if r.due > 0 {
+		labels := []*dto.LabelPair{label("region", r.outcome.Region)}
+		b.count(b.readingPages, labels, r.due)
+		b.count(b.readingPagesRead, labels, r.read)
+	}
+}
+
 // instance adds the metrics of one instance, whose series are given.
-func (b *builder) instance(region *dto.LabelPair, series []listedSeries, in listedInstance) {
+func (b *builder) instance(region *dto.LabelPair, series []*listedSeries, in listedInstance) {
 	redisID := label("redisId", series[0].RedisID)
 	b.count(b.instanceInfo, []*dto.LabelPair{
 		label("projectId", in.projectID), redisID, label("redisName", in.redisName), region,
@@ -162,7 +178,7 @@ func (b *builder) instance(region *dto.LabelPair, series []listedSeries, in list
 
 // series adds the metrics of all series. Both lists are ordered; a series that
 // is in both has its labels once.
-func (b *builder) series(region *dto.LabelPair, listed []listedSeries, counted []ledger.Counter) {
+func (b *builder) series(region *dto.LabelPair, listed []*listedSeries, counted []ledger.Counter) {
 	for len(listed) > 0 || len(counted) > 0 {
 		isListed, isCounted := len(listed) > 0, len(counted) > 0
 		if isListed && isCounted {
@@ -185,7 +201,7 @@ func (b *builder) series(region *dto.LabelPair, listed []listedSeries, counted [
 			counted = counted[1:]
 		}
 		if isListed {
-			b.listed(&labels, &listed[0])
+			b.listed(&labels, listed[0])
 			listed = listed[1:]
 		}
 	}

@@ -294,7 +294,9 @@ func families(t *testing.T, e *collector.Exporter) map[string]*dto.MetricFamily 
 func TestMetricsAreAsDescribed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		found := families(t, everything(t))
-		wantDescribed(t, found, collector.Metrics())
+		// A full reading that goes on across scrapes has a test of its own.
+		described := slices.DeleteFunc(collector.Metrics(), func(m collector.Metric) bool { return strings.HasPrefix(m.Name, "crs_reading_pages") })
+		wantDescribed(t, found, described)
 		for _, m := range collector.Metrics() {
 			delete(found, m.Name)
 		}

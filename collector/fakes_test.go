@@ -16,9 +16,11 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/mirror"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
 	"go.uber.org/goleak"
+	"golang.org/x/time/rate"
 )
 
 func TestMain(m *testing.M) {
@@ -33,7 +35,94 @@ const (
 	clean  = "cleanInstance"
 )
 
-// fakeList is a List that holds its tasks as they are.
+// swept is a list that was read.
+type swept interface {
+	All() iter.Seq[crsapi.Task]
+	Len() int
+	Rejected() int
+	Pages() int
+}
+
+// sweeper reads lists.
+type sweeper interface {
+	Sweep(ctx context.Context, q crsapi.Query) (swept, error)
+}
+
+// openSweeps is a collector.List that reads everything at every poll. Of a list
+// that changed it tells what changed.
+type openSweeps struct {
+	sweeper
+	query    crsapi.Query
+	lookback time.Duration
+	last     swept // nil before the first
+}
+
+func open(s sweeper, f collector.Filter) collector.List {
+	return &openSweeps{
+		sweeper: s, lookback: f.Lookback, last: list(),
+		query: crsapi.Query{RedisID: f.RedisID, TaskTypes: f.TaskTypes},
+	}
+}
+
+func (l *openSweeps) Poll(ctx context.Context, full bool) (*mirror.Result, error) {
+	q := l.query
+	if l.lookback > 0 {
+		q.BeginTime = time.Now().Add(-l.lookback)
+	}
+	now, err := l.Sweep(ctx, q)
+	result := &mirror.Result{Changed: map[mirror.Key]struct{}{}}
+	if now != nil {
+		result.Pages, result.Rejected = now.Pages(), now.Rejected()
+	}
+	if err != nil {
+		return result, err
+	}
+	if full {
+		result.Full = []mirror.Cause{mirror.Due}
+	}
+	before, after := tasksByKey(l.last), tasksByKey(now)
+	for key := range after {
+		if !slices.Equal(before[key], after[key]) {
+			result.Changed[key] = struct{}{}
+		}
+	}
+	for key := range before {
+		if after[key] == nil {
+			result.Changed[key] = struct{}{}
+		}
+	}
+	l.last = now
+	return result, nil
+}
+
+func keyOf(t crsapi.Task) mirror.Key {
+	return mirror.Key{RedisID: t.RedisID, TaskName: t.TaskName, Second: t.StartTime.Unix()}
+}
+
+func tasksByKey(l swept) map[mirror.Key][]crsapi.Task {
+	all := map[mirror.Key][]crsapi.Task{}
+	for t := range l.All() {
+		all[keyOf(t)] = append(all[keyOf(t)], t)
+	}
+	return all
+}
+
+func (l *openSweeps) At(key mirror.Key) (tasks []crsapi.Task) {
+	for t := range l.last.All() {
+		if keyOf(t) == key {
+			tasks = append(tasks, t)
+		}
+	}
+	return tasks
+}
+
+func (l *openSweeps) Verify(context.Context, func(context.Context) error) error { return nil }
+func (l *openSweeps) Progress() (read, due int)                                 { return 0, 0 }
+func (l *openSweeps) Len() int                                                  { return l.last.Len() }
+
+func (l *openSweeps) All() iter.Seq[crsapi.Task] { return l.last.All() }
+
+// fakeList holds its tasks as they are.
 type fakeList struct {
 	tasks           []crsapi.Task
 	rejected, pages int
@@ -47,20 +136,22 @@ func (l *fakeList) Pages() int                 { return l.pages }
 func list(tasks ...crsapi.Task) *fakeList { return &fakeList{tasks: tasks, pages: 1} }
 
 // sourceFunc makes a function a Source.
-type sourceFunc func(ctx context.Context, q crsapi.Query) (collector.List, error)
+type sourceFunc func(ctx context.Context, q crsapi.Query) (swept, error)
 
-func (f sourceFunc) Sweep(ctx context.Context, q crsapi.Query) (collector.List, error) {
+func (f sourceFunc) Sweep(ctx context.Context, q crsapi.Query) (swept, error) {
 	return f(ctx, q)
 }
 
-func (sourceFunc) API() crsapi.API { return crsapi.API20 }
+func (sourceFunc) API() crsapi.API                          { return crsapi.API20 }
+func (sourceFunc) Limiter() *rate.Limiter                   { return nil }
+func (f sourceFunc) Open(q collector.Filter) collector.List { return open(f, q) }
 
 func (sourceFunc) TaskMessage(context.Context, int64) (string, error) { return "", nil }
 
 func only(source collector.Source) []collector.Source { return []collector.Source{source} }
 
-func always(l collector.List) collector.Source {
-	return sourceFunc(func(context.Context, crsapi.Query) (collector.List, error) { return l, nil })
+func always(l swept) collector.Source {
+	return sourceFunc(func(context.Context, crsapi.Query) (swept, error) { return l, nil })
 }
 
 // fakeSource answers every sweep with what it was last set to, after a delay.
@@ -69,7 +160,7 @@ type fakeSource struct {
 	message func(ctx context.Context, taskID int64) (string, error)
 
 	mu      sync.Mutex
-	list    collector.List
+	list    swept
 	err     error
 	delay   time.Duration
 	calls   int
@@ -77,13 +168,15 @@ type fakeSource struct {
 	ended   []error // the state of each sweep's context at its end
 }
 
-func (s *fakeSource) API() crsapi.API { return cmp.Or(s.api, crsapi.API20) }
+func (s *fakeSource) API() crsapi.API                        { return cmp.Or(s.api, crsapi.API20) }
+func (s *fakeSource) Limiter() *rate.Limiter                 { return nil }
+func (s *fakeSource) Open(q collector.Filter) collector.List { return open(s, q) }
 
 func (s *fakeSource) TaskMessage(ctx context.Context, taskID int64) (string, error) {
 	return s.message(ctx, taskID)
 }
 
-func (s *fakeSource) set(list collector.List, err error) {
+func (s *fakeSource) set(list swept, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.list, s.err = list, err
@@ -95,7 +188,7 @@ func (s *fakeSource) setDelay(delay time.Duration) {
 	s.delay = delay
 }
 
-func (s *fakeSource) Sweep(ctx context.Context, q crsapi.Query) (collector.List, error) {
+func (s *fakeSource) Sweep(ctx context.Context, q crsapi.Query) (swept, error) {
 	s.mu.Lock()
 	s.calls++
 	s.queries = append(s.queries, q)
@@ -111,9 +204,9 @@ func (s *fakeSource) Sweep(ctx context.Context, q crsapi.Query) (collector.List,
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ended = append(s.ended, ctx.Err())
-	if ctx.Err() != nil {
-		return nil, fmt.Errorf("sweep: %w", ctx.Err())
+	s.ended = append(s.ended, context.Cause(ctx))
+	if context.Cause(ctx) != nil {
+		return nil, fmt.Errorf("sweep: %w", context.Cause(ctx))
 	}
 	return s.list, s.err
 }

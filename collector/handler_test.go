@@ -192,7 +192,7 @@ func TestScraperThatDisconnects(t *testing.T) {
 	began, finish := make(chan struct{}), make(chan struct{})
 	// With MinInterval the next scrape gets the same poll also if it has ended.
 	e := newExporter(t, collector.Config{Logger: logTo(&logged), MinInterval: time.Hour}, map[string]collector.Source{
-		guangzhou: sourceFunc(func(ctx context.Context, _ crsapi.Query) (collector.List, error) {
+		guangzhou: sourceFunc(func(ctx context.Context, _ crsapi.Query) (swept, error) {
 			close(began) // a second sweep would panic
 			select {
 			case <-finish:

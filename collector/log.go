@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/mirror"
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 )
@@ -42,6 +43,16 @@ func (l *pollLog) wentOver(from, to crsapi.API, err error, without []string) {
 	level.Warn(l.logger).Log("msg", fmt.Sprintf("API %s is retired: the list is read through API %s from now on, and tasks that finished in between are not counted", from, to), "err", err)
 	if len(without) > 0 {
 		level.Warn(l.logger).Log("msg", fmt.Sprintf("API %s does not have all task types of the settings", to), "without", strings.Join(without, ","))
+	}
+}
+
+func (l *pollLog) corrected(results []*mirror.Result) {
+	n := 0
+	for _, result := range results {
+		n += result.Corrections
+	}
+	if n > 0 {
+		level.Warn(l.logger).Log("msg", "a full reading corrected the list", "corrections", n)
 	}
 }
 

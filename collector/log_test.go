@@ -22,7 +22,7 @@ func TestLogOfChanges(t *testing.T) {
 		return &crsapi.Error{Reason: reason, Requested: true, Err: errors.New("details")}
 	}
 	polls := []struct {
-		list collector.List
+		list swept
 		err  error
 		want string
 	}{

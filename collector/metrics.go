@@ -84,6 +84,24 @@ var (
 		"End of the last successful poll of the region, in seconds since the epoch.",
 	}
 
+	fullReadingsMetric = Metric{
+		"crs_full_readings_total", typeCounter,
+		[]string{"region", "cause"},
+		"Full readings of the list: the first one, those that were due (each poll, or each interval of --crs.full-sync-interval), and those after a mismatch.",
+	}
+	correctionsMetric = Metric{
+		"crs_corrections_total", typeCounter, regionLabels,
+		"What full readings corrected: tasks that were missing, and statuses of tasks that were taken for final. Normally 0.",
+	}
+	readingPagesMetric = Metric{
+		"crs_reading_pages", typeGauge, regionLabels,
+		"Pages of a full reading that goes on across scrapes. No series otherwise.",
+	}
+	readingPagesReadMetric = Metric{
+		"crs_reading_pages_read", typeGauge, regionLabels,
+		"Pages that a full reading which goes on across scrapes has read so far. No series otherwise.",
+	}
+
 	apiRequestsMetric = Metric{
 		"crs_api_requests_total", typeCounter, regionLabels,
 		"HTTP requests sent to the API, retries included.",
@@ -135,6 +153,7 @@ func Metrics() []Metric {
 		tasksMetric, transitionsMetric, lastStartMetric, oldestStartMetric, lastDurationMetric,
 		lastBackupMetric, instanceGoneMetric, instanceInfoMetric,
 		upMetric, apiInfoMetric, pollDurationMetric, pollPagesMetric, rejectedRowsMetric, lastSuccessMetric,
+		fullReadingsMetric, correctionsMetric, readingPagesMetric, readingPagesReadMetric,
 		apiRequestsMetric, apiFailuresMetric, apiDurationMetric, apiClockSkewMetric,
 		buildInfoMetric,
 	}

@@ -16,6 +16,8 @@ const (
 	// maxReasons limits how many reasons are requested a minute, for all regions
 	// together.
 	maxReasons = 20
+	// maxKnown limits the failed tasks that are remembered.
+	maxKnown = 100_000
 	// reasonsTimeout limits the requests for the reasons of one poll.
 	reasonsTimeout = 30 * time.Second
 )
@@ -28,7 +30,7 @@ type failureReasons struct {
 	ctx     context.Context
 	running *sync.WaitGroup
 
-	// known is the failed tasks of the last list; nil before the first. Only the
+	// known is the failed tasks that were seen; nil before the first list. Only the
 	// poll in progress uses it.
 	known map[int64]bool
 
@@ -36,26 +38,39 @@ type failureReasons struct {
 	refused bool
 }
 
-// log requests and logs the reasons of tasks that failed since the last list. The
-// first list is only remembered.
-func (f *failureReasons) log(source Source, lists []sweptList) {
+// log requests and logs the reasons of tasks that are newly seen failed. The first
+// list is only remembered. The changes of the lists are still there.
+func (f *failureReasons) log(source Source, lists []*openList) {
 	if source.API() != crsapi.API30 {
 		return
 	}
-	failed := map[int64]bool{}
+	first := f.known == nil
+	if first || len(f.known) > maxKnown {
+		f.known = map[int64]bool{}
+	}
 	var fresh []crsapi.Task
+	see := func(task crsapi.Task) {
+		if task.Status == crsapi.StatusFailed && !f.known[task.TaskID] {
+			f.known[task.TaskID] = true
+			fresh = append(fresh, task)
+		}
+	}
 	for _, l := range lists {
-		for task := range l.list.All() {
-			if task.Status != crsapi.StatusFailed || failed[task.TaskID] {
-				continue
+		if l.whole {
+			for task := range l.All() {
+				see(task)
 			}
-			failed[task.TaskID] = true
-			if f.known != nil && !f.known[task.TaskID] {
-				fresh = append(fresh, task)
+			continue
+		}
+		for key := range l.changed {
+			for _, task := range l.At(key) {
+				see(task)
 			}
 		}
 	}
-	f.known = failed
+	if first {
+		return
+	}
 	allowed := 0
 	for allowed < len(fresh) && f.limit.Allow() {
 		allowed++

@@ -4,44 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector/ledger"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/mirror"
+	"github.com/go-kit/log"
 	"golang.org/x/sync/errgroup"
 )
 
 const (
-	// maxPoll limits a poll. It is also the longest scrape timeout accepted.
+	// maxPoll limits a poll that gets no answer. It is also the longest scrape
+	// timeout accepted.
 	maxPoll = 5 * time.Minute
 	// maxSave is how long a poll waits until its counters are on the disk.
 	maxSave = time.Second
 )
-
-// Source reads the list of one region through one API.
-type Source interface {
-	API() crsapi.API
-	// Sweep returns soon after ctx ends. Of a failed sweep it may return a List
-	// too, which then has Pages and Rejected.
-	Sweep(ctx context.Context, q crsapi.Query) (List, error)
-	// TaskMessage returns the vendor's reason why a task failed.
-	TaskMessage(ctx context.Context, taskID int64) (string, error)
-}
-
-// FromAPI returns the Source that sends requests to the API.
-func FromAPI(client *crsapi.Client) Source { return apiSource{client} }
-
-type apiSource struct{ *crsapi.Client }
-
-func (s apiSource) Sweep(ctx context.Context, q crsapi.Query) (List, error) {
-	sweep, err := s.Client.Sweep(ctx, q)
-	if sweep == nil {
-		return nil, err
-	}
-	return sweep, err
-}
 
 // region polls one region. A poll belongs to its region: scrapes wait for it,
 // and none cancels it. It ends by success, failure, maxPoll or close.
@@ -62,12 +45,19 @@ type region struct {
 	log         pollLog
 	reasons     *failureReasons // nil if they are not wanted
 	minInterval time.Duration
+	syncs       *syncs
 	ctx         context.Context // of all polls; ends with close
 	running     *sync.WaitGroup
 
-	current int       // index of the source that the region is read through
-	listed  *snapshot // of the last successful poll; nil before the first
-	unsaved bool      // the ledger has changes that are not in the state file
+	current int         // index of the source that the region is read through
+	lists   []*openList // of that source
+	listed  *snapshot   // of the last successful poll; nil before the first
+	unsaved bool        // the ledger has changes that are not in the state file
+
+	verification verification
+
+	reading atomic.Pointer[[]*openList] // that a poll reads now
+	waiting log.Logger
 
 	mu     sync.Mutex
 	poll   *poll    // the newest; nil before the first
@@ -79,6 +69,7 @@ type region struct {
 type poll struct {
 	done    chan struct{} // closed at the end
 	outcome *outcome      // valid at the end; nil if close ended the poll
+	told    atomic.Bool   // the log says that scrapes cannot wait for it
 }
 
 // outcome is what an ended poll found. It never changes.
@@ -96,6 +87,7 @@ func (r *region) start() {
 			r.current = i
 		}
 	}
+	r.open()
 	r.last = &outcome{
 		RegionStatus: RegionStatus{Region: r.name, API: r.source().API()},
 		counters:     r.store.Saved(r.name),
@@ -103,6 +95,14 @@ func (r *region) start() {
 }
 
 func (r *region) source() Source { return r.sources[r.current] }
+
+func (r *region) syncing() *syncing { return r.syncs.of(r, r.source().Limiter()) }
+
+// open opens the lists of the current source.
+func (r *region) open() {
+	queries, _, _ := r.queries.through(r.source().API())
+	r.lists = queries.open(r.source())
+}
 
 // scopeOf identifies the lists of an API for the ledger.
 func (r *region) scopeOf(api crsapi.API) string {
@@ -131,6 +131,7 @@ func (r *region) join() *poll {
 		return r.poll
 	}
 	p := r.poll
+	r.syncs.gate.enter()
 	r.running.Go(func() { r.run(p) })
 	return p
 }
@@ -173,20 +174,20 @@ func (r *region) close() {
 // run is one poll, from its first request to its outcome.
 func (r *region) run(p *poll) {
 	defer close(p.done)
+	defer r.syncs.gate.leave()
 	begin := time.Now()
-	ctx, cancel := context.WithTimeout(r.ctx, maxPoll)
+	ctx, cancel := r.untilNoProgress()
 	defer cancel()
-	lists, err := r.sweepAny(ctx)
+	results, err := r.read(ctx)
 	if err != nil && r.ctx.Err() != nil {
 		return // close ended it, which is not a failure of the region
 	}
 	now := time.Now()
 	o := &outcome{RegionStatus: RegionStatus{Region: r.name, API: r.source().API(), End: now, Duration: now.Sub(begin), Err: err}}
-	for _, l := range lists {
-		if l.list != nil {
-			o.Pages += l.list.Pages()
-			o.Rejected += l.list.Rejected()
-		}
+	for _, result := range results {
+		o.Pages += result.Pages
+		o.Rejected += result.Rejected
+		r.requests.read(result)
 	}
 	if err != nil {
 		reason, requested := reasonOf(err)
@@ -195,14 +196,17 @@ func (r *region) run(p *poll) {
 		}
 		r.log.failed(err)
 	} else {
-		o.list = takeSnapshot(lists, r.listed.size())
+		if r.reasons != nil {
+			r.reasons.log(r.source(), r.lists)
+		}
+		list, changes := r.listed.next(r.lists)
+		o.list = list
 		o.LastSuccess = now
 		o.Tasks, o.Instances, o.NewestTask = o.list.tasks, len(o.list.instances), o.list.newestTask()
-		r.count(o.list, now)
+		r.count(list, changes, now)
 		r.log.succeeded(o)
-		if r.reasons != nil {
-			r.reasons.log(r.source(), lists)
-		}
+		r.log.corrected(results)
+		r.syncing().polled(r, results, o)
 	}
 	o.counters = r.store.Saved(r.name)
 
@@ -216,27 +220,41 @@ func (r *region) run(p *poll) {
 	r.last, p.outcome = &remains, o
 }
 
-// sweepAny reads the list. If the API is retired, it asks the next source, and
-// goes over to that if it answers.
-func (r *region) sweepAny(ctx context.Context) ([]sweptList, error) {
-	queries, _, _ := r.queries.through(r.source().API())
-	lists, err := r.sweep(ctx, r.source(), queries)
-	if reason, _ := reasonOf(err); reason != crsapi.ReasonRetired || r.current+1 == len(r.sources) {
-		return lists, err
+// untilNoProgress returns a context that ends when no answer has come for maxPoll,
+// or with close.
+func (r *region) untilNoProgress() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(r.ctx)
+	timer := time.AfterFunc(maxPoll, func() { cancel(context.DeadlineExceeded) })
+	r.requests.onAnswer(func() { timer.Reset(maxPoll) })
+	return ctx, func() {
+		r.requests.onAnswer(nil)
+		timer.Stop()
+		cancel(nil)
+	}
+}
+
+// read brings the lists up to date. If the API is retired, it asks the next
+// source, and goes over to that if it answers.
+func (r *region) read(ctx context.Context) ([]*mirror.Result, error) {
+	full := r.syncing().full()
+	results, err := r.pollAll(ctx, r.lists, full)
+	if reason, _ := reasonOf(err); err == nil || reason != crsapi.ReasonRetired || r.current+1 == len(r.sources) {
+		return results, err
 	}
 	next := r.sources[r.current+1]
 	queries, without, ok := r.queries.through(next.API())
 	if !ok {
-		return lists, fmt.Errorf("%w; API %s has none of the task types %q", err, next.API(), without)
+		return results, fmt.Errorf("%w; API %s has none of the task types %q", err, next.API(), without)
 	}
-	lists, nextErr := r.sweep(ctx, next, queries)
+	lists := queries.open(next)
+	results, nextErr := r.pollAll(ctx, lists, full)
 	if nextErr != nil {
-		return lists, &bothFailed{r.source().API(), next.API(), err, nextErr}
+		return results, &bothFailed{r.source().API(), next.API(), err, nextErr}
 	}
 	r.log.wentOver(r.source().API(), next.API(), err, without)
 	r.current++
-	r.listed = nil
-	return lists, nil
+	r.lists, r.listed = lists, nil
+	return results, nil
 }
 
 // bothFailed is the error of a poll whose API is retired and whose successor
@@ -252,24 +270,37 @@ func (e *bothFailed) Error() string {
 
 func (e *bothFailed) Unwrap() []error { return []error{e.err, e.successorErr} }
 
-// sweep sends every query, in parallel: the client limits the requests.
-func (r *region) sweep(ctx context.Context, source Source, queries queries) ([]sweptList, error) {
-	all := queries.at(time.Now())
-	lists := make([]sweptList, len(all))
+// pollAll polls lists in parallel: the client limits the requests.
+func (r *region) pollAll(ctx context.Context, lists []*openList, full bool) ([]*mirror.Result, error) {
+	r.reading.Store(&lists)
+	defer r.reading.Store(nil)
+	results := make([]*mirror.Result, len(lists))
 	group, ctx := errgroup.WithContext(ctx)
-	for i, q := range all {
-		group.Go(func() error {
-			list, err := source.Sweep(ctx, q)
-			lists[i] = sweptList{q.RedisID, list}
+	for i, l := range lists {
+		group.Go(func() (err error) {
+			results[i], err = l.poll(ctx, full)
 			return err
 		})
 	}
-	return lists, group.Wait()
+	err := group.Wait()
+	results = slices.DeleteFunc(results, func(r *mirror.Result) bool { return r == nil })
+	return results, err
+}
+
+// progress returns the pages of a full reading in progress: read, and due.
+func (r *region) progress() (read, due int) {
+	if lists := r.reading.Load(); lists != nil {
+		for _, l := range *lists {
+			n, of := l.Progress()
+			read, due = read+n, due+of
+		}
+	}
+	return read, due
 }
 
 // count gives the ledger what the list changed, and waits until it is saved.
 // No counter is shown that a restart would take back.
-func (r *region) count(list *snapshot, now time.Time) {
+func (r *region) count(list *snapshot, changes iter.Seq[ledger.Change], now time.Time) {
 	kind := ledger.Normal
 	scope := r.scopeOf(r.source().API())
 	switch r.ledger.Source() {
@@ -281,7 +312,7 @@ func (r *region) count(list *snapshot, now time.Time) {
 	}
 	changed := r.ledger.Apply(ledger.Batch{
 		Kind: kind, Source: scope, Whole: r.listed == nil,
-		Changes: list.changesSince(r.listed),
+		Changes: changes,
 		Time:    now, Date: now.Add(r.requests.skew()),
 	})
 	r.listed = list

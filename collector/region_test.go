@@ -246,7 +246,7 @@ func TestCloseEndsPolls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged strings.Builder
 		returned := false
-		source := sourceFunc(func(ctx context.Context, _ crsapi.Query) (collector.List, error) {
+		source := sourceFunc(func(ctx context.Context, _ crsapi.Query) (swept, error) {
 			<-ctx.Done()
 			time.Sleep(time.Second) // to cut the connection
 			returned = true
@@ -354,7 +354,7 @@ func TestEachInstanceIsRequested(t *testing.T) {
 	})
 	t.Run("the first failure ends the others", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			source := sourceFunc(func(ctx context.Context, q crsapi.Query) (collector.List, error) {
+			source := sourceFunc(func(ctx context.Context, q crsapi.Query) (swept, error) {
 				if q.RedisID == "crs-b" {
 					return &fakeList{pages: 5}, &crsapi.Error{Reason: crsapi.ReasonDecode}
 				}
@@ -378,7 +378,7 @@ func TestLookback(t *testing.T) {
 		time.Sleep(time.Hour)
 		poll(t, e, time.Minute)
 		now, q := time.Now(), source.queries[1]
-		if !q.BeginTime.Equal(now.Add(-48*time.Hour)) || !q.EndTime.Equal(now.Add(24*time.Hour)) || q.RedisID != "" {
+		if !q.BeginTime.Equal(now.Add(-48*time.Hour)) || !q.EndTime.IsZero() || q.RedisID != "" {
 			t.Errorf("requested %+v at %s", q, now)
 		}
 	})
@@ -510,7 +510,7 @@ func (m *machine) run(t *testing.T) (problems []string) {
 	sources := map[string]collector.Source{}
 	for _, region := range m.regions {
 		calls, running := 0, 0
-		sources[region] = sourceFunc(func(ctx context.Context, _ crsapi.Query) (collector.List, error) {
+		sources[region] = sourceFunc(func(ctx context.Context, _ crsapi.Query) (swept, error) {
 			mu.Lock()
 			n := calls
 			calls, running = calls+1, running+1
@@ -529,7 +529,7 @@ func (m *machine) run(t *testing.T) (problems []string) {
 			select {
 			case <-timer.C:
 			case <-ctx.Done():
-				return nil, ctx.Err()
+				return nil, context.Cause(ctx)
 			}
 			if plan.err != nil {
 				return &fakeList{pages: 100 + n}, plan.err

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/mirror"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -15,6 +16,9 @@ type requestMetrics struct {
 	failures  *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
 	clockSkew *prometheus.GaugeVec
+
+	fullReadings *prometheus.CounterVec
+	corrections  *prometheus.CounterVec
 }
 
 var _ prometheus.Collector = (*requestMetrics)(nil)
@@ -35,6 +39,10 @@ func newRequestMetrics() *requestMetrics {
 		}, apiDurationMetric.Labels),
 		clockSkew: prometheus.NewGaugeVec(
 			prometheus.GaugeOpts{Name: apiClockSkewMetric.Name, Help: apiClockSkewMetric.Help}, apiClockSkewMetric.Labels),
+		fullReadings: prometheus.NewCounterVec(
+			prometheus.CounterOpts{Name: fullReadingsMetric.Name, Help: fullReadingsMetric.Help}, fullReadingsMetric.Labels),
+		corrections: prometheus.NewCounterVec(
+			prometheus.CounterOpts{Name: correctionsMetric.Name, Help: correctionsMetric.Help}, correctionsMetric.Labels),
 	}
 }
 
@@ -44,6 +52,8 @@ func (m *requestMetrics) Describe(ch chan<- *prometheus.Desc) {
 	m.failures.Describe(ch)
 	m.duration.Describe(ch)
 	m.clockSkew.Describe(ch)
+	m.fullReadings.Describe(ch)
+	m.corrections.Describe(ch)
 }
 
 // Collect implements prometheus.Collector.
@@ -52,6 +62,8 @@ func (m *requestMetrics) Collect(ch chan<- prometheus.Metric) {
 	m.failures.Collect(ch)
 	m.duration.Collect(ch)
 	m.clockSkew.Collect(ch)
+	m.fullReadings.Collect(ch)
+	m.corrections.Collect(ch)
 }
 
 // of returns the metrics of one region. All start at 0 except the clock skew,
@@ -62,6 +74,14 @@ func (m *requestMetrics) of(region string) *regionRequests {
 		failures:  map[crsapi.Reason]prometheus.Counter{},
 		duration:  m.duration.WithLabelValues(region),
 		clockSkew: func() prometheus.Gauge { return m.clockSkew.WithLabelValues(region) },
+
+		fullReadings: func(cause mirror.Cause) prometheus.Counter {
+			return m.fullReadings.WithLabelValues(region, string(cause))
+		},
+		corrections: m.corrections.WithLabelValues(region),
+	}
+	for _, cause := range mirror.Causes() {
+		r.fullReadings(cause)
 	}
 	for _, reason := range crsapi.Reasons() {
 		r.failures[reason] = m.failures.WithLabelValues(region, string(reason))
@@ -75,11 +95,29 @@ type regionRequests struct {
 	duration  prometheus.Observer
 	clockSkew func() prometheus.Gauge // the first call creates the series
 	lastSkew  atomic.Int64            // a time.Duration
+
+	fullReadings func(mirror.Cause) prometheus.Counter
+	corrections  prometheus.Counter
+
+	answered atomic.Pointer[func()] // called for each answer that is no failure
 }
+
+// read counts what a poll of one list did.
+func (r *regionRequests) read(result *mirror.Result) {
+	for _, cause := range result.Full {
+		r.fullReadings(cause).Inc()
+	}
+	r.corrections.Add(float64(result.Corrections))
+}
+
+func (r *regionRequests) onAnswer(call func()) { r.answered.Store(&call) }
 
 func (r *regionRequests) observe(a crsapi.Attempt) {
 	r.requests.Inc()
 	r.duration.Observe(a.Duration.Seconds())
+	if call := r.answered.Load(); call != nil && *call != nil && a.Reason == "" {
+		(*call)()
+	}
 	// A reason that is not logged harms no list.
 	if a.Reason != "" && a.Action != crsapi.ActionTaskInfo {
 		r.fail(a.Reason)

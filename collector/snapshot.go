@@ -1,13 +1,16 @@
 package collector
 
 import (
+	"cmp"
 	"iter"
+	"maps"
 	"math"
 	"slices"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector/ledger"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/mirror"
 )
 
 // status is a task's status as an index: the five documented ones in the order
@@ -59,9 +62,10 @@ func pack(start int64, s status) packedTask { return packedTask(start<<statusBit
 func (t packedTask) start() int64   { return int64(t) >> statusBits }
 func (t packedTask) status() status { return status(t & (1<<statusBits - 1)) }
 
-// snapshot is a region's list, reduced to what the metrics need.
+// snapshot is a region's list, reduced to what the metrics need. It never changes;
+// the next one shares what is equal.
 type snapshot struct {
-	series    []listedSeries            // ordered by series
+	series    []*listedSeries           // ordered by series
 	instances map[string]listedInstance // by redisId
 	tasks     int
 }
@@ -85,39 +89,23 @@ const unknownDuration = -1
 // listedInstance is an instance with the name and project of its newest task.
 type listedInstance struct{ redisName, projectID string }
 
-// List is the complete list of one sweep. Of a failed sweep it has no tasks.
-type List interface {
-	All() iter.Seq[crsapi.Task]
-	Len() int      // number of tasks in All
-	Rejected() int // rows that could not be read and are not in All
-	Pages() int    // pages read, those read again included
-}
-
-// sweptList is a list with the instance that it was requested for.
-type sweptList struct {
-	redisID string // empty for all instances
-	list    List
-}
-
 // takeSnapshot makes one snapshot of the lists of one poll. It makes room for
 // as many series as expected.
-func takeSnapshot(lists []sweptList, expected int) *snapshot {
+func takeSnapshot(lists []*openList, expected int) *snapshot {
 	size := 0
 	for _, l := range lists {
-		size += l.list.Len()
+		size += l.Len()
 	}
 	var (
-		snap   = &snapshot{series: make([]listedSeries, 0, expected)}
+		snap   = &snapshot{series: make([]*listedSeries, 0, expected)}
 		index  = make(map[ledger.Series]uint32, expected)
 		tasks  = make([]packedTask, 0, size)
 		series = make([]uint32, 0, size) // of each task
 		counts = make([]int, 0, expected)
 	)
 	for _, l := range lists {
-		for task := range l.list.All() {
-			if l.redisID != "" && task.RedisID != l.redisID {
-				// A server that ignores the filter lists this task once for
-				// every instance requested.
+		for task := range l.All() {
+			if !l.has(task.RedisID) {
 				continue
 			}
 			key := ledger.Series{RedisID: task.RedisID, TaskName: task.TaskName}
@@ -125,7 +113,7 @@ func takeSnapshot(lists []sweptList, expected int) *snapshot {
 			if !known {
 				i = uint32(len(snap.series))
 				index[key] = i
-				snap.series = append(snap.series, listedSeries{Series: key, latest: math.MinInt64})
+				snap.series = append(snap.series, &listedSeries{Series: key, latest: math.MinInt64})
 				counts = append(counts, 0)
 			}
 			t := pack(task.StartTime.Unix(), statusOf(task.Status))
@@ -145,7 +133,7 @@ func takeSnapshot(lists []sweptList, expected int) *snapshot {
 	for i := range snap.series {
 		slices.Sort(snap.series[i].tasks)
 	}
-	slices.SortFunc(snap.series, func(a, b listedSeries) int { return a.Compare(b.Series) })
+	slices.SortFunc(snap.series, func(a, b *listedSeries) int { return a.Compare(b.Series) })
 	snap.instances = instancesOf(snap.series)
 	return snap
 }
@@ -158,6 +146,7 @@ func durationOf(task crsapi.Task) int64 {
 	return int64(task.EndTime.Sub(task.StartTime) / time.Second)
 }
 
+// add takes a task into account, except in tasks.
 func (s *listedSeries) add(t packedTask, duration int64, in listedInstance) {
 	start, st := t.start(), t.status()
 	switch {
@@ -190,10 +179,9 @@ func (s *listedSeries) describedLaterBy(start int64, in listedInstance) bool {
 	return in.projectID > s.instance.projectID
 }
 
-func instancesOf(series []listedSeries) map[string]listedInstance {
+func instancesOf(series []*listedSeries) map[string]listedInstance {
 	newest := map[string]*listedSeries{}
-	for i := range series {
-		s := &series[i]
+	for _, s := range series {
 		if known, ok := newest[s.RedisID]; !ok || known.describedLaterBy(s.latest, s.instance) {
 			newest[s.RedisID] = s
 		}
@@ -207,10 +195,9 @@ func instancesOf(series []listedSeries) map[string]listedInstance {
 
 // lastBackups returns the submission times of the newest finished backups of an
 // instance, math.MinInt64 where there is none. Its series are those of the instance.
-func lastBackups(series []listedSeries) (succeededAt, failedAt int64) {
+func lastBackups(series []*listedSeries) (succeededAt, failedAt int64) {
 	succeededAt, failedAt = math.MinInt64, math.MinInt64
-	for i := range series {
-		s := &series[i]
+	for _, s := range series {
 		if !slices.Contains(backupTasks, s.TaskName) {
 			continue
 		}
@@ -222,10 +209,9 @@ func lastBackups(series []listedSeries) (succeededAt, failedAt int64) {
 
 // isGone reports whether the newest task that tells says that the instance does
 // not exist. Its series are those of the instance.
-func isGone(series []listedSeries) bool {
+func isGone(series []*listedSeries) bool {
 	ended, alive := int64(math.MinInt64), int64(math.MinInt64)
-	for i := range series {
-		s := &series[i]
+	for _, s := range series {
 		switch s.TaskName {
 		case "closeInstance", "deleteInstance":
 			ended = max(ended, s.newestIn(succeeded))
@@ -263,41 +249,196 @@ func (s *snapshot) newestTask() time.Time {
 		return time.Time{}
 	}
 	latest := int64(math.MinInt64)
-	for i := range s.series {
-		latest = max(latest, s.series[i].latest)
+	for _, series := range s.series {
+		latest = max(latest, series.latest)
 	}
 	return time.Unix(latest, 0).UTC()
 }
 
-// changesSince returns how s differs from an earlier snapshot, second by
-// second. All of s is a change if earlier is nil.
-func (s *snapshot) changesSince(earlier *snapshot) []ledger.Change {
-	var was []listedSeries
-	if earlier != nil {
-		was = earlier.series
+// next returns the snapshot of lists that were polled after s, which may be nil,
+// and what differs, second by second. All of it is a change if s is nil.
+func (s *snapshot) next(lists []*openList) (*snapshot, iter.Seq[ledger.Change]) {
+	whole := s == nil
+	for _, l := range lists {
+		whole = whole || l.whole
 	}
-	var changes []ledger.Change
-	now := s.series
-	for len(was) > 0 || len(now) > 0 {
-		switch order := firstOf(was, now); {
-		case order < 0:
-			changes = appendChanges(changes, was[0].Series, was[0].tasks, nil)
-			was = was[1:]
-		case order > 0:
-			changes = appendChanges(changes, now[0].Series, nil, now[0].tasks)
-			now = now[1:]
-		default:
-			if !slices.Equal(was[0].tasks, now[0].tasks) {
-				changes = appendChanges(changes, now[0].Series, was[0].tasks, now[0].tasks)
+	var (
+		list    *snapshot
+		changes iter.Seq[ledger.Change]
+	)
+	if whole {
+		list = takeSnapshot(lists, s.size())
+		changes = list.changesSince(s)
+	} else {
+		var some []ledger.Change
+		list, some = s.with(lists)
+		changes = slices.Values(some)
+	}
+	for _, l := range lists {
+		l.whole, l.changed = false, nil
+	}
+	return list, changes
+}
+
+// change is a second of a list that may have changed.
+type change struct {
+	mirror.Key
+	list *openList
+}
+
+func (c change) series() ledger.Series {
+	return ledger.Series{RedisID: c.RedisID, TaskName: c.TaskName}
+}
+
+// with returns the snapshot after the changes of lists.
+func (s *snapshot) with(lists []*openList) (*snapshot, []ledger.Change) {
+	var all []change
+	for _, l := range lists {
+		for key := range l.changed {
+			if l.has(key.RedisID) {
+				all = append(all, change{key, l})
 			}
-			was, now = was[1:], now[1:]
 		}
 	}
-	return changes
+	if len(all) == 0 {
+		return s, nil
+	}
+	slices.SortFunc(all, func(a, b change) int {
+		return cmp.Or(a.series().Compare(b.series()), cmp.Compare(a.Second, b.Second))
+	})
+	list := &snapshot{series: make([]*listedSeries, 0, len(s.series)), instances: maps.Clone(s.instances), tasks: s.tasks}
+	changes := make([]ledger.Change, 0, len(all))
+	rest := s.series
+	for len(all) > 0 {
+		key, n := all[0].series(), 1
+		for n < len(all) && all[n].series() == key {
+			n++
+		}
+		at, known := slices.BinarySearchFunc(rest, key, func(s *listedSeries, key ledger.Series) int { return s.Compare(key) })
+		list.series = append(list.series, rest[:at]...)
+		rest = rest[at:]
+		was := &listedSeries{Series: key, latest: math.MinInt64}
+		if known {
+			was, rest = rest[0], rest[1:]
+		}
+		now := was.with(all[:n])
+		list.tasks += len(now.tasks) - len(was.tasks)
+		if len(now.tasks) > 0 {
+			list.series = append(list.series, now)
+		}
+		for _, c := range all[:n] {
+			_, counts := takeSecond(now.from(c.Second), c.Second)
+			changes = append(changes, ledger.Change{Series: now.Series, Second: c.Second, Tasks: counts})
+		}
+		all = all[n:]
+	}
+	list.series = append(list.series, rest...)
+	list.describe(changes)
+	return list, changes
+}
+
+// describe updates the instances of changed series.
+func (s *snapshot) describe(changes []ledger.Change) {
+	last := ""
+	for i, c := range changes {
+		if i > 0 && c.RedisID == last {
+			continue
+		}
+		last = c.RedisID
+		from, _ := slices.BinarySearchFunc(s.series, ledger.Series{RedisID: last}, func(s *listedSeries, key ledger.Series) int { return s.Compare(key) })
+		to := from
+		for to < len(s.series) && s.series[to].RedisID == last {
+			to++
+		}
+		delete(s.instances, last)
+		maps.Copy(s.instances, instancesOf(s.series[from:to]))
+	}
+}
+
+// with returns the series after changes of its seconds, in order.
+func (s *listedSeries) with(changes []change) *listedSeries {
+	now := &listedSeries{Series: s.Series, latest: math.MinInt64}
+	now.tasks = make([]packedTask, 0, len(s.tasks)+len(changes))
+	rest := s.tasks
+	for _, c := range changes {
+		at, _ := slices.BinarySearch(rest, pack(c.Second, 0))
+		now.tasks = append(now.tasks, rest[:at]...)
+		rest, _ = takeSecond(rest[at:], c.Second)
+		for _, task := range c.list.At(c.Key) {
+			now.tasks = append(now.tasks, pack(c.Second, statusOf(task.Status)))
+		}
+	}
+	now.tasks = append(now.tasks, rest...)
+	slices.Sort(now.tasks)
+	for _, t := range now.tasks {
+		now.add(t, unknownDuration, listedInstance{})
+	}
+	now.detail(changes[0].list)
+	return now
+}
+
+// detail reads what the tasks in memory do not tell: the instance, and how long
+// tasks lasted.
+func (s *listedSeries) detail(list *openList) {
+	seconds := map[int64]bool{}
+	for st := succeeded; st <= errored; st++ {
+		if s.count[st] > 0 {
+			seconds[s.newest[st]] = true
+		}
+	}
+	if len(s.tasks) > 0 {
+		seconds[s.latest] = true
+	}
+	described := int64(math.MinInt64)
+	for second := range seconds {
+		for _, task := range list.At(mirror.Key{RedisID: s.RedisID, TaskName: s.TaskName, Second: second}) {
+			st := statusOf(task.Status)
+			if s.count[st] > 0 && s.newest[st] == second {
+				s.lasted[st] = max(s.lasted[st], durationOf(task))
+			}
+			in := listedInstance{task.RedisName, task.ProjectID}
+			if second == s.latest && (described != second || s.describedLaterBy(second, in)) {
+				s.instance, described = in, second
+			}
+		}
+	}
+}
+
+// from returns the tasks from a second on.
+func (s *listedSeries) from(second int64) []packedTask {
+	at, _ := slices.BinarySearch(s.tasks, pack(second, 0))
+	return s.tasks[at:]
+}
+
+// changesSince yields how s differs from an earlier snapshot, second by second. All
+// of s is a change if earlier is nil.
+func (s *snapshot) changesSince(earlier *snapshot) iter.Seq[ledger.Change] {
+	return func(yield func(ledger.Change) bool) {
+		var was []*listedSeries
+		if earlier != nil {
+			was = earlier.series
+		}
+		now := s.series
+		for more := true; more && (len(was) > 0 || len(now) > 0); {
+			switch order := firstOf(was, now); {
+			case order < 0:
+				more = yieldChanges(was[0].Series, was[0].tasks, nil, yield)
+				was = was[1:]
+			case order > 0:
+				more = yieldChanges(now[0].Series, nil, now[0].tasks, yield)
+				now = now[1:]
+			default:
+				if !slices.Equal(was[0].tasks, now[0].tasks) {
+					more = yieldChanges(now[0].Series, was[0].tasks, now[0].tasks, yield)
+				}
+				was, now = was[1:], now[1:]
+			}
+		}
+	}
 }
 
 // firstOf compares the first series of two lists. An empty list comes last.
-func firstOf(a, b []listedSeries) int {
+func firstOf(a, b []*listedSeries) int {
 	switch {
 	case len(a) == 0:
 		return 1
@@ -308,7 +449,8 @@ func firstOf(a, b []listedSeries) int {
 	}
 }
 
-func appendChanges(changes []ledger.Change, key ledger.Series, was, now []packedTask) []ledger.Change {
+// yieldChanges reports whether yield wants more.
+func yieldChanges(key ledger.Series, was, now []packedTask, yield func(ledger.Change) bool) bool {
 	for len(was) > 0 || len(now) > 0 {
 		second := int64(math.MaxInt64)
 		if len(was) > 0 {
@@ -320,11 +462,11 @@ func appendChanges(changes []ledger.Change, key ledger.Series, was, now []packed
 		var before, after [statuses]uint16
 		was, before = takeSecond(was, second)
 		now, after = takeSecond(now, second)
-		if after != before {
-			changes = append(changes, ledger.Change{Series: key, Second: second, Tasks: after})
+		if after != before && !yield(ledger.Change{Series: key, Second: second, Tasks: after}) {
+			return false
 		}
 	}
-	return changes
+	return true
 }
 
 // takeSecond counts the leading tasks that were submitted in a second, and

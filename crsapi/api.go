@@ -41,6 +41,18 @@ func (a API) TaskTypes() []string {
 	return types
 }
 
+// StatusFilters returns the statuses that one Query can combine. The private cloud
+// filters by one status only, and has none.
+func (a API) StatusFilters() []Status {
+	switch a {
+	case API20:
+		return []Status{StatusPending, StatusExecuting, StatusSucceeded, StatusFailed, StatusError}
+	case API30:
+		return []Status{StatusPending, StatusExecuting, StatusSucceeded, StatusFailed}
+	}
+	return nil
+}
+
 // MaxPageSize returns the highest Config.PageSize and Query.Limit. API 2.0 has no
 // documented maximum; this one is a bound of the client.
 func (a API) MaxPageSize() int {

@@ -4,15 +4,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
 // eachAPI runs a test once per API.
@@ -173,4 +177,83 @@ func asListed(api crsapi.API, task crsapi.Task) crsapi.Task {
 		task.Status = crsapi.StatusFailed
 	}
 	return task
+}
+
+// readAll reads the tasks of a query page by page.
+func readAll(t *testing.T, c *crsapi.Client, q crsapi.Query) (tasks []crsapi.Task, err error) {
+	for task, err := range c.Tasks(t.Context(), q) {
+		if err != nil {
+			return nil, err
+		}
+		tasks = append(tasks, task)
+	}
+	return tasks, nil
+}
+
+const region = "ap-guangzhou"
+
+// serve returns a client of a simulator that serves tasks.
+func serve(t testing.TB, api crsapi.API, tasks []crsapi.Task, change func(*crsapi.Config)) (*crsapi.Client, *crsapitest.Server) {
+	t.Helper()
+	server := crsapitest.NewMemoryServer()
+	t.Cleanup(server.Close)
+	server.SetTasks(region, tasks)
+	cfg := crsapi.DefaultConfig(api)
+	cfg.Region, cfg.Limiter = region, nil
+	cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+	cfg.Endpoint, cfg.Transport = server.URL3, server.Client().Transport
+	if api == crsapi.API20 {
+		cfg.Endpoint = server.URL
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	client, err := crsapi.NewClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client, server
+}
+
+type bag map[crsapi.Task]int
+
+// bagOf returns tasks as an API lists them, without their TaskIDs.
+func bagOf(api crsapi.API, tasks iter.Seq[crsapi.Task]) bag {
+	b := bag{}
+	for task := range tasks {
+		b[asListed(api, task)]++
+	}
+	return b
+}
+
+// TestRateLimitHoldsBehindAFullHouse has requests wait for a slot: what the
+// limit let pass meanwhile must not go out at once when slots come free.
+func TestRateLimitHoldsBehindAFullHouse(t *testing.T) {
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		synctest.Test(t, func(t *testing.T) {
+			var mu sync.Mutex
+			var at []time.Time
+			c, server := serve(t, api, crsapitest.DocumentExample(), func(cfg *crsapi.Config) { cfg.Limiter = crsapi.NewLimiter(20) })
+			server.OnRequest(func(crsapitest.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				at = append(at, time.Now())
+			})
+			server.Inject(crsapitest.Fault{Count: 8, Do: crsapitest.Latency(1500 * time.Millisecond)})
+			var pages sync.WaitGroup
+			for range 40 {
+				pages.Go(func() {
+					if _, err := c.Page(t.Context(), crsapi.Query{}); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			pages.Wait()
+			for i := range at {
+				if j := i + 21; j < len(at) && at[j].Sub(at[i]) < time.Second {
+					t.Fatalf("22 requests within %v", at[j].Sub(at[i]))
+				}
+			}
+		})
+	})
 }

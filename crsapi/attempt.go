@@ -44,13 +44,13 @@ type Attempt struct {
 }
 
 // fetch sends a request, with retries.
-func (c *Client) fetch(ctx context.Context, call call, names *symbols) (response, error) {
+func (c *Client) fetch(ctx context.Context, call call) (response, error) {
 	var (
 		last     *Error
 		resigned bool // the one retry of retryOnce is used up
 	)
 	attempt := func() (response, error) {
-		r, err := c.attempt(ctx, call, names)
+		r, err := c.attempt(ctx, call)
 		if err == nil {
 			return r, nil
 		}
@@ -109,7 +109,7 @@ func isCanceled(ctx context.Context) bool {
 }
 
 // attempt sends one request with a new signature.
-func (c *Client) attempt(ctx context.Context, call call, names *symbols) (response, error) {
+func (c *Client) attempt(ctx context.Context, call call) (response, error) {
 	release, err := c.admit(ctx)
 	if err != nil {
 		return response{}, &Error{Reason: ReasonTimeout, Err: err, action: call.action, host: c.endpoint.Host}
@@ -131,7 +131,7 @@ func (c *Client) attempt(ctx context.Context, call call, names *symbols) (respon
 
 	seen := Attempt{Action: call.action}
 	begin := time.Now()
-	r, failed := c.exchange(req, call.format, names, &seen, begin)
+	r, failed := c.exchange(req, call.format, &seen, begin)
 	seen.Duration = time.Since(begin)
 	if failed != nil {
 		failed.action, failed.host, failed.Requested = call.action, c.endpoint.Host, true
@@ -188,7 +188,7 @@ func (c *Client) admit(ctx context.Context) (release func(), err error) {
 // exchange sends req, reads the response, and sets the clock skew in seen. It
 // calls the transport directly instead of an http.Client, which would follow
 // redirects and whose errors contain the URL.
-func (c *Client) exchange(req *http.Request, format *format, names *symbols, seen *Attempt, sent time.Time) (response, *Error) {
+func (c *Client) exchange(req *http.Request, format *format, seen *Attempt, sent time.Time) (response, *Error) {
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
 		return response{}, transportError(req.Context(), "send the request", err)
@@ -212,13 +212,18 @@ func (c *Client) exchange(req *http.Request, format *format, names *symbols, see
 	case n > maxBody:
 		return failed(decodeError("the response is larger than %d MiB", maxBody>>20))
 	}
-	r, err := decodeResponse(body.Bytes(), format, names, c.zone)
+	r, err := decodeResponse(body.Bytes(), format, &c.names, c.zone)
 	if err != nil {
-		return failed(decodeError("decode the response: %w", err))
+		e := decodeError("decode the response: %w", err)
+		if errors.As(err, new(notJSON)) {
+			e.class.retry = retryOnce // a proxy may do that for a moment
+		}
+		return failed(e)
 	}
 	if r.failed() {
 		return failed(r.error())
 	}
+	r.date, _ = http.ParseTime(resp.Header.Get("Date")) // zero if there is none
 	return r, nil
 }
 

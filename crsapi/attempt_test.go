@@ -50,6 +50,7 @@ func TestRetries(t *testing.T) {
 		broken := errors.New("connection reset by peer")
 		often := func(r crsapi.Reason) []crsapi.Reason { return []crsapi.Reason{r, r, r, r} }
 		once := func(r crsapi.Reason) []crsapi.Reason { return []crsapi.Reason{r} }
+		twice := func(r crsapi.Reason) []crsapi.Reason { return []crsapi.Reason{r, r} }
 		for name, test := range map[string]struct {
 			status int
 			body   string
@@ -66,8 +67,8 @@ func TestRetries(t *testing.T) {
 			"500": {status: 500, want: often(crsapi.ReasonServer)},
 			"503": {status: 503, want: often(crsapi.ReasonServer)},
 
-			"HTML":     {body: "<html>", want: once(crsapi.ReasonDecode)},
-			"empty":    {body: "", want: once(crsapi.ReasonDecode)},
+			"HTML":     {body: "<html>", want: twice(crsapi.ReasonDecode)},
+			"empty":    {body: "", want: twice(crsapi.ReasonDecode)},
 			"no total": {body: `{"code":0,"Response":{"RequestId":"r"}}`, want: once(crsapi.ReasonDecode)},
 			"reset":    {err: broken, want: often(crsapi.ReasonNetwork)},
 			"EOF":      {err: io.EOF, want: often(crsapi.ReasonNetwork)},
@@ -405,13 +406,13 @@ func TestBrokenResponses(t *testing.T) {
 		"reset after the headers":  {crsapitest.ResetAfterHeaders, crsapi.ReasonNetwork, 4},
 		"reset in the body":        {crsapitest.ResetMidBody, crsapi.ReasonNetwork, 4},
 		"short body":               {crsapitest.ShortBody, crsapi.ReasonNetwork, 4},
-		"half of the JSON":         {crsapitest.TruncatedJSON, crsapi.ReasonDecode, 1},
+		"half of the JSON":         {crsapitest.TruncatedJSON, crsapi.ReasonDecode, 2},
 		"hang":                     {crsapitest.Hang, crsapi.ReasonTimeout, 4},
 		"slow headers":             {crsapitest.SlowHeaders(time.Second), crsapi.ReasonTimeout, 4},
 		"slow body":                {crsapitest.SlowBody(10, time.Second), crsapi.ReasonTimeout, 4},
 		"endless body":             {crsapitest.EndlessBody, crsapi.ReasonDecode, 1},
 		"gzip bomb":                {crsapitest.GzipBomb(9 << 20), crsapi.ReasonDecode, 1},
-		"HTML with status 200":     {crsapitest.HTTPStatus(200), crsapi.ReasonDecode, 1},
+		"HTML with status 200":     {crsapitest.HTTPStatus(200), crsapi.ReasonDecode, 2},
 		"no error in the envelope": {crsapitest.Body(`{"Response":{"RequestId":"r"}}`), crsapi.ReasonDecode, 1},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -128,6 +128,7 @@ type Client struct {
 	transport http.RoundTripper
 	slots     chan struct{} // holds one element per request in flight
 	buffers   sync.Pool     // of *bytes.Buffer, for response bodies
+	names     interner
 }
 
 // NewClient returns a Client. If a field of cfg is invalid, the error is a
@@ -237,11 +238,31 @@ func (c *Client) CloseIdleConnections() {
 // API returns Config.API.
 func (c *Client) API() API { return c.cfg.API }
 
+// PageSize returns Config.PageSize.
+func (c *Client) PageSize() int { return c.cfg.PageSize }
+
+// Concurrency returns Config.Concurrency.
+func (c *Client) Concurrency() int { return c.cfg.Concurrency }
+
+// Limiter returns Config.Limiter.
+func (c *Client) Limiter() *rate.Limiter { return c.cfg.Limiter }
+
 // Page is one response of the API.
 type Page struct {
 	TotalCount int    // tasks that match the query, on all pages
 	Tasks      []Task // in the order of the response
-	Rejected   int    // rows that could not be read and are not in Tasks
+	// Rejected are the rows that could not be read and are not in Tasks, in the
+	// order of the response.
+	Rejected []RejectedRow
+	Date     time.Time // of the response by the API's clock; zero if unknown
+}
+
+// RejectedRow is a row that could not be read. It is listed and counts in
+// Page.TotalCount.
+type RejectedRow struct {
+	Index     int       // of the row among all rows of the page
+	StartTime time.Time // zero if it could not be read
+	Hash      uint64    // equal for equal rows, as long as the process runs
 }
 
 // Page requests one page, with up to 3 retries of transient failures, as long as
@@ -254,20 +275,11 @@ func (c *Client) Page(ctx context.Context, q Query) (*Page, error) {
 	if err := q.validate(c.cfg.API); err != nil {
 		return nil, fmt.Errorf("query: %w", err)
 	}
-	names := newSymbols()
-	r, err := c.fetch(ctx, c.protocol.list(q), names)
+	r, err := c.fetch(ctx, c.protocol.list(q))
 	if err != nil {
 		return nil, err
 	}
-	p := &Page{TotalCount: r.total}
-	for _, row := range r.rows {
-		if row.readable() {
-			p.Tasks = append(p.Tasks, names.task(row))
-		} else {
-			p.Rejected++
-		}
-	}
-	return p, nil
+	return &Page{TotalCount: r.total, Tasks: r.tasks, Rejected: r.rejected, Date: r.date}, nil
 }
 
 // Tasks iterates over all tasks that match q, page by page, from q.Offset on.
@@ -296,7 +308,7 @@ func (c *Client) Tasks(ctx context.Context, q Query) iter.Seq2[Task, error] {
 					return
 				}
 			}
-			rows := len(p.Tasks) + p.Rejected
+			rows := len(p.Tasks) + len(p.Rejected)
 			if rows == 0 || q.Offset+rows >= p.TotalCount {
 				return
 			}
@@ -317,7 +329,7 @@ func (c *Client) TaskMessage(ctx context.Context, taskID int64) (string, error) 
 	if !ok || c.cfg.API != API30 {
 		return "", fmt.Errorf("task message: API %s has no %s", c.cfg.API, ActionTaskInfo)
 	}
-	r, err := c.fetch(ctx, p.taskInfo(taskID), newSymbols())
+	r, err := c.fetch(ctx, p.taskInfo(taskID))
 	if err != nil {
 		return "", fmt.Errorf("message of task %d: %w", taskID, err)
 	}

@@ -39,8 +39,10 @@ type response struct {
 	codeDesc string
 	message  string
 	total    int
-	rows     []row // includes rejected rows, in their places
+	tasks    []Task
+	rejected []RejectedRow
 	text     string
+	date     time.Time
 }
 
 // failed reports whether the response is an error.
@@ -56,7 +58,7 @@ type responseDecoder struct {
 	json   *jsontext.Decoder
 	body   []byte
 	format *format
-	names  *symbols
+	names  *interner
 	zone   *time.Location
 	buffer []byte // for a string with escapes
 
@@ -69,7 +71,7 @@ type responseDecoder struct {
 // hashSeed makes equal rows have equal hashes in all pages.
 var hashSeed = maphash.MakeSeed()
 
-func decodeResponse(body []byte, f *format, names *symbols, zone *time.Location) (response, error) {
+func decodeResponse(body []byte, f *format, names *interner, zone *time.Location) (response, error) {
 	d := responseDecoder{
 		json: jsontext.NewDecoder(bytes.NewBuffer(body),
 			jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)),
@@ -113,14 +115,20 @@ func (r response) error() *Error {
 // be an HTML page or contain secrets.
 func withoutText(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("unexpected end of JSON")
+		return notJSON("unexpected end of JSON")
 	}
 	var syntax *jsontext.SyntacticError
 	if errors.As(err, &syntax) {
-		return fmt.Errorf("invalid JSON at byte %d", syntax.ByteOffset)
+		return notJSON(fmt.Sprintf("invalid JSON at byte %d", syntax.ByteOffset))
 	}
 	return err
 }
+
+// notJSON is the error of a response that is cut or is not JSON.
+type notJSON string
+
+// Error implements error.
+func (e notJSON) Error() string { return string(e) }
 
 func (d *responseDecoder) document() error {
 	if d.json.PeekKind() != '{' {
@@ -232,29 +240,32 @@ func (d *responseDecoder) taskSet() error {
 
 func (d *responseDecoder) row() error {
 	begin := d.json.InputOffset()
-	r, ok := row{}, false
+	t, ok := Task{}, false
 	var err error
 	if d.json.PeekKind() == '{' {
-		r, ok, err = d.task()
+		t, ok, err = d.task()
 	} else {
 		err = d.json.SkipValue()
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if !ok {
+	case ok:
+		d.tasks = append(d.tasks, t)
+	default:
 		text := bytes.TrimLeft(d.body[begin:d.json.InputOffset()], ", \t\r\n")
-		r = row{identity: identity{start: int64(maphash.Bytes(hashSeed, text)), redisID: rejected}}
+		d.rejected = append(d.rejected, RejectedRow{
+			Index: len(d.tasks) + len(d.rejected), StartTime: t.StartTime, Hash: maphash.Bytes(hashSeed, text),
+		})
 	}
-	d.rows = append(d.rows, r)
 	return nil
 }
 
 // task reads a row that is an object. ok is false if redisId, startTime or
 // status is missing or invalid, or if redisId or taskName is too long.
-func (d *responseDecoder) task() (r row, ok bool, err error) {
+func (d *responseDecoder) task() (t Task, ok bool, err error) {
 	ok = true
-	var hasStart, hasStatus bool
+	var hasStatus bool
 	err = d.members(func(name []byte) error {
 		// Look at the name first: reading the value overwrites it.
 		member := d.format.members[string(name)]
@@ -277,44 +288,52 @@ func (d *responseDecoder) task() (r row, ok bool, err error) {
 			}
 			switch name, ok := d.format.taskNames[string(text)]; {
 			case member == memberRedisID:
-				r.redisID = d.names.intern(text)
+				t.RedisID = d.names.string(text)
 			case ok:
-				r.taskName = d.names.intern([]byte(name))
+				t.TaskName = name
 			default:
-				r.taskName = d.names.intern(text)
+				t.TaskName = d.names.string(text)
 			}
 		case memberRedisName:
-			r.redisName = d.names.intern(truncate(text))
+			t.RedisName = d.names.string(truncate(text))
 		case memberProjectID:
 			if id, err := strconv.ParseInt(number(text), 10, 64); err == nil {
-				r.projectID = d.names.intern(strconv.AppendInt(nil, id, 10))
+				t.ProjectID = d.names.string(strconv.AppendInt(d.buffer[:0], id, 10))
 			}
 		case memberStartTime:
-			t, err := time.ParseInLocation(timeLayout, string(text), d.zone)
-			r.start, hasStart = t.Unix(), err == nil
+			t.StartTime = d.time(text)
 		case memberStatus:
-			r.status, hasStatus = parseStatus(text)
-			if same, ok := d.format.statuses[r.status]; ok {
-				r.status = same
+			t.Status, hasStatus = parseStatus(text)
+			if same, ok := d.format.statuses[t.Status]; ok {
+				t.Status = same
 			}
 		case memberProgress:
 			if p, err := strconv.ParseFloat(string(text), 32); err == nil {
-				r.progress = float32(p)
+				t.Progress = float32(p)
 			}
 		case memberEndTime:
 			// A task that has not ended has no end, or one of zeros.
-			if t, err := time.ParseInLocation(timeLayout, string(text), d.zone); err == nil {
-				r.end = t.Unix()
+			if end := d.time(text); end.Unix() != 0 {
+				t.EndTime = end
 			}
 		case memberTaskID:
 			// ParseInt returns the nearest int64 for a number out of range.
 			if id, err := strconv.ParseInt(number(text), 10, 64); err == nil {
-				r.taskID = id
+				t.TaskID = id
 			}
 		}
 		return nil
 	})
-	return r, ok && hasStart && hasStatus && r.redisID != rejected, err
+	return t, ok && hasStatus && !t.StartTime.IsZero() && t.RedisID != "", err
+}
+
+// time returns the zero time for a text that is no time.
+func (d *responseDecoder) time(text []byte) time.Time {
+	t, err := time.ParseInLocation(timeLayout, string(text), d.zone)
+	if err != nil {
+		return time.Time{}
+	}
+	return t.UTC()
 }
 
 type member uint8

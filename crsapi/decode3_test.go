@@ -20,10 +20,10 @@ func onlyTask(t *testing.T, api crsapi.API, row string) *crsapi.Task {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(p.Tasks)+p.Rejected != 1 {
-		t.Fatalf("%d tasks, %d rejected", len(p.Tasks), p.Rejected)
+	if len(p.Tasks)+len(p.Rejected) != 1 {
+		t.Fatalf("%d tasks, %d rejected", len(p.Tasks), len(p.Rejected))
 	}
-	if p.Rejected == 1 {
+	if len(p.Rejected) == 1 {
 		return nil
 	}
 	return &p.Tasks[0]
@@ -46,7 +46,7 @@ func TestDecodeTheDocumentsExampleOfAPI3(t *testing.T) {
 		}
 	}
 	want := []crsapi.Task{task(42372, 37, 46), task(42371, 16, 25)}
-	if !slices.Equal(p.Tasks, want) || p.TotalCount != 2 || p.Rejected != 0 {
+	if !slices.Equal(p.Tasks, want) || p.TotalCount != 2 || len(p.Rejected) != 0 {
 		t.Errorf("got  %+v\nwant %+v", p, want)
 	}
 }
@@ -188,8 +188,8 @@ func TestDecodeResponseOfAPI3(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if len(p.Tasks) != test.rows || p.TotalCount != test.total || p.Rejected != 0 {
-					t.Errorf("%d tasks of %d, %d rejected, want %d of %d", len(p.Tasks), p.TotalCount, p.Rejected, test.rows, test.total)
+				if len(p.Tasks) != test.rows || p.TotalCount != test.total || len(p.Rejected) != 0 {
+					t.Errorf("%d tasks of %d, %d rejected, want %d of %d", len(p.Tasks), p.TotalCount, len(p.Rejected), test.rows, test.total)
 				}
 			})
 		}

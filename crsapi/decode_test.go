@@ -95,8 +95,8 @@ func TestDecodeRow(t *testing.T) {
 				if test.want != nil {
 					tasks, rejected = []crsapi.Task{want, *test.want, want}, 0
 				}
-				if !slices.Equal(p.Tasks, tasks) || p.Rejected != rejected {
-					t.Errorf("got  %+v, %d rejected\nwant %+v, %d rejected", p.Tasks, p.Rejected, tasks, rejected)
+				if !slices.Equal(p.Tasks, tasks) || len(p.Rejected) != rejected {
+					t.Errorf("got  %+v, %d rejected\nwant %+v, %d rejected", p.Tasks, len(p.Rejected), tasks, rejected)
 				}
 			})
 		}

@@ -76,7 +76,11 @@ func TestTaskMessageOfATaskThatSucceeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, server := serve(t, crsapi.API30, crsapitest.DocumentExample(), nil)
 		server.SetTaskMessage(region, 0, "disk full")
-		for task := range mustSweep(t, c).All() {
+		tasks, err := readAll(t, c, crsapi.Query{})
+		if err != nil || len(tasks) == 0 {
+			t.Fatalf("%d tasks, %v", len(tasks), err)
+		}
+		for _, task := range tasks {
 			if got, err := c.TaskMessage(t.Context(), task.TaskID); got != "" || err != nil {
 				t.Errorf("got %q, %v", got, err)
 			}

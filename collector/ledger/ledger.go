@@ -8,6 +8,7 @@ package ledger
 
 import (
 	"cmp"
+	"iter"
 	"math"
 	"slices"
 	"strings"
@@ -69,8 +70,10 @@ type Batch struct {
 	Source string
 	// Whole means that Changes are all tasks: what they do not contain is not
 	// listed any more.
-	Whole   bool
-	Changes []Change // each second of a series at most once
+	Whole bool
+	// Changes has each second of a series at most once; nil for none. Apply ranges
+	// over it twice.
+	Changes iter.Seq[Change]
 
 	Time time.Time // end of the poll by the local clock
 	Date time.Time // end of the poll by the API's clock, which also dates the tasks
@@ -192,6 +195,9 @@ func (l *Ledger) Apply(b Batch) (changed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
+	if b.Changes == nil {
+		b.Changes = func(func(Change) bool) {}
+	}
 	before := l.watched
 	l.watch(b.Time)
 	sequence := uint64(1)
@@ -208,8 +214,7 @@ func (l *Ledger) Apply(b Batch) (changed bool) {
 	if b.Whole {
 		l.unlistAll()
 	}
-	for i := range b.Changes {
-		c := &b.Changes[i]
+	for c := range b.Changes {
 		e, known := l.series[c.Series]
 		if !c.listed() {
 			if known {
@@ -225,7 +230,7 @@ func (l *Ledger) Apply(b Batch) (changed bool) {
 			e.rareCreated, e.rareBorn = b.Time, sequence
 			visible = true
 		}
-		if l.list(e, c, b.Kind == Normal) {
+		if l.list(e, &c, b.Kind == Normal) {
 			changed = true
 		}
 	}
@@ -259,8 +264,8 @@ func (l *Ledger) left() uint32 { return uint32(l.watched/time.Second) + 1 }
 func (b *Batch) newest() int64 {
 	date := b.Date.Unix()
 	newest := int64(math.MinInt64)
-	for i := range b.Changes {
-		if c := &b.Changes[i]; c.listed() && c.Second <= date {
+	for c := range b.Changes {
+		if c.listed() && c.Second <= date {
 			newest = max(newest, c.Second)
 		}
 	}

@@ -66,10 +66,14 @@ func newSteps(t testing.TB) *steps {
 }
 
 // poll applies the whole list.
-func (s *steps) poll(tasks ...ledger.Change) { s.apply(ledger.Batch{Whole: true, Changes: tasks}) }
+func (s *steps) poll(tasks ...ledger.Change) {
+	s.apply(ledger.Batch{Whole: true, Changes: slices.Values(tasks)})
+}
 
 // change applies what has changed.
-func (s *steps) change(changes ...ledger.Change) { s.apply(ledger.Batch{Changes: changes}) }
+func (s *steps) change(changes ...ledger.Change) {
+	s.apply(ledger.Batch{Changes: slices.Values(changes)})
+}
 
 func (s *steps) apply(b ledger.Batch) {
 	switch s.ledger.Source() {

@@ -140,7 +140,7 @@ func TestPowerFailures(t *testing.T) {
 			}
 		}
 		poll := func() error {
-			w.apply(w.whole, ledger.Batch{Whole: true, Changes: w.changes()})
+			w.apply(w.whole, ledger.Batch{Whole: true, Changes: slices.Values(w.changes())})
 			err := store.Save(t.Context())
 			if c := store.Saved(region); c != nil {
 				w.counters = []*ledger.Counters{c}

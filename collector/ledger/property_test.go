@@ -127,8 +127,8 @@ func (w *world) poll() ledger.Batch {
 	}
 	first := w.listed == nil
 	w.listed = now
-	whole := w.apply(w.whole, ledger.Batch{Whole: true, Changes: w.changes()})
-	w.apply(w.delta, ledger.Batch{Whole: first, Changes: w.shuffle(changes)})
+	whole := w.apply(w.whole, ledger.Batch{Whole: true, Changes: slices.Values(w.changes())})
+	w.apply(w.delta, ledger.Batch{Whole: first, Changes: slices.Values(w.shuffle(changes))})
 	w.compare()
 	if c := w.whole.Counters(); len(w.counters) == 0 || c != w.counters[len(w.counters)-1] {
 		w.counters = append(w.counters, c)
@@ -144,7 +144,7 @@ func (w *world) apply(l *ledger.Ledger, b ledger.Batch) ledger.Batch {
 	default:
 		b.Kind = ledger.Absorbed
 		if !b.Whole { // a list that is absorbed is whole
-			b.Whole, b.Changes = true, slices.Collect(maps.Values(w.listed))
+			b.Whole, b.Changes = true, maps.Values(w.listed)
 		}
 	}
 	b.Source, b.Time, b.Date = w.source, w.now, w.now.Add(w.skew)
@@ -374,7 +374,7 @@ func (m *model) apply(b ledger.Batch) {
 	m.begun, m.source = true, b.Source
 	if !counts {
 		newest := []int64{}
-		for _, c := range b.Changes {
+		for c := range b.Changes {
 			if c.Second <= b.Date.Unix() {
 				newest = append(newest, c.Second)
 			}
@@ -385,7 +385,7 @@ func (m *model) apply(b ledger.Batch) {
 		m.history = append(m.history, slices.Max(newest)-hour-1)
 	}
 	listed := map[identity]bool{}
-	for _, c := range b.Changes {
+	for c := range b.Changes {
 		id := identity{c.Series, c.Second}
 		listed[id] = true
 		if m.series[c.Series] == nil {

@@ -890,7 +890,7 @@ func TestConcurrency(t *testing.T) {
 				if n == 0 {
 					kind = ledger.Baseline
 				}
-				l.Apply(ledger.Batch{Kind: kind, Source: "2.0", Changes: []ledger.Change{in(backupA, noon+n, failed)}, Time: time.Now(), Date: time.Unix(noon+n, 0)})
+				l.Apply(ledger.Batch{Kind: kind, Source: "2.0", Changes: slices.Values([]ledger.Change{in(backupA, noon+n, failed)}), Time: time.Now(), Date: time.Unix(noon+n, 0)})
 				if err := s.store.Save(t.Context()); err != nil {
 					t.Error(err)
 				}

@@ -1,0 +1,83 @@
+package collector
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/mirror"
+	"golang.org/x/time/rate"
+)
+
+// Source is one region through one API.
+type Source interface {
+	API() crsapi.API
+	// Limiter limits the requests to the host, for all Sources that have it; nil
+	// for no limit.
+	Limiter() *rate.Limiter
+	// Open returns a list. It sends no request.
+	Open(filter Filter) List
+	// TaskMessage returns the vendor's reason why a task failed.
+	TaskMessage(ctx context.Context, taskID int64) (string, error)
+}
+
+// Filter says which tasks a List has.
+type Filter struct {
+	RedisID   string        // all instances if empty
+	TaskTypes []string      // all of them if empty
+	Lookback  time.Duration // submitted within this duration; all if 0
+}
+
+// List is a list that is kept in step with the API, as mirror.Mirror describes.
+type List interface {
+	// Poll returns soon after ctx ends.
+	Poll(ctx context.Context, full bool) (*mirror.Result, error)
+	Verify(ctx context.Context, wait func(context.Context) error) error
+	Progress() (read, due int)
+	Len() int
+	At(mirror.Key) []crsapi.Task
+	All() iter.Seq[crsapi.Task]
+}
+
+// FromAPI returns the Source that sends requests to the API.
+func FromAPI(client *crsapi.Client) Source { return apiSource{client} }
+
+type apiSource struct{ *crsapi.Client }
+
+func (s apiSource) Open(f Filter) List {
+	return mirror.New(mirror.Config{
+		Lister: s.Client, RedisID: f.RedisID, TaskTypes: f.TaskTypes, Lookback: f.Lookback,
+		PageSize: s.PageSize(), Concurrency: s.Concurrency(),
+	})
+}
+
+// openList is a list of a region, with what changed in it since the last poll of
+// the region that succeeded.
+type openList struct {
+	redisID string // empty for all instances
+	List
+
+	whole   bool // everything may have changed
+	changed map[mirror.Key]struct{}
+}
+
+func (l *openList) poll(ctx context.Context, full bool) (*mirror.Result, error) {
+	result, err := l.Poll(ctx, full)
+	if err != nil {
+		return result, err
+	}
+	l.whole = l.whole || result.Whole
+	if l.changed == nil {
+		l.changed = result.Changed
+		return result, nil
+	}
+	for key := range result.Changed {
+		l.changed[key] = struct{}{}
+	}
+	return result, nil
+}
+
+// has reports whether a task is of this list. A server that ignores the filter
+// lists it once for every instance requested.
+func (l *openList) has(redisID string) bool { return l.redisID == "" || l.redisID == redisID }

@@ -1,0 +1,454 @@
+package mirror_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/mirror"
+)
+
+var (
+	histories    = flag.Int("histories", 300, "number of random histories")
+	tell         = flag.Bool("tell-errors", false, "log the errors of polls while the list rests")
+	firstHistory = flag.Uint64("first-history", 0, "seed of the first history")
+)
+
+// history is a list with random events.
+type history struct {
+	*server
+	luck   *rand.Rand // for events
+	rate   float64    // probability of an event before a request
+	quota  int        // events that may still happen
+	events int        // events that happened
+	zone   int64      // seconds that the times of tasks are ahead of the Date header
+	lastID int64
+	// changes are the tasks that were new or got a status during this poll.
+	changes []*node
+}
+
+var instances, names = func() (ids, names []string) {
+	for i := range 12 {
+		ids = append(ids, fmt.Sprintf("crs-%02d", i))
+	}
+	return ids, []string{"backupInstance", "cleanInstance"}
+}()
+
+func (h *history) now() int64 { return h.clock + h.zone }
+
+func (h *history) submit(at int64) {
+	h.lastID++
+	n := newNode(instances[h.luck.IntN(12)], names[h.luck.IntN(2)], at, crsapi.StatusPending)
+	if h.api != crsapi.API20 {
+		n.TaskID = h.lastID
+	}
+	if h.luck.IntN(60) == 0 {
+		n.bad = h.luck.Uint64() | 1
+	}
+	h.add(n)
+	h.changes = append(h.changes, n)
+}
+
+// event changes the list, within the assumptions of the package.
+func (h *history) event() {
+	if h.quota == 0 {
+		return
+	}
+	h.quota--
+	h.events++
+	say := func(format string, args ...any) { h.log = append(h.log, "  "+fmt.Sprintf(format, args...)) }
+	become := func(to crsapi.Status, newerThan int64, from ...crsapi.Status) {
+		var which []int
+		for i, n := range h.nodes {
+			if n.start > newerThan && slices.Contains(from, n.Status) {
+				which = append(which, i)
+			}
+		}
+		if len(which) > 0 {
+			i := which[h.luck.IntN(len(which))]
+			h.change(i, func(n *node) { n.Status, n.Progress = to, n.Progress+0.01 })
+			h.changes = append(h.changes, h.nodes[i])
+			say("%s of %d at %d becomes %s", h.nodes[i].RedisID, h.nodes[i].TaskID, h.nodes[i].start-epoch, to)
+		}
+	}
+	h.clock += int64(h.luck.IntN(4))
+	switch n := h.luck.IntN(100); {
+	case n < 30:
+		h.submit(h.now())
+		say("task at %d", h.now()-epoch)
+	case n < 34:
+		at := h.now() - int64(h.luck.IntN(40))
+		h.submit(at)
+		say("late task at %d", at-epoch)
+	case n < 36:
+		n := 20 + h.luck.IntN(60)
+		say("%d tasks from %d", n, h.now()-epoch)
+		for range n {
+			h.submit(h.now())
+			h.clock += int64(h.luck.IntN(3))
+		}
+	case n < 38:
+		n := 10 + h.luck.IntN(40)
+		say("%d tasks at %d", n, h.now()-epoch)
+		for range n {
+			h.submit(h.now())
+		}
+	case n < 48:
+		become(crsapi.StatusExecuting, 0, crsapi.StatusPending)
+	case n < 64:
+		become(crsapi.StatusSucceeded, 0, crsapi.StatusExecuting, crsapi.StatusPending)
+	case n < 70:
+		become([]crsapi.Status{crsapi.StatusFailed, 7}[h.luck.IntN(10)/9], 0, crsapi.StatusExecuting, crsapi.StatusPending, 7)
+	case n < 74:
+		become(crsapi.StatusExecuting, h.now()-23*3600, crsapi.StatusFailed)
+	case n < 84:
+		k := min(len(h.nodes)/2, 1+h.luck.IntN(3))
+		h.nodes = h.nodes[:len(h.nodes)-k]
+		say("%d tasks leave", k)
+	case n < 85:
+		h.nodes = h.nodes[:len(h.nodes)*9/10]
+		say("a tenth leaves")
+	case n < 87:
+		id := instances[h.luck.IntN(12)]
+		h.remove(func(n *node) bool { return n.RedisID == id })
+		say("%s is deleted", id)
+	case n < 89:
+		id, name := instances[h.luck.IntN(12)], fmt.Sprint("name", h.clock)
+		for i := range h.nodes {
+			if h.nodes[i].RedisID == id {
+				h.change(i, func(n *node) { n.RedisName = name })
+			}
+		}
+		say("%s gets another name", id)
+	default:
+		h.clock += int64(h.luck.IntN(300))
+	}
+}
+
+// key identifies a task as far as its server does.
+type key struct {
+	redisID, taskName string
+	start, taskID     int64
+}
+
+func keyOf(t *crsapi.Task) key {
+	return key{t.RedisID, t.TaskName, t.StartTime.Unix(), t.TaskID}
+}
+
+// tally is the outcome of some histories.
+type tally struct {
+	polls, whole map[float64]int
+	errors       map[string]int
+	verified     int
+	others       int // polls that show another moment than that of the last head
+}
+
+func newTally() *tally {
+	return &tally{polls: map[float64]int{}, whole: map[float64]int{}, errors: map[string]int{}}
+}
+
+// run plays a history with at most so many events. It returns how the copy first
+// differed from the list, with the log of the poll, or "".
+func run(t *testing.T, seed uint64, quota int, total *tally) (problem string, events int) {
+	luck := rand.New(rand.NewPCG(seed, 2))
+	h := &history{
+		server: &server{
+			api:   []crsapi.API{crsapi.API20, crsapi.API30, crsapi.APITCE}[luck.IntN(3)],
+			luck:  rand.New(rand.NewPCG(seed, 3)),
+			clock: epoch,
+		},
+		luck:  rand.New(rand.NewPCG(seed, 4)),
+		quota: -1,
+	}
+	cfg := mirror.Config{Lister: h, PageSize: 20, Concurrency: 1}
+	h.habits.shuffle = luck.IntN(2) == 0
+	one := func(n int) bool { return luck.IntN(n) == 0 }
+	if one(5) {
+		h.habits.cap = 5 + luck.IntN(10)
+	}
+	if one(5) {
+		h.habits.ignore = "status"
+	}
+	h.rate = []float64{0, 0.1, 0.5}[luck.IntN(3)]
+	if one(12) {
+		switch luck.IntN(5) {
+		case 0:
+			h.habits.ignore = "begin"
+		case 1:
+			h.habits.ignore = "end"
+		case 2:
+			h.habits.exclusive = "begin"
+		case 3:
+			h.habits.exclusive = "end"
+		case 4:
+			h.habits.unsorted = true
+		}
+		// By offset, no poll can tell a late task and one that left from none.
+		h.rate, h.habits.shuffle = 0, false
+	}
+	if one(5) {
+		h.habits.faults = 0.05
+	}
+	if one(4) {
+		cfg.Concurrency = 1 + luck.IntN(4)
+	}
+	if one(6) {
+		cfg.RedisID = instances[3]
+	}
+	if one(4) {
+		h.zone = int64(luck.IntN(27)-13) * 3600
+	}
+	lookback := one(5)
+	if lookback {
+		h.clock = time.Now().Unix() // of the bubble
+		cfg.Lookback = time.Duration(1+luck.IntN(5*3600)) * time.Second
+		h.zone = min(h.zone, 0)
+		if one(2) {
+			h.clock += int64(luck.IntN(7200) - 3600)
+		}
+	}
+	n := luck.IntN(300)
+	start := h.clock
+	h.clock -= int64(n) * 60
+	for range n {
+		h.clock += int64(h.luck.IntN(5) * h.luck.IntN(60))
+		h.submit(min(h.now(), start))
+	}
+	for i := range h.nodes {
+		h.nodes[i].Status = crsapi.StatusSucceeded
+		switch h.luck.IntN(40) {
+		case 0:
+			h.nodes[i].Status = crsapi.StatusFailed
+		case 1:
+			h.nodes[i].Status = crsapi.StatusExecuting
+		}
+	}
+	h.clock = max(h.clock, start) + 200
+	h.before = func(*server, crsapi.Query) {
+		for h.luck.Float64() < h.rate {
+			h.event()
+		}
+	}
+	h.quota = quota
+	m := mirror.New(cfg)
+	model := map[mirror.Key][]crsapi.Task{}
+	for range 12 {
+		h.reset()
+		h.changes = nil
+		from := h.nodes
+		full := luck.IntN(4) == 0
+		h.log = append(h.log, fmt.Sprint("poll, full ", full))
+		total.polls[h.rate]++
+		var beside sync.WaitGroup
+		both := cfg.Concurrency > 1 && luck.IntN(4) == 0
+		if both {
+			beside.Go(func() { _ = h.verifyCopy(t, m) })
+		}
+		r, err := m.Poll(t.Context(), full)
+		h.mu.Lock()
+		changes, versions, heads := h.changes, h.versions, h.heads
+		h.mu.Unlock()
+		beside.Wait()
+		if err != nil {
+			total.errors[text(err)]++
+			if *tell && h.rate == 0 && h.habits.faults == 0 {
+				t.Logf("seed %d, %s, habits %+v, zone %d: %v", seed, h.api, h.habits, h.zone, err)
+			}
+			h.log = append(h.log, err.Error())
+			var e *crsapi.Error
+			if !errors.As(err, &e) || h.habits.faults == 0 && e.Reason != crsapi.ReasonDecode {
+				problem = "unexpected error: " + err.Error()
+			}
+		} else if total.whole[h.rate]++; !both { // Verify may have changed the copy since
+			problem = h.check(total, m, r, from, changes, versions, heads, cfg.RedisID)
+		}
+		if err == nil && problem == "" {
+			if problem = follow(m, r, model); both {
+				problem = "" // the changes that Verify made since are of the next poll
+			}
+		}
+		for range luck.IntN(10) {
+			h.event()
+		}
+		if luck.IntN(4) == 0 && problem == "" {
+			total.verified++
+			if err := h.verifyCopy(t, m); err != nil && h.habits.faults == 0 {
+				var e *crsapi.Error
+				if !errors.As(err, &e) || e.Reason != crsapi.ReasonDecode {
+					problem = "verify: " + err.Error()
+				}
+			}
+		}
+		if problem != "" {
+			return fmt.Sprintf("%s\nseed %d, %s, habits %+v, events %g, config %+v, zone %d\n%s", problem, seed, h.api, h.habits, h.rate, cfg, h.zone, strings.Join(h.log, "\n")), h.events
+		}
+		if lookback {
+			d := luck.IntN(900)
+			time.Sleep(time.Duration(d) * time.Second)
+			h.clock += int64(d)
+		}
+	}
+	return "", h.events
+}
+
+// text returns an error without its numbers.
+func text(err error) string {
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, err.Error())
+}
+
+func (h *history) verifyCopy(t *testing.T, m *mirror.Mirror) error {
+	return m.Verify(context.WithValue(t.Context(), verifying{}, true), noWait)
+}
+
+// check compares the copy with what the list was during a poll.
+func (h *history) check(total *tally, m *mirror.Mirror, r *mirror.Result, from []*node, changes []*node, versions [][]*node, heads []head, redisID string) string {
+	copied := map[key]int{}
+	var tasks []crsapi.Task
+	for task := range m.All() {
+		copied[keyOf(&task)]++
+		tasks = append(tasks, task)
+	}
+	at := heads[len(heads)-1]
+	against := func(version []*node) string {
+		want := map[key]int{}
+		bad := 0
+		for _, n := range version {
+			switch {
+			case n.StartTime.Before(at.begin), h.habits.exclusive == "begin" && n.StartTime.Equal(at.begin):
+			case n.bad != 0:
+				bad++
+			case redisID == "" || n.RedisID == redisID:
+				want[keyOf(&n.Task)]++
+			}
+		}
+		if bad != r.Rejected {
+			return fmt.Sprintf("%d rejected rows, want %d", r.Rejected, bad)
+		}
+		if maps.Equal(copied, want) {
+			return ""
+		}
+		var text strings.Builder
+		for k, n := range want {
+			if copied[k] != n {
+				fmt.Fprintf(&text, "%d of %v at %d, want %d\n", copied[k], k, k.start-epoch, n)
+			}
+		}
+		for k, n := range copied {
+			if want[k] == 0 {
+				fmt.Fprintf(&text, "%d of %v at %d, want none\n", n, k, k.start-epoch)
+			}
+		}
+		return text.String()
+	}
+	problem := against(versions[at.version])
+	if problem != "" && slices.ContainsFunc(versions, func(v []*node) bool { return against(v) == "" }) {
+		// By offset, it is some moment. By bounds, the one of a page below the head,
+		// if a task came into it and another left.
+		if problem = ""; !h.offsets {
+			total.others++
+		}
+	}
+	if problem != "" {
+		return problem
+	}
+	type state struct {
+		key
+		status crsapi.Status
+	}
+	had := map[state]bool{}
+	for _, n := range from {
+		had[state{keyOf(&n.Task), n.Status}] = true
+	}
+	for _, n := range changes {
+		had[state{keyOf(&n.Task), n.Status}] = true
+	}
+	for i := range tasks {
+		if s := (state{keyOf(&tasks[i]), tasks[i].Status}); !had[s] {
+			return fmt.Sprintf("%v at %d has a status that it did not have during the poll", s, s.start-epoch)
+		}
+	}
+	return ""
+}
+
+// follow applies the changes of a poll to a model of the copy, and compares it
+// with the copy.
+func follow(m *mirror.Mirror, r *mirror.Result, model map[mirror.Key][]crsapi.Task) string {
+	all := map[mirror.Key][]crsapi.Task{}
+	for task := range m.All() {
+		k := mirror.Key{RedisID: task.RedisID, TaskName: task.TaskName, Second: task.StartTime.Unix()}
+		all[k] = append(all[k], task)
+	}
+	if r.Whole {
+		clear(model)
+		maps.Copy(model, all)
+	}
+	for k := range r.Changed {
+		if tasks := m.At(k); len(tasks) > 0 {
+			model[k] = tasks
+		} else {
+			delete(model, k)
+		}
+	}
+	if !maps.EqualFunc(model, all, slices.Equal) {
+		for k := range all {
+			if !slices.Equal(model[k], all[k]) {
+				return fmt.Sprintf("the changes do not tell of %v: %v, in the copy %v", k, model[k], all[k])
+			}
+		}
+		return "the changes do not tell of tasks that left"
+	}
+	return ""
+}
+
+// TestHistories plays random histories, shrinks the first one that fails, and
+// prints it.
+func TestHistories(t *testing.T) {
+	total := newTally()
+	for seed := *firstHistory; seed < *firstHistory+uint64(*histories); seed++ {
+		problem, events := inBubble(t, seed, -1, total)
+		if problem == "" {
+			continue
+		}
+		// Find few events, of the first ones, that suffice.
+		lo, hi := 0, events
+		for lo < hi {
+			mid := (lo + hi) / 2
+			if p, _ := inBubble(t, seed, mid, newTally()); p != "" {
+				problem, hi = p, mid
+			} else {
+				lo = mid + 1
+			}
+		}
+		t.Fatalf("with %d events: %s", hi, problem)
+	}
+	for text, n := range total.errors {
+		t.Log(n, text)
+	}
+	for _, rate := range slices.Sorted(maps.Keys(total.polls)) {
+		t.Logf("an event before %g of the requests: %d of %d polls were whole", rate, total.whole[rate], total.polls[rate])
+	}
+	t.Log(total.verified, "verifications,", total.others, "polls of another moment than the last head")
+	if total.others > 1+*histories/500 {
+		t.Error("too many")
+	}
+}
+
+func inBubble(t *testing.T, seed uint64, quota int, total *tally) (problem string, events int) {
+	synctest.Test(t, func(t *testing.T) { problem, events = run(t, seed, quota, total) })
+	return problem, events
+}
