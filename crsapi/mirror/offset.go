@@ -74,6 +74,7 @@ func (m *Mirror) readByOffset(ctx context.Context, size int) (rows []row, total 
 	}
 	m.expect(total/size + 2)
 	pages := [][]row{first.rows}
+	checked := false
 	for offset := size; offset < total; offset += size {
 		a, err := m.pageAt(ctx, offset, size)
 		if err != nil {
@@ -83,6 +84,12 @@ func (m *Mirror) readByOffset(ctx context.Context, size int) (rows []row, total 
 			return nil, 0, 0, nil
 		}
 		slices.SortFunc(a.rows, compareRows)
+		if !checked && sameTasks(first.rows, a.rows) { // twins, or the same page
+			checked = true
+			if err := m.checkOffsets(ctx, total, size); err != nil {
+				return nil, 0, 0, err
+			}
+		}
 		pages = append(pages, a.rows)
 	}
 	again, err := m.pageAt(ctx, 0, size)
@@ -105,15 +112,21 @@ func (m *Mirror) readByOffset(ctx context.Context, size int) (rows []row, total 
 	if rows = pages[0]; len(rows) == total {
 		return rows, total, known, nil
 	}
+	if !checked {
+		err = m.checkOffsets(ctx, total, size)
+	}
+	return rows, total, known, err
+}
+
+// checkOffsets returns an error if the server ignores the offset: then it has a
+// page beyond the end.
+func (m *Mirror) checkOffsets(ctx context.Context, total, size int) error {
 	beyond := (total + size - 1) / size * size
 	a, err := m.pageAt(ctx, beyond, size)
-	if err != nil {
-		return nil, 0, 0, err
+	if err == nil && len(a.rows) > 0 && a.total <= beyond {
+		err = inconsistent("page at offset %d of %d tasks has rows: the server ignores the offset", beyond, a.total)
 	}
-	if len(a.rows) > 0 && a.total <= beyond {
-		return nil, 0, 0, inconsistent("page at offset %d of %d tasks has rows: the server ignores the offset", beyond, a.total)
-	}
-	return rows, total, known, nil
+	return err
 }
 
 // pageAt requests one page in whatever order the server has.
