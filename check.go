@@ -16,6 +16,7 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/go-kit/log"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -48,14 +49,15 @@ func (f *finding) observe(a crsapi.Attempt) {
 // prints the results. It waits as long as a poll may take, and fails if the
 // exporter could not read a region. It does not use the state file: it runs
 // beside the exporter.
-func checkRegions(ctx context.Context, s *settings, source string, out io.Writer) error {
+func checkRegions(ctx context.Context, s *settings, source string, out, progress io.Writer) error {
 	s.collector.StateFile = ""
+	progress = log.NewSyncWriter(progress)
 	apis := s.checkedAPIs()
 	byAPI := make([][]*finding, len(apis))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, api := range apis {
 		group.Go(func() (err error) {
-			byAPI[i], err = s.checkAPI(ctx, api)
+			byAPI[i], err = s.checkAPI(ctx, api, progress)
 			return err
 		})
 	}
@@ -86,7 +88,7 @@ func checkRegions(ctx context.Context, s *settings, source string, out io.Writer
 }
 
 // checkAPI polls every region through one API.
-func (s *settings) checkAPI(ctx context.Context, api crsapi.API) ([]*finding, error) {
+func (s *settings) checkAPI(ctx context.Context, api crsapi.API, progress io.Writer) ([]*finding, error) {
 	cfg := s.configOf(api)
 	var findings []*finding
 	var clients []*crsapi.Client
@@ -113,7 +115,7 @@ func (s *settings) checkAPI(ctx context.Context, api crsapi.API) ([]*finding, er
 	if err != nil {
 		return nil, err
 	}
-	exporter.Poll(ctx)
+	pollOnce(ctx, exporter, progress)
 	exporter.Close()
 	for _, client := range clients {
 		client.CloseIdleConnections()
@@ -125,6 +127,33 @@ func (s *settings) checkAPI(ctx context.Context, api crsapi.API) ([]*finding, er
 		findings[i].RegionStatus = status
 	}
 	return findings, nil
+}
+
+// tellAfter is how often a check tells how far it is.
+const tellAfter = 10 * time.Second
+
+// pollOnce polls all regions and waits for the polls. It tells of lists that take
+// long to read.
+func pollOnce(ctx context.Context, exporter *collector.Exporter, progress io.Writer) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		exporter.Poll(ctx)
+	}()
+	tick := time.NewTicker(tellAfter)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+			for _, status := range exporter.Status() {
+				if status.PagesDue > 0 {
+					fmt.Fprintf(progress, "%s, API %s: the list is still being read, %d of about %d pages\n", status.Region, status.API, status.PagesRead, status.PagesDue)
+				}
+			}
+		}
+	}
 }
 
 // without returns the settings without the task types that an API lacks, unless

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
@@ -263,5 +264,35 @@ func TestCheckPrintsNoSecret(t *testing.T) {
 			}
 		}
 		atOnce(t, tests)
+	})
+}
+
+// TestCheckTellsOfALongList checks a list that takes longer to read than a check
+// stays silent.
+func TestCheckTellsOfALongList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := crsapitest.NewMemoryServer()
+		defer server.Close()
+		server.SetTasks(guangzhou, crsapitest.Generate(3000, 5, 1))
+		cfg := crsapi.DefaultConfig(crsapi.API20)
+		cfg.Endpoint, cfg.Transport, cfg.Limiter = server.URL, server.Client().Transport, crsapi.NewLimiter(2)
+		cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+		exporter, err := collector.New(collector.Config{
+			Regions: []string{guangzhou},
+			Dial: func(region string, observe func(crsapi.Attempt)) ([]collector.Source, error) {
+				client, err := newClient(cfg, region, observe)
+				return []collector.Source{collector.FromAPI(client)}, err
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer exporter.Close()
+		var told strings.Builder
+		pollOnce(t.Context(), exporter, &told)
+		line := regexp.MustCompile(`^ap-guangzhou, API 2\.0: the list is still being read, \d+ of about \d\d pages\n`)
+		if !line.MatchString(told.String()) || exporter.Status()[0].Tasks != 3000 {
+			t.Errorf("told %q of %+v", told.String(), exporter.Status()[0])
+		}
 	})
 }

@@ -61,7 +61,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		source = renewer.Status().Source
 	}
 	if s.check {
-		return checkRegions(ctx, s, source, stdout)
+		return checkRegions(ctx, s, source, stdout, stderr)
 	}
 
 	unstamped := s.newLogger(stderr)

@@ -271,6 +271,10 @@ type RegionStatus struct {
 	// Of the last poll's list; zero if the poll failed.
 	Tasks, Instances int
 	NewestTask       time.Time // submission time
+
+	// Of a full reading in progress: pages read, and about how many are due; 0 if
+	// there is none.
+	PagesRead, PagesDue int
 }
 
 // Status returns the status of each region, in the order of Config.Regions. It

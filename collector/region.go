@@ -161,7 +161,9 @@ func (r *region) result(p *poll) *outcome {
 func (r *region) status() RegionStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.last.RegionStatus
+	status := r.last.RegionStatus
+	status.PagesRead, status.PagesDue = r.progress()
+	return status
 }
 
 // close lets no further poll begin.
