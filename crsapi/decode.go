@@ -20,6 +20,8 @@ const (
 	maxLabel = 256
 	// maxTotal limits totalCount. A higher number shows a broken server.
 	maxTotal = 10_000_000
+	// usualRows is the number of rows to make room for.
+	usualRows = 100
 )
 
 // format is what the JSON of one action looks like.
@@ -251,6 +253,9 @@ func (d *responseDecoder) row() error {
 	case err != nil:
 		return err
 	case ok:
+		if d.tasks == nil {
+			d.tasks = make([]Task, 0, usualRows)
+		}
 		d.tasks = append(d.tasks, t)
 	default:
 		text := bytes.TrimLeft(d.body[begin:d.json.InputOffset()], ", \t\r\n")
@@ -414,13 +419,13 @@ func (d *responseDecoder) members(read func(name []byte) error) error {
 // and a number, true, false or null as written. It skips objects and arrays.
 // The text is valid until the next call.
 func (d *responseDecoder) scalar() (text []byte, kind jsontext.Kind, err error) {
-	kind = d.json.PeekKind()
-	if kind == '{' || kind == '[' {
-		return nil, kind, d.json.SkipValue()
-	}
 	value, err := d.json.ReadValue()
 	if err != nil {
-		return nil, kind, err
+		return nil, 0, err
+	}
+	kind = value.Kind()
+	if kind == '{' || kind == '[' {
+		return nil, kind, nil
 	}
 	if kind != '"' {
 		return value, kind, nil
