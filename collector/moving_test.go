@@ -140,7 +140,7 @@ func TestMovingListIsExact(t *testing.T) {
 }
 
 func scrapeMoving(t *testing.T, api crsapi.API, sync collector.Sync, seed uint64) (whole, scrapes int) {
-	server, e := simulatedWith(t, collector.Config{Sync: sync, FullSyncInterval: 2 * time.Minute}, api, 0)
+	server, e := simulatedWith(t, collector.Config{Sync: sync, FullSyncInterval: 2 * time.Minute}, api, 0, 10)
 	l := newMovingList(server, seed)
 	for range 2 {
 		scrape(t, e)
@@ -162,6 +162,11 @@ func scrapeMoving(t *testing.T, api crsapi.API, sync collector.Sync, seed uint64
 		l.mu.Lock()
 		if shown := exposedMembers(got); !slices.ContainsFunc(l.versions, func(v []crsapi.Task) bool { return maps.Equal(members(v), shown) }) {
 			t.Errorf("seed %d: the tasks shown are those of none of %d moments", seed, len(l.versions))
+		}
+		if len(l.versions) == 1 { // it was at rest
+			if want := described(l.tasks).of("crs_tasks"); !maps.Equal(got.of("crs_tasks"), want) {
+				t.Errorf("seed %d: at rest between events the statuses are %v, want %v", seed, got.of("crs_tasks").nonzero(), want.nonzero())
+			}
 		}
 		l.mu.Unlock()
 	}

@@ -38,14 +38,14 @@ func simulated(t *testing.T, api crsapi.API, regions ...string) (*crsapitest.Ser
 
 // dialSimulated returns the sources of a simulated region, one for each API.
 func dialSimulated(server *crsapitest.Server, region string, observe func(crsapi.Attempt), apis ...crsapi.API) ([]collector.Source, error) {
-	return dialLimited(server, region, observe, nil, apis...)
+	return dialLimited(server, region, observe, nil, 100, apis...)
 }
 
-func dialLimited(server *crsapitest.Server, region string, observe func(crsapi.Attempt), limiter *rate.Limiter, apis ...crsapi.API) ([]collector.Source, error) {
+func dialLimited(server *crsapitest.Server, region string, observe func(crsapi.Attempt), limiter *rate.Limiter, pageSize int, apis ...crsapi.API) ([]collector.Source, error) {
 	var sources []collector.Source
 	for _, api := range apis {
 		cfg := crsapi.DefaultConfig(api)
-		cfg.Region, cfg.Observe, cfg.Limiter = region, observe, limiter
+		cfg.Region, cfg.Observe, cfg.Limiter, cfg.PageSize = region, observe, limiter, pageSize
 		cfg.Endpoint, cfg.Transport = server.URL, server.Client().Transport
 		if api != crsapi.API20 {
 			cfg.Endpoint = server.URL3

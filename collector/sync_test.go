@@ -15,14 +15,14 @@ import (
 func longAfter() { time.Sleep(26 * 365 * 24 * time.Hour) }
 
 // simulatedWith returns an Exporter of one simulated region with a rate limit.
-func simulatedWith(t *testing.T, cfg collector.Config, api crsapi.API, perSecond float64) (*crsapitest.Server, *collector.Exporter) {
+func simulatedWith(t *testing.T, cfg collector.Config, api crsapi.API, perSecond float64, pageSize int) (*crsapitest.Server, *collector.Exporter) {
 	t.Helper()
 	server := crsapitest.NewMemoryServer()
 	t.Cleanup(server.Close)
 	limiter := crsapi.NewLimiter(perSecond)
 	cfg.TimeoutOffset = 500 * time.Millisecond
 	cfg.Dial = func(region string, observe func(crsapi.Attempt)) ([]collector.Source, error) {
-		return dialLimited(server, region, observe, limiter, api)
+		return dialLimited(server, region, observe, limiter, pageSize, api)
 	}
 	return server, newExporter(t, cfg, map[string]collector.Source{guangzhou: nil})
 }
@@ -45,7 +45,7 @@ func fullReadings(cause string) string {
 func TestLongListIsWholeWithinThreeScrapes(t *testing.T) {
 	eachAPI(t, func(t *testing.T, api crsapi.API) {
 		longAfter()
-		server, e := simulatedWith(t, collector.Config{}, api, 20)
+		server, e := simulatedWith(t, collector.Config{}, api, 20, 100)
 		server.SetTasks(guangzhou, succeeded(30_000))
 		server.Inject(crsapitest.Fault{Do: crsapitest.Latency(20 * time.Millisecond)})
 		begin := time.Now()
@@ -75,7 +75,7 @@ func TestLongListIsWholeWithinThreeScrapes(t *testing.T) {
 func TestVerificationInTheBackground(t *testing.T) {
 	eachAPI(t, func(t *testing.T, api crsapi.API) {
 		longAfter()
-		server, e := simulatedWith(t, collector.Config{Sync: collector.SyncIncremental, FullSyncInterval: 5 * time.Minute}, api, 20)
+		server, e := simulatedWith(t, collector.Config{Sync: collector.SyncIncremental, FullSyncInterval: 5 * time.Minute}, api, 20, 100)
 		server.SetTasks(guangzhou, succeeded(10_000))
 		scrape(t, e)
 		// A task that was final changes far below the head. No poll can see that.
@@ -107,7 +107,7 @@ func TestVerificationInTheBackground(t *testing.T) {
 func TestVerificationStandsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		longAfter()
-		server, e := simulatedWith(t, collector.Config{Sync: collector.SyncIncremental, FullSyncInterval: time.Minute}, crsapi.API20, 20)
+		server, e := simulatedWith(t, collector.Config{Sync: collector.SyncIncremental, FullSyncInterval: time.Minute}, crsapi.API20, 20, 100)
 		server.SetTasks(guangzhou, succeeded(5000))
 		scrape(t, e)
 		time.Sleep(time.Minute)
@@ -132,7 +132,7 @@ func TestAutoDependsOnTheLength(t *testing.T) {
 	for tasks, incremental := range map[int]bool{2000: false, 20_000: true} {
 		synctest.Test(t, func(t *testing.T) {
 			longAfter()
-			server, e := simulatedWith(t, collector.Config{}, crsapi.API20, 20)
+			server, e := simulatedWith(t, collector.Config{}, crsapi.API20, 20, 100)
 			server.SetTasks(guangzhou, succeeded(tasks))
 			for range 4 {
 				scrape(t, e)
