@@ -149,7 +149,7 @@ func pollOnce(ctx context.Context, exporter *collector.Exporter, progress io.Wri
 		case <-tick.C:
 			for _, status := range exporter.Status() {
 				if status.PagesDue > 0 {
-					fmt.Fprintf(progress, "%s, API %s: the list is still being read, %d of about %d pages\n", status.Region, status.API, status.PagesRead, status.PagesDue)
+					_, _ = fmt.Fprintf(progress, "%s, API %s: the list is still being read, %d of about %d pages\n", status.Region, status.API, status.PagesRead, status.PagesDue)
 				}
 			}
 		}
