@@ -63,6 +63,10 @@ type responseDecoder struct {
 	names  *interner
 	zone   *time.Location
 	buffer []byte // for a string with escapes
+	last   [memberCount]string
+
+	date     string    // of the last time
+	midnight time.Time // that begins it
 
 	response
 	hasResult bool // the envelope is there
@@ -293,17 +297,17 @@ func (d *responseDecoder) task() (t Task, ok bool, err error) {
 			}
 			switch name, ok := d.format.taskNames[string(text)]; {
 			case member == memberRedisID:
-				t.RedisID = d.names.string(text)
+				t.RedisID = d.shared(member, text)
 			case ok:
 				t.TaskName = name
 			default:
-				t.TaskName = d.names.string(text)
+				t.TaskName = d.shared(member, text)
 			}
 		case memberRedisName:
-			t.RedisName = d.names.string(truncate(text))
+			t.RedisName = d.shared(member, truncate(text))
 		case memberProjectID:
 			if id, err := strconv.ParseInt(number(text), 10, 64); err == nil {
-				t.ProjectID = d.names.string(strconv.AppendInt(d.buffer[:0], id, 10))
+				t.ProjectID = d.shared(member, strconv.AppendInt(d.buffer[:0], id, 10))
 			}
 		case memberStartTime:
 			t.StartTime = d.time(text)
@@ -332,13 +336,53 @@ func (d *responseDecoder) task() (t Task, ok bool, err error) {
 	return t, ok && hasStatus && !t.StartTime.IsZero() && t.RedisID != "", err
 }
 
-// time returns the zero time for a text that is no time.
+// shared returns a string that equal texts share. Most rows have the value of the
+// row before.
+func (d *responseDecoder) shared(m member, text []byte) string {
+	if last := &d.last[m]; *last != string(text) {
+		*last = d.names.string(text)
+	}
+	return d.last[m]
+}
+
+// time returns the zero time for a text that is no time. Most rows of a page are of
+// the same day, so only their clock times are parsed.
 func (d *responseDecoder) time(text []byte) time.Time {
+	if len(text) == len(timeLayout) && string(text[:len(dateLayout)]) == d.date {
+		if clock, ok := parseClock(text[len(dateLayout):]); ok {
+			return d.midnight.Add(clock)
+		}
+	}
 	t, err := time.ParseInLocation(timeLayout, string(text), d.zone)
 	if err != nil {
 		return time.Time{}
 	}
+	if len(text) == len(timeLayout) {
+		year, month, day := t.Date()
+		d.date, d.midnight = string(text[:len(dateLayout)]), time.Date(year, month, day, 0, 0, 0, 0, d.zone).UTC()
+	}
 	return t.UTC()
+}
+
+const dateLayout = "2006-01-02"
+
+// parseClock parses a text such as " 16:56:18".
+func parseClock(text []byte) (clock time.Duration, ok bool) {
+	const layout = " 00:00:00"
+	limits := [...]time.Duration{24, 60, 60}
+	for i, want := range []byte(layout) {
+		if got := text[i]; want != '0' && got != want || want == '0' && (got < '0' || got > '9') {
+			return 0, false
+		}
+	}
+	for i, limit := range limits {
+		n := time.Duration(text[1+3*i]-'0')*10 + time.Duration(text[2+3*i]-'0')
+		if n >= limit {
+			return 0, false
+		}
+		clock = clock*60 + n
+	}
+	return clock * time.Second, true
 }
 
 type member uint8
@@ -354,6 +398,7 @@ const (
 	memberProgress
 	memberEndTime
 	memberTaskID
+	memberCount
 )
 
 // required reports whether a row is rejected if the value is not a scalar.

@@ -179,3 +179,21 @@ type documented struct {
 		} `json:"redisTaskSet"`
 	} `json:"data"`
 }
+
+// FuzzTimesOfADay checks that a time after another of the same day is read as it is
+// alone.
+func FuzzTimesOfADay(f *testing.F) {
+	for _, clock := range []string{"16:56:18", "00:00:00", "23:59:59", "24:00:00", "12:60:00", "12:00:60", "1:02:003", "aa:bb:cc", " 1:02:03"} {
+		f.Add("2017-02-10 " + clock)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		alone := responseDecoder{zone: beijing}
+		after := responseDecoder{zone: beijing}
+		if len(s) >= len(dateLayout) {
+			after.time([]byte(s[:len(dateLayout)] + " 11:22:33"))
+		}
+		if a, b := alone.time([]byte(s)), after.time([]byte(s)); !a.Equal(b) {
+			t.Fatalf("%q is %s, and %s after another time of the day", s, a, b)
+		}
+	})
+}
