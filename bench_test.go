@@ -237,12 +237,16 @@ func measureScrape(url, mode string) (m measurement, err error) {
 type discard struct {
 	header http.Header
 	up     bool
+	last   []byte // of the write before: a line may be in two
 }
 
 func (d *discard) Header() http.Header { return d.header }
 func (d *discard) WriteHeader(int)     {}
 func (d *discard) Write(p []byte) (int, error) {
-	d.up = d.up || bytes.Contains(p, []byte(`crs_up{region="ap-guangzhou"} 1`))
+	const line = `crs_up{region="ap-guangzhou"} 1`
+	d.last = append(d.last, p...)
+	d.up = d.up || bytes.Contains(d.last, []byte(line))
+	d.last = append(d.last[:0], d.last[max(0, len(d.last)-len(line)):]...)
 	return len(p), nil
 }
 

@@ -19,8 +19,6 @@ const (
 	idleTimeout  = 2 * time.Minute
 
 	maxRequestHeader = 32 << 10
-	// maxScrapes limits the scrapes in flight: each holds its response.
-	maxScrapes = 40
 )
 
 func newServer(handler http.Handler, errorLog *stdlog.Logger) *http.Server {
@@ -52,24 +50,9 @@ func newMux(telemetryPath string, exporter *collector.Exporter) (http.Handler, e
 		return nil, fmt.Errorf("landing page: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET "+telemetryPath, limitInFlight(maxScrapes, exporter.Handler()))
+	mux.Handle("GET "+telemetryPath, exporter.Handler())
 	mux.Handle("GET "+healthyPath, exporter.Healthy())
 	mux.Handle("GET "+readyPath, exporter.Ready())
 	mux.Handle("GET /{$}", landing)
 	return mux, nil
-}
-
-// limitInFlight answers 503 to requests that exceed n in flight.
-func limitInFlight(n int, next http.Handler) http.Handler {
-	slots := make(chan struct{}, n)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case slots <- struct{}{}:
-			defer func() { <-slots }()
-			next.ServeHTTP(w, r)
-		default:
-			w.Header().Set("Retry-After", "1")
-			http.Error(w, fmt.Sprintf("too many scrapes in flight (%d)", n), http.StatusServiceUnavailable)
-		}
-	})
 }

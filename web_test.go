@@ -172,34 +172,6 @@ func TestNoOtherPaths(t *testing.T) {
 	}
 }
 
-func TestLimitInFlight(t *testing.T) {
-	block := make(chan struct{})
-	entered := make(chan struct{})
-	limited := limitInFlight(1, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		entered <- struct{}{}
-		<-block
-	}))
-	get := func() int {
-		w := httptest.NewRecorder()
-		limited.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-		return w.Code
-	}
-	first := make(chan int)
-	go func() { first <- get() }()
-	<-entered
-	if code := get(); code != http.StatusServiceUnavailable {
-		t.Errorf("the second returns %d", code)
-	}
-	close(block)
-	if code := <-first; code != http.StatusOK {
-		t.Errorf("the first returns %d", code)
-	}
-	go func() { <-entered }()
-	if code := get(); code != http.StatusOK {
-		t.Errorf("the slot was not released: %d", code)
-	}
-}
-
 // TestHostileScrapers keeps connections open that send half a request or read
 // nothing, while another client scrapes.
 func TestHostileScrapers(t *testing.T) {

@@ -116,6 +116,7 @@ type Exporter struct {
 	store         *ledger.Store
 	registry      *prometheus.Registry
 	timeoutOffset time.Duration
+	minInterval   time.Duration
 	logger        log.Logger
 	syncs         *syncs
 }
@@ -136,6 +137,7 @@ func New(cfg Config) (*Exporter, error) {
 		stop:          stop,
 		registry:      prometheus.NewRegistry(),
 		timeoutOffset: cfg.TimeoutOffset,
+		minInterval:   cfg.MinInterval,
 		logger:        cfg.Logger,
 		syncs:         newSyncs(&cfg),
 	}

@@ -30,13 +30,15 @@ var _ prometheus.Gatherer = (*Results)(nil)
 
 // Gather implements prometheus.Gatherer. The families share parts and must not
 // be changed. The error is always nil.
-func (rs *Results) Gather() ([]*dto.MetricFamily, error) {
+func (rs *Results) Gather() ([]*dto.MetricFamily, error) { return rs.families(), nil }
+
+func (rs *Results) families() []*dto.MetricFamily {
 	b := newBuilder()
 	for _, r := range rs.regions {
 		b.region(r.outcome)
 		b.reading(r)
 	}
-	return b.families(), nil
+	return b.families()
 }
 
 // markShown tells the ledgers that a scraper has received these Results.

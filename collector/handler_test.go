@@ -2,13 +2,16 @@ package collector_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,8 +44,16 @@ func TestOnlyADeliveredResponseShowsASeries(t *testing.T) {
 		}, false},
 		{"a scraper that disconnects during the response", func(_ *testing.T, e *collector.Exporter) {
 			ctx, disconnect := context.WithCancel(context.Background())
-			w := &brokenWriter{httptest.NewRecorder(), disconnect}
+			w := &brokenWriter{httptest.NewRecorder(), "crs_", disconnect}
 			e.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil).WithContext(ctx))
+		}, false},
+		{"a scraper that gets all about tasks, and not the rest", func(_ *testing.T, e *collector.Exporter) {
+			w := &brokenWriter{httptest.NewRecorder(), "go_goroutines", func() {}}
+			e.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		}, false},
+		{"a scraper whose last bytes stay in a buffer", func(_ *testing.T, e *collector.Exporter) {
+			w := &brokenWriter{httptest.NewRecorder(), "", func() {}}
+			e.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 		}, false},
 	}
 	for _, test := range tests {
@@ -62,15 +73,26 @@ func TestOnlyADeliveredResponseShowsASeries(t *testing.T) {
 	}
 }
 
-// brokenWriter is a connection that breaks at the first byte.
+// brokenWriter is a connection that breaks when a text is to be written, or when it
+// is flushed if that is empty.
 type brokenWriter struct {
-	http.ResponseWriter
+	*httptest.ResponseRecorder
+	at         string
 	disconnect func()
 }
 
-func (w *brokenWriter) Write([]byte) (int, error) {
+func (w *brokenWriter) Write(b []byte) (int, error) {
+	if w.at != "" && bytes.Contains(b, []byte(w.at)) {
+		return 0, w.error()
+	}
+	return w.ResponseRecorder.Write(b)
+}
+
+func (w *brokenWriter) FlushError() error { return w.error() }
+
+func (w *brokenWriter) error() error {
 	w.disconnect()
-	return 0, io.ErrClosedPipe
+	return io.ErrClosedPipe
 }
 
 // answeredAfter returns how long a scrape of a region that hangs waits.
@@ -185,6 +207,143 @@ func TestSlowReadersAreCutOff(t *testing.T) {
 	})
 }
 
+// stuckWriter is a client that does not read: each write waits until unstuck is
+// closed.
+type stuckWriter struct {
+	*httptest.ResponseRecorder
+	stuck   chan<- struct{} // gets a value at the first write
+	unstuck <-chan struct{}
+	writes  int
+}
+
+func (w *stuckWriter) Write(b []byte) (int, error) {
+	w.writes++
+	if w.writes == 1 {
+		w.stuck <- struct{}{}
+	}
+	<-w.unstuck
+	return w.ResponseRecorder.Write(b)
+}
+
+// Clients that do not read take no place of others, and no memory for more than
+// three answers.
+func TestClientsThatDoNotRead(t *testing.T) {
+	var tasks []crsapi.Task
+	for i := range 500 { // several chunks
+		tasks = append(tasks, task(fmt.Sprintf("crs-%d", i), backup, "2017-02-10 03:00:00", crsapi.StatusFailed))
+	}
+	e := watch(t, always(list(tasks...)))
+	handler := e.Handler()
+	request := func() *http.Request { return httptest.NewRequest(http.MethodGet, "/metrics", nil) }
+	const clients = 45
+	stuck, unstuck := make(chan struct{}), make(chan struct{})
+	writers, aborted := make([]*stuckWriter, clients), make([]bool, clients)
+	var waiting sync.WaitGroup
+	for i := range writers {
+		writers[i] = &stuckWriter{ResponseRecorder: httptest.NewRecorder(), stuck: stuck, unstuck: unstuck}
+		waiting.Go(func() {
+			defer func() { aborted[i] = recover() == http.ErrAbortHandler }()
+			handler.ServeHTTP(writers[i], request())
+		})
+		<-stuck // each has a poll, and so an answer, of its own
+	}
+	isWhole := func(w *httptest.ResponseRecorder) bool {
+		return strings.Contains(w.Body.String(), "crs_up") && strings.Contains(w.Body.String(), "\npromhttp_")
+	}
+	for range 18 {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, request())
+		if w.Code != http.StatusOK || !isWhole(w) {
+			t.Errorf("status %d, %d bytes", w.Code, w.Body.Len())
+		}
+	}
+	close(unstuck)
+	waiting.Wait()
+	whole := 0
+	for i, w := range writers {
+		switch {
+		case isWhole(w.ResponseRecorder) && !aborted[i]:
+			whole++
+		case isWhole(w.ResponseRecorder) || !aborted[i] || w.writes != 1:
+			t.Errorf("a client that was cut got %d chunks, aborted %t", w.writes, aborted[i])
+		}
+	}
+	if whole != 2 {
+		t.Errorf("%d clients got all, want 2 beside the last scrape", whole)
+	}
+}
+
+// Both parts of an answer are one gzip stream: browsers read no second one.
+func TestCompressedAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newExporter(t, collector.Config{MinInterval: time.Hour}, map[string]collector.Source{guangzhou: always(list(someTask))})
+		handler := e.Handler()
+		get := func(method, accept, encoding string) (http.Header, string) {
+			r := httptest.NewRequest(method, "/metrics", nil)
+			r.Header.Set("Accept", accept)
+			r.Header.Set("Accept-Encoding", encoding)
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, r)
+			if w.Header().Get("Content-Encoding") != "gzip" {
+				return w.Header(), w.Body.String()
+			}
+			z, err := gzip.NewReader(w.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			z.Multistream(false)
+			body, err := io.ReadAll(z)
+			if err != nil || w.Body.Len() > 0 {
+				t.Errorf("%v, %d bytes after the stream", err, w.Body.Len())
+			}
+			return w.Header(), string(body)
+		}
+		for _, accept := range []string{textFormat, openMetricsFormat} {
+			_, plain := get(http.MethodGet, accept, "identity")
+			header, unzipped := get(http.MethodGet, accept, "gzip")
+			if withoutRuntime(plain) != withoutRuntime(unzipped) || !strings.Contains(unzipped, "go_goroutines ") {
+				t.Errorf("compressed:\n%s\nplain:\n%s", unzipped, plain)
+			}
+			if got := header.Values("Vary"); !slices.Equal(got, []string{"Accept", "Accept-Encoding"}) {
+				t.Errorf("Vary: %q", got)
+			}
+		}
+		if header, body := get(http.MethodHead, textFormat, ""); body != "" || header.Get("Content-Type") == "" {
+			t.Errorf("HEAD returns %d bytes, header %v", len(body), header)
+		}
+	})
+}
+
+func TestTooManyScrapesInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := watch(t, &fakeSource{list: list(), delay: time.Second})
+		handler := e.Handler()
+		codes := make(chan int, 100)
+		for range 42 {
+			go func() {
+				w := httptest.NewRecorder()
+				handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+				if (w.Code == http.StatusServiceUnavailable) != (w.Header().Get("Retry-After") == "1") {
+					t.Errorf("status %d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
+				}
+				codes <- w.Code
+			}()
+		}
+		synctest.Wait()
+		if len(codes) != 2 || <-codes != http.StatusServiceUnavailable || <-codes != http.StatusServiceUnavailable {
+			t.Errorf("%d scrapes were refused at once, want 2", len(codes))
+		}
+		for range 40 {
+			if code := <-codes; code != http.StatusOK {
+				t.Errorf("status %d for a scrape that waited", code)
+			}
+		}
+		if got := scrape(t, e); !got.up(guangzhou) {
+			t.Error("down afterwards")
+		}
+	})
+}
+
 // Over a real connection: a client that disconnects does not end the poll, which
 // the next scrape gets.
 func TestScraperThatDisconnects(t *testing.T) {
@@ -249,9 +408,9 @@ func TestNoResponseForADisconnectedScraper(t *testing.T) {
 func TestErrorsOfTheResponseAreLogged(t *testing.T) {
 	var logged bytes.Buffer
 	e := newExporter(t, collector.Config{Logger: logTo(&logged)}, map[string]collector.Source{guangzhou: always(list())})
-	w := &brokenWriter{httptest.NewRecorder(), func() {}}
+	w := &brokenWriter{httptest.NewRecorder(), "", func() {}}
 	e.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	if got := logged.String(); !strings.Contains(got, "level=debug msg=\"error encoding and sending metric family: io: read/write on closed pipe\"\n") {
+	if got := logged.String(); !strings.Contains(got, "level=debug msg=\"cannot write the response\" err=\"io: read/write on closed pipe\"\n") {
 		t.Errorf("logged %q", got)
 	}
 }
@@ -296,5 +455,34 @@ func TestHealthyAndReady(t *testing.T) {
 		want("one has succeeded", 503, "waiting for the first poll of ap-shanghai")
 		time.Sleep(time.Second)
 		want("the other has failed", 200, "ready")
+	})
+}
+
+// longList is a list whose full reading outlives a scrape.
+type longList struct{ collector.List }
+
+func (longList) Progress() (read, due int) { return 1, 300 }
+
+type longSource struct{ *fakeSource }
+
+func (s longSource) Open(f collector.Filter) collector.List { return longList{s.fakeSource.Open(f)} }
+
+// A list of any length must not keep a Kubernetes Service from its exporter.
+func TestReadyWhileALongListIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := watch(t, longSource{&fakeSource{list: list(), delay: time.Minute}})
+		code := func() int {
+			w := httptest.NewRecorder()
+			e.Ready().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+			return w.Code
+		}
+		if got := code(); got != http.StatusServiceUnavailable {
+			t.Errorf("status %d before the first poll", got)
+		}
+		go e.Poll(t.Context())
+		synctest.Wait()
+		if got := code(); got != http.StatusOK {
+			t.Errorf("status %d while the list is read", got)
+		}
 	})
 }
