@@ -1,7 +1,7 @@
 package collector
 
 import (
-	"math"
+	"maps"
 	"slices"
 	"time"
 
@@ -53,7 +53,8 @@ func (rs *Results) markShown() {
 // builder builds the families of all regions.
 type builder struct {
 	tasks, transitions, lastStart, oldestStart, lastDuration        *dto.MetricFamily
-	lastBackup, instanceGone, instanceInfo                          *dto.MetricFamily
+	lastBackup, usualInterval                                       *dto.MetricFamily
+	instanceGone, aliveSince, instanceInfo                          *dto.MetricFamily
 	up, apiInfo, pollDuration, pollPages, rejectedRows, lastSuccess *dto.MetricFamily
 	readingPages, readingPagesRead                                  *dto.MetricFamily
 
@@ -65,20 +66,22 @@ type builder struct {
 
 func newBuilder() *builder {
 	b := &builder{
-		tasks:        newFamily(tasksMetric),
-		transitions:  newFamily(transitionsMetric),
-		lastStart:    newFamily(lastStartMetric),
-		oldestStart:  newFamily(oldestStartMetric),
-		lastDuration: newFamily(lastDurationMetric),
-		lastBackup:   newFamily(lastBackupMetric),
-		instanceGone: newFamily(instanceGoneMetric),
-		instanceInfo: newFamily(instanceInfoMetric),
-		up:           newFamily(upMetric),
-		apiInfo:      newFamily(apiInfoMetric),
-		pollDuration: newFamily(pollDurationMetric),
-		pollPages:    newFamily(pollPagesMetric),
-		rejectedRows: newFamily(rejectedRowsMetric),
-		lastSuccess:  newFamily(lastSuccessMetric),
+		tasks:         newFamily(tasksMetric),
+		transitions:   newFamily(transitionsMetric),
+		lastStart:     newFamily(lastStartMetric),
+		oldestStart:   newFamily(oldestStartMetric),
+		lastDuration:  newFamily(lastDurationMetric),
+		lastBackup:    newFamily(lastBackupMetric),
+		usualInterval: newFamily(usualIntervalMetric),
+		instanceGone:  newFamily(instanceGoneMetric),
+		aliveSince:    newFamily(aliveSinceMetric),
+		instanceInfo:  newFamily(instanceInfoMetric),
+		up:            newFamily(upMetric),
+		apiInfo:       newFamily(apiInfoMetric),
+		pollDuration:  newFamily(pollDurationMetric),
+		pollPages:     newFamily(pollPagesMetric),
+		rejectedRows:  newFamily(rejectedRowsMetric),
+		lastSuccess:   newFamily(lastSuccessMetric),
 
 		readingPages:     newFamily(readingPagesMetric),
 		readingPagesRead: newFamily(readingPagesReadMetric),
@@ -106,7 +109,7 @@ func newFamily(m Metric) *dto.MetricFamily {
 // families returns the families that have a metric, ordered by name.
 func (b *builder) families() []*dto.MetricFamily {
 	all := []*dto.MetricFamily{
-		b.apiInfo, b.lastBackup, b.instanceGone, b.instanceInfo,
+		b.apiInfo, b.lastBackup, b.usualInterval, b.aliveSince, b.instanceGone, b.instanceInfo,
 		b.lastSuccess, b.pollDuration, b.pollPages, b.rejectedRows, b.readingPages, b.readingPagesRead,
 		b.lastDuration, b.lastStart, b.oldestStart, b.transitions, b.tasks, b.up,
 	}
@@ -139,13 +142,10 @@ func (b *builder) region(o *outcome) {
 		counted = o.counters.All
 	}
 	b.series(region, listed, counted)
-	for len(listed) > 0 {
-		id, n := listed[0].RedisID, 1
-		for n < len(listed) && listed[n].RedisID == id {
-			n++
+	if o.list != nil {
+		for _, id := range slices.Sorted(maps.Keys(o.list.instances)) {
+			b.instance(region, id, o.list.instances[id])
 		}
-		b.instance(region, listed[:n], o.list.instances[id])
-		listed = listed[n:]
 	}
 }
 
@@ -158,23 +158,29 @@ func (b *builder) reading(r regionResult) {
 	}
 }
 
-// instance adds the metrics of one instance, whose series are given.
-func (b *builder) instance(region *dto.LabelPair, series []*listedSeries, in listedInstance) {
-	redisID := label("redisId", series[0].RedisID)
+func (b *builder) instance(region *dto.LabelPair, id string, in *instance) {
+	redisID := label("redisId", id)
+	labels := []*dto.LabelPair{redisID, region}
 	b.count(b.instanceInfo, []*dto.LabelPair{
 		label("projectId", in.projectID), redisID, label("redisName", in.redisName), region,
 	}, 1)
 	gone := 0
-	if isGone(series) {
+	if in.gone {
 		gone = 1
 	}
-	b.count(b.instanceGone, []*dto.LabelPair{redisID, region}, gone)
-	succeededAt, failedAt := lastBackups(series)
-	if succeededAt > math.MinInt64 {
-		b.value(b.lastBackup, []*dto.LabelPair{b.outcomeSucceeded, redisID, region}, float64(succeededAt))
+	b.count(b.instanceGone, labels, gone)
+	b.time(b.aliveSince, labels, in.aliveSince)
+	b.time(b.lastBackup, []*dto.LabelPair{b.outcomeSucceeded, redisID, region}, in.backupSucceeded)
+	b.time(b.lastBackup, []*dto.LabelPair{b.outcomeFailed, redisID, region}, in.backupFailed)
+	if in.usualInterval > 0 {
+		b.value(b.usualInterval, labels, float64(in.usualInterval))
 	}
-	if failedAt > math.MinInt64 {
-		b.value(b.lastBackup, []*dto.LabelPair{b.outcomeFailed, redisID, region}, float64(failedAt))
+}
+
+// time adds a metric unless the time is never.
+func (b *builder) time(f *dto.MetricFamily, labels []*dto.LabelPair, second int64) {
+	if second != never {
+		b.value(f, labels, float64(second))
 	}
 }
 

@@ -107,7 +107,14 @@ func everything(t *testing.T) *collector.Exporter {
 	other := task("crs-c", clean, "2017-02-09 01:00:00", crsapi.StatusSucceeded)
 	gone := task("crs-d", clean, "2017-02-09 01:00:00", crsapi.StatusFailed)
 	deleted := task("crs-e", "deleteInstance", "2017-02-09 02:00:00", crsapi.StatusSucceeded)
-	source.set(&fakeList{tasks: []crsapi.Task{running, twin, twin, nameless, oddly, other, gone, deleted}, pages: 1}, nil)
+	old := []crsapi.Task{
+		task("crs-f", backup, "2017-01-05 03:00:00", crsapi.StatusSucceeded),
+		task("crs-f", backup, "2017-01-04 03:00:30", crsapi.StatusSucceeded),
+		task("crs-f", backup, "2017-01-03 03:00:00", crsapi.StatusFailed),
+		task("crs-f", backup, "2017-01-02 03:00:00", crsapi.StatusSucceeded),
+		task("crs-f", "newInstance", "2017-01-01 00:00:00", crsapi.StatusSucceeded),
+	}
+	source.set(&fakeList{tasks: append([]crsapi.Task{running, twin, twin, nameless, oddly, other, gone, deleted}, old...), pages: 1}, nil)
 	observe(crsapi.Attempt{Duration: 40 * time.Millisecond, HasClockSkew: true, ClockSkew: 2 * time.Second})
 	scrape(t, e)
 	scrape(t, e) // the second that shows the first 0 of the counters
@@ -121,7 +128,7 @@ func everything(t *testing.T) *collector.Exporter {
 	later := task("crs-a", backup, "2017-02-10 05:00:00", crsapi.StatusPending)
 	later.RedisName, later.ProjectID = "renamed", "1234"
 	brandNew := task("crs-a", clean, "2017-02-10 05:00:00", crsapi.StatusFailed)
-	source.set(&fakeList{tasks: []crsapi.Task{later, later, brandNew, running, ended, twin, nameless, oddly, other, deleted}, pages: 2, rejected: 1}, nil)
+	source.set(&fakeList{tasks: append([]crsapi.Task{later, later, brandNew, running, ended, twin, nameless, oddly, other, deleted}, old...), pages: 2, rejected: 1}, nil)
 	observe(crsapi.Attempt{Duration: 90 * time.Millisecond, HasClockSkew: true, ClockSkew: -time.Second})
 	observe(crsapi.Attempt{Duration: 5 * time.Second, Reason: crsapi.ReasonTimeout})
 	return e
@@ -344,7 +351,7 @@ func wantDescribed(t *testing.T, found map[string]*dto.MetricFamily, described [
 func TestFamiliesAreOrdered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		own, err := everything(t).Poll(t.Context()).Gather()
-		if err != nil || len(own) != 14 || !slices.IsSortedFunc(own, func(a, b *dto.MetricFamily) int {
+		if err != nil || len(own) != 16 || !slices.IsSortedFunc(own, func(a, b *dto.MetricFamily) int {
 			return strings.Compare(a.GetName(), b.GetName())
 		}) {
 			t.Errorf("got %d families, %v: %v", len(own), err, own)

@@ -47,10 +47,20 @@ var (
 		[]string{"region", "redisId", "outcome"},
 		"Submission time of the newest listed backup that finished with the outcome (succeeded or failed), by hand or automatic, in seconds since the epoch.",
 	}
+	usualIntervalMetric = Metric{
+		"crs_backup_usual_interval_seconds", typeGauge,
+		[]string{"region", "redisId"},
+		"Second longest time between successive listed finished backups of the instance, whatever their outcome. Only where at least three such intervals are listed.",
+	}
 	instanceGoneMetric = Metric{
 		"crs_instance_gone", typeGauge,
 		[]string{"region", "redisId"},
 		"1 if the instance was closed or deleted, or could not be created, and no later task shows that it exists. Else 0.",
+	}
+	aliveSinceMetric = Metric{
+		"crs_instance_alive_since_timestamp_seconds", typeGauge,
+		[]string{"region", "redisId"},
+		"Submission time of the newest listed newInstance or startInstance that succeeded, in seconds since the epoch.",
 	}
 	instanceInfoMetric = Metric{
 		"crs_instance_info", typeGauge,
@@ -151,7 +161,7 @@ func StateMetrics() []Metric {
 func Metrics() []Metric {
 	all := []Metric{
 		tasksMetric, transitionsMetric, lastStartMetric, oldestStartMetric, lastDurationMetric,
-		lastBackupMetric, instanceGoneMetric, instanceInfoMetric,
+		lastBackupMetric, usualIntervalMetric, instanceGoneMetric, aliveSinceMetric, instanceInfoMetric,
 		upMetric, apiInfoMetric, pollDurationMetric, pollPagesMetric, rejectedRowsMetric, lastSuccessMetric,
 		fullReadingsMetric, correctionsMetric, readingPagesMetric, readingPagesReadMetric,
 		apiRequestsMetric, apiFailuresMetric, apiDurationMetric, apiClockSkewMetric,

@@ -89,6 +89,7 @@ func TestDocumentsExampleFromTheSimulator(t *testing.T) {
 		wantEqual(t, "the list", got.listed().nonzero(), samples{
 			fmt.Sprintf(infoSeries, "0", id, "for API test"):           "1",
 			fmt.Sprintf(backupSeries, "succeeded", id):                 "1.486710156e+09",
+			fmt.Sprintf(usualSeries, id):                               "71945",
 			fmt.Sprintf(lastSeries, id, "succeeded", "restoreBackup"):  "1.486716978e+09",
 			fmt.Sprintf(lastSeries, id, "succeeded", backup):           "1.486710156e+09",
 			fmt.Sprintf(lastSeries, id, "succeeded", clean):            "1.486539496e+09",

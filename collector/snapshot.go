@@ -28,10 +28,6 @@ const (
 
 const statuses = ledger.Statuses
 
-// backupTasks are the tasks that back up an instance: by hand or automatic, and
-// in API 3.0 by a name of its own.
-var backupTasks = []string{"backupInstance", "AUTOBACKUP"}
-
 var statusNames = [statuses]string{"pending", "executing", "succeeded", "failed", "error", "unknown"}
 
 func statusOf(s crsapi.Status) status {
@@ -65,8 +61,8 @@ func (t packedTask) status() status { return status(t & (1<<statusBits - 1)) }
 // snapshot is a region's list, reduced to what the metrics need. It never changes;
 // the next one shares what is equal.
 type snapshot struct {
-	series    []*listedSeries           // ordered by series
-	instances map[string]listedInstance // by redisId
+	series    []*listedSeries      // ordered by series
+	instances map[string]*instance // by redisId
 	tasks     int
 }
 
@@ -177,52 +173,6 @@ func (s *listedSeries) describedLaterBy(start int64, in listedInstance) bool {
 		return in.redisName > s.instance.redisName
 	}
 	return in.projectID > s.instance.projectID
-}
-
-func instancesOf(series []*listedSeries) map[string]listedInstance {
-	newest := map[string]*listedSeries{}
-	for _, s := range series {
-		if known, ok := newest[s.RedisID]; !ok || known.describedLaterBy(s.latest, s.instance) {
-			newest[s.RedisID] = s
-		}
-	}
-	instances := make(map[string]listedInstance, len(newest))
-	for id, s := range newest {
-		instances[id] = s.instance
-	}
-	return instances
-}
-
-// lastBackups returns the submission times of the newest finished backups of an
-// instance, math.MinInt64 where there is none. Its series are those of the instance.
-func lastBackups(series []*listedSeries) (succeededAt, failedAt int64) {
-	succeededAt, failedAt = math.MinInt64, math.MinInt64
-	for _, s := range series {
-		if !slices.Contains(backupTasks, s.TaskName) {
-			continue
-		}
-		succeededAt = max(succeededAt, s.newestIn(succeeded))
-		failedAt = max(failedAt, s.newestIn(failed), s.newestIn(errored))
-	}
-	return succeededAt, failedAt
-}
-
-// isGone reports whether the newest task that tells says that the instance does
-// not exist. Its series are those of the instance.
-func isGone(series []*listedSeries) bool {
-	ended, alive := int64(math.MinInt64), int64(math.MinInt64)
-	for _, s := range series {
-		switch s.TaskName {
-		case "closeInstance", "deleteInstance":
-			ended = max(ended, s.newestIn(succeeded))
-		case "newInstance":
-			ended = max(ended, s.newestIn(failed), s.newestIn(errored))
-			alive = max(alive, s.newestIn(pending), s.newestIn(executing), s.newestIn(succeeded), s.newestIn(unknown))
-		default:
-			alive = max(alive, s.latest)
-		}
-	}
-	return ended > math.MinInt64 && ended >= alive
 }
 
 // newestIn returns the submission time of the newest task in a status,

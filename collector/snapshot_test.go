@@ -21,6 +21,8 @@ const (
 	oldestSeries = "crs_task_oldest_start_timestamp_seconds{redisId=%q,region=\"ap-guangzhou\",status=%q,taskName=%q}"
 	lastedSeries = "crs_task_last_duration_seconds{redisId=%q,region=\"ap-guangzhou\",status=%q,taskName=%q}"
 	backupSeries = "crs_backup_last_start_timestamp_seconds{outcome=%q,redisId=%q,region=\"ap-guangzhou\"}"
+	usualSeries  = "crs_backup_usual_interval_seconds{redisId=%q,region=\"ap-guangzhou\"}"
+	aliveSeries  = "crs_instance_alive_since_timestamp_seconds{redisId=%q,region=\"ap-guangzhou\"}"
 	goneSeries   = "crs_instance_gone{redisId=%q,region=\"ap-guangzhou\"}"
 	infoSeries   = "crs_instance_info{projectId=%q,redisId=%q,redisName=%q,region=\"ap-guangzhou\"}"
 )
@@ -32,6 +34,7 @@ func described(tasks []crsapi.Task) samples {
 	type key struct{ redisID, status, taskName string }
 	count, last, oldest := map[key]int{}, map[key]int64{}, map[key]int64{}
 	instance := map[string]crsapi.Task{}
+	backups := map[string][]int{}
 	for _, t := range tasks {
 		for _, status := range documented {
 			count[key{t.RedisID, status, t.TaskName}] += 0
@@ -73,7 +76,14 @@ func described(tasks []crsapi.Task) samples {
 				want[series] = decimal(lasted)
 			}
 		}
-		if finished && (t.TaskName == backup || t.TaskName == "AUTOBACKUP") {
+		if began := t.TaskName == "newInstance" || t.TaskName == "startInstance"; began && t.Status == crsapi.StatusSucceeded {
+			series, start := fmt.Sprintf(aliveSeries, t.RedisID), float64(t.StartTime.Unix())
+			if known, err := strconv.ParseFloat(want[series], 64); err != nil || start > known {
+				want[series] = decimal(start)
+			}
+		}
+		if finished && isBackup(t) {
+			backups[t.RedisID] = append(backups[t.RedisID], int(t.StartTime.Unix()))
 			outcome := "failed"
 			if t.Status == crsapi.StatusSucceeded {
 				outcome = "succeeded"
@@ -89,8 +99,20 @@ func described(tasks []crsapi.Task) samples {
 			want[fmt.Sprintf(goneSeries, t.RedisID)] = "1"
 		}
 	}
+	for id, starts := range backups {
+		slices.Sort(starts)
+		var intervals []int
+		for i := range starts[1:] {
+			intervals = append(intervals, starts[i+1]-starts[i])
+		}
+		if slices.Sort(intervals); len(intervals) >= 3 && intervals[len(intervals)-2] > 0 {
+			want[fmt.Sprintf(usualSeries, id)] = decimal(float64(intervals[len(intervals)-2]))
+		}
+	}
 	return want
 }
+
+func isBackup(t crsapi.Task) bool { return t.TaskName == backup || t.TaskName == "AUTOBACKUP" }
 
 // ends reports whether the instance does not exist after the task.
 func ends(t crsapi.Task) bool {
@@ -401,4 +423,41 @@ func TestHistories(t *testing.T) {
 		actions["scrape again"] = actions["scrape"]
 		r.Repeat(actions)
 	})
+}
+
+func TestUsualInterval(t *testing.T) {
+	const day = 24
+	tests := []struct {
+		name    string
+		backups []float64 // hours
+		want    string
+	}{
+		{"one backup", []float64{0}, ""},
+		{"three backups", []float64{0, day, 2 * day}, ""},
+		{"nightly", []float64{0, day, 2 * day, 3 * day}, "86400"},
+		{"nightly, one night missing", []float64{0, day, 3 * day, 4 * day}, "86400"},
+		{"nightly at other hours", []float64{0, day + 1, 2*day + 0.5, 3 * day}, "84600"},
+		{"Monday to Friday", []float64{0, day, 2 * day, 3 * day, 4 * day, 7 * day, 8 * day, 9 * day, 10 * day, 11 * day, 14 * day}, "259200"},
+		{"weekly", []float64{0, 7 * day, 14 * day, 21 * day}, "604800"},
+		{"every six hours", []float64{0, 6, 12, 18, 24}, "21600"},
+		{"all in one second", []float64{0, 0, 0, 0, 0}, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			l := list(
+				task("crs-a", backup, "2017-01-01 00:00:00", crsapi.StatusPending),
+				task("crs-a", clean, "2017-01-01 00:00:00", crsapi.StatusSucceeded),
+				task("crs-b", backup, "2017-01-01 00:00:00", crsapi.StatusSucceeded))
+			for i, hours := range test.backups {
+				status := []crsapi.Status{crsapi.StatusSucceeded, crsapi.StatusFailed, crsapi.StatusError}[i%3]
+				b := task("crs-a", []string{backup, "AUTOBACKUP"}[i%2], "2017-02-10 00:00:00", status)
+				b.StartTime = b.StartTime.Add(time.Duration(hours * float64(time.Hour)))
+				l.tasks = append([]crsapi.Task{b}, l.tasks...)
+			}
+			scrape(t, watch(t, always(l))).want(t, samples{
+				fmt.Sprintf(usualSeries, "crs-a"): test.want,
+				fmt.Sprintf(usualSeries, "crs-b"): "",
+			})
+		})
+	}
 }
