@@ -54,7 +54,7 @@ func (rs *Results) markShown() {
 type builder struct {
 	tasks, transitions, lastStart, oldestStart, lastDuration        *dto.MetricFamily
 	lastBackup, usualInterval                                       *dto.MetricFamily
-	instanceGone, aliveSince, instanceInfo                          *dto.MetricFamily
+	instanceGone, aliveSince, oldestTask, instanceInfo              *dto.MetricFamily
 	up, apiInfo, pollDuration, pollPages, rejectedRows, lastSuccess *dto.MetricFamily
 	readingPages, readingPagesRead                                  *dto.MetricFamily
 
@@ -75,6 +75,7 @@ func newBuilder() *builder {
 		usualInterval: newFamily(usualIntervalMetric),
 		instanceGone:  newFamily(instanceGoneMetric),
 		aliveSince:    newFamily(aliveSinceMetric),
+		oldestTask:    newFamily(oldestTaskMetric),
 		instanceInfo:  newFamily(instanceInfoMetric),
 		up:            newFamily(upMetric),
 		apiInfo:       newFamily(apiInfoMetric),
@@ -109,7 +110,7 @@ func newFamily(m Metric) *dto.MetricFamily {
 // families returns the families that have a metric, ordered by name.
 func (b *builder) families() []*dto.MetricFamily {
 	all := []*dto.MetricFamily{
-		b.apiInfo, b.lastBackup, b.usualInterval, b.aliveSince, b.instanceGone, b.instanceInfo,
+		b.apiInfo, b.lastBackup, b.usualInterval, b.aliveSince, b.instanceGone, b.instanceInfo, b.oldestTask,
 		b.lastSuccess, b.pollDuration, b.pollPages, b.rejectedRows, b.readingPages, b.readingPagesRead,
 		b.lastDuration, b.lastStart, b.oldestStart, b.transitions, b.tasks, b.up,
 	}
@@ -170,6 +171,7 @@ func (b *builder) instance(region *dto.LabelPair, id string, in *instance) {
 	}
 	b.count(b.instanceGone, labels, gone)
 	b.time(b.aliveSince, labels, in.aliveSince)
+	b.time(b.oldestTask, labels, in.oldest)
 	b.time(b.lastBackup, []*dto.LabelPair{b.outcomeSucceeded, redisID, region}, in.backupSucceeded)
 	b.time(b.lastBackup, []*dto.LabelPair{b.outcomeFailed, redisID, region}, in.backupFailed)
 	if in.usualInterval > 0 {

@@ -356,7 +356,8 @@ func (s samples) nonzero() samples {
 func (s samples) listed() samples {
 	return s.of("crs_tasks", "crs_task_last_start_timestamp_seconds", "crs_task_oldest_start_timestamp_seconds",
 		"crs_task_last_duration_seconds", "crs_backup_last_start_timestamp_seconds",
-		"crs_backup_usual_interval_seconds", "crs_instance_gone", "crs_instance_alive_since_timestamp_seconds", "crs_instance_info")
+		"crs_backup_usual_interval_seconds", "crs_instance_gone", "crs_instance_alive_since_timestamp_seconds",
+		"crs_instance_oldest_start_timestamp_seconds", "crs_instance_info")
 }
 
 func (s samples) transitions() samples { return s.of("crs_task_transitions_total") }

@@ -23,7 +23,8 @@ type instance struct {
 	backupSucceeded, backupFailed int64 // of the newest finished backups
 	usualInterval                 int64 // seconds between backups; 0 if unknown
 	gone                          bool  // it does not exist
-	aliveSince                    int64
+	aliveSince                    int64 // when it was created or restored
+	oldest                        int64 // of all tasks
 }
 
 // instancesOf returns the instances that have series, which are ordered.
@@ -43,9 +44,10 @@ func instancesOf(series []*listedSeries) map[string]*instance {
 // newInstance returns the instance with these series.
 func newInstance(series []*listedSeries) *instance {
 	in := &instance{backupSucceeded: never, backupFailed: never, aliveSince: never}
-	newest := series[0]
+	newest, oldest := series[0], int64(math.MaxInt64)
 	ended, alive := int64(never), int64(never)
 	for _, s := range series {
+		oldest = min(oldest, s.tasks[0].start())
 		if newest.describedLaterBy(s.latest, s.instance) {
 			newest = s
 		}
@@ -67,7 +69,7 @@ func newInstance(series []*listedSeries) *instance {
 			in.backupFailed = max(in.backupFailed, s.newestIn(failed), s.newestIn(errored))
 		}
 	}
-	in.listedInstance = newest.instance
+	in.listedInstance, in.oldest = newest.instance, oldest
 	in.gone = ended > never && ended >= alive
 	in.usualInterval = usualInterval(series)
 	return in

@@ -62,6 +62,11 @@ var (
 		[]string{"region", "redisId"},
 		"Submission time of the newest listed newInstance or startInstance that succeeded, in seconds since the epoch.",
 	}
+	oldestTaskMetric = Metric{
+		"crs_instance_oldest_start_timestamp_seconds", typeGauge,
+		[]string{"region", "redisId"},
+		"Submission time of the oldest listed task of the instance, in seconds since the epoch. The instance has existed since then.",
+	}
 	instanceInfoMetric = Metric{
 		"crs_instance_info", typeGauge,
 		[]string{"region", "redisId", "redisName", "projectId"},
@@ -161,7 +166,7 @@ func StateMetrics() []Metric {
 func Metrics() []Metric {
 	all := []Metric{
 		tasksMetric, transitionsMetric, lastStartMetric, oldestStartMetric, lastDurationMetric,
-		lastBackupMetric, usualIntervalMetric, instanceGoneMetric, aliveSinceMetric, instanceInfoMetric,
+		lastBackupMetric, usualIntervalMetric, instanceGoneMetric, aliveSinceMetric, oldestTaskMetric, instanceInfoMetric,
 		upMetric, apiInfoMetric, pollDurationMetric, pollPagesMetric, rejectedRowsMetric, lastSuccessMetric,
 		fullReadingsMetric, correctionsMetric, readingPagesMetric, readingPagesReadMetric,
 		apiRequestsMetric, apiFailuresMetric, apiDurationMetric, apiClockSkewMetric,

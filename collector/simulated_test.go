@@ -90,6 +90,7 @@ func TestDocumentsExampleFromTheSimulator(t *testing.T) {
 			fmt.Sprintf(infoSeries, "0", id, "for API test"):           "1",
 			fmt.Sprintf(backupSeries, "succeeded", id):                 "1.486710156e+09",
 			fmt.Sprintf(usualSeries, id):                               "71945",
+			fmt.Sprintf(firstSeries, id):                               "1.486539325e+09",
 			fmt.Sprintf(lastSeries, id, "succeeded", "restoreBackup"):  "1.486716978e+09",
 			fmt.Sprintf(lastSeries, id, "succeeded", backup):           "1.486710156e+09",
 			fmt.Sprintf(lastSeries, id, "succeeded", clean):            "1.486539496e+09",

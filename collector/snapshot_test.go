@@ -23,6 +23,7 @@ const (
 	backupSeries = "crs_backup_last_start_timestamp_seconds{outcome=%q,redisId=%q,region=\"ap-guangzhou\"}"
 	usualSeries  = "crs_backup_usual_interval_seconds{redisId=%q,region=\"ap-guangzhou\"}"
 	aliveSeries  = "crs_instance_alive_since_timestamp_seconds{redisId=%q,region=\"ap-guangzhou\"}"
+	firstSeries  = "crs_instance_oldest_start_timestamp_seconds{redisId=%q,region=\"ap-guangzhou\"}"
 	goneSeries   = "crs_instance_gone{redisId=%q,region=\"ap-guangzhou\"}"
 	infoSeries   = "crs_instance_info{projectId=%q,redisId=%q,redisName=%q,region=\"ap-guangzhou\"}"
 )
@@ -68,6 +69,10 @@ func described(tasks []crsapi.Task) samples {
 		want[fmt.Sprintf(goneSeries, id)] = "0"
 	}
 	for _, t := range tasks {
+		series, start := fmt.Sprintf(firstSeries, t.RedisID), float64(t.StartTime.Unix())
+		if known, err := strconv.ParseFloat(want[series], 64); err != nil || start < known {
+			want[series] = decimal(start)
+		}
 		finished := t.Status == crsapi.StatusSucceeded || t.Status == crsapi.StatusFailed || t.Status == crsapi.StatusError
 		k := key{t.RedisID, t.Status.String(), t.TaskName}
 		if finished && t.StartTime.Unix() == last[k] && !t.EndTime.Before(t.StartTime) {
@@ -168,6 +173,8 @@ func TestListOfManyKinds(t *testing.T) {
 		fmt.Sprintf(oldestSeries, "crs-a", "executing", backup): at("2017-02-10 03:00:00"),
 		fmt.Sprintf(oldestSeries, "crs-a", "pending", clean):    at("1960-01-01 00:00:00"),
 		fmt.Sprintf(infoSeries, "0", "crs-a", "name of crs-a"):  "1",
+		fmt.Sprintf(firstSeries, "crs-a"):                       "-3.15648e+08",
+		fmt.Sprintf(firstSeries, "crs-b"):                       "1.4866704e+09",
 		fmt.Sprintf(infoSeries, "0", "crs-b", "name of crs-b"):  "1",
 		fmt.Sprintf(backupSeries, "failed", "crs-b"):            at("2017-02-10 04:00:00"),
 	})
