@@ -18,8 +18,8 @@ func apiChoices() []string {
 	return []string{apiAuto, string(crsapi.API20), string(crsapi.API30), string(crsapi.APITCE)}
 }
 
-// given says which flags are not at their defaults.
-type given struct{ endpoint, v3Endpoint, method bool }
+// given says which flags are on the command line.
+type given struct{ endpoint, v3Endpoint, method, region, credentialsFile bool }
 
 // validateAPI validates what --crs.api makes of other flags.
 func (s *settings) validateAPI() error {

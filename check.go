@@ -344,13 +344,18 @@ func allow(api crsapi.API) string {
 	}
 }
 
+// unknownSecretID does not claim that the key was deleted: a mistake in copying it
+// looks the same.
+const unknownSecretID = "The API does not know the SecretId: compare it, character by character, with the keys in the console, under CAM. " +
+	"It may be incomplete, of another site (mainland, international, private cloud), or deleted."
+
 // adviceByName says what an operator can do about codes of API 3.0.
 func adviceByName(code string, cfg crsapi.Config) string {
 	switch code {
 	case "AuthFailure.SignatureFailure":
 		return "The SecretKey does not belong to the SecretId: set both again, without spaces and quotes."
 	case "AuthFailure.SecretIdNotFound":
-		return "The SecretId does not exist: it was deleted, or it is from another account. Create a key in the console, under CAM, and set it."
+		return unknownSecretID
 	case "AuthFailure.TokenFailure":
 		return "The token is invalid or expired: temporary credentials need the token that belongs to them, and must be renewed before they expire."
 	case "AuthFailure.MFAFailure":
@@ -388,7 +393,7 @@ func advice(e *crsapi.Error, cfg crsapi.Config) string {
 	case 4100:
 		return "The SecretKey does not belong to the SecretId: set both again, without spaces and quotes."
 	case 4104:
-		return "The SecretId does not exist: it was deleted, or it is from another account. Create a key in the console, under CAM, and set it."
+		return unknownSecretID
 	case 4105:
 		return "The token is invalid or expired: temporary credentials need the token that belongs to them, and must be renewed before they expire."
 	case 4106:

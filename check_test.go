@@ -48,13 +48,13 @@ func TestCheck(t *testing.T) {
 	t.Setenv(credentials.EnvSecretKey, "")
 	for name, test := range map[string]checkCase{
 		"whole":              {nil, nil, "ok", ""},
-		"SecretId":           {crsapitest.APIError(4104), nil, "auth 4104", "The SecretId does not exist"},
+		"SecretId":           {crsapitest.APIError(4104), nil, "auth 4104", "The API does not know the SecretId: compare it"},
 		"signature":          {crsapitest.APIError(4100), nil, "auth 4100", "The SecretKey does not belong to the SecretId"},
 		"token":              {crsapitest.APIError(4105), nil, "auth 4105", "The token is invalid or expired"},
 		"MFA":                {crsapitest.APIError(4106), nil, "auth 4106", "MFA"},
 		"expired":            {crsapitest.APIError(4200), nil, "auth 4200", "set this machine's clock with NTP"},
 		"replay":             {crsapitest.APIError(4500), nil, "auth 4500", "set this machine's clock with NTP"},
-		"envelope":           {crsapitest.Envelope("AuthFailure.SecretIdNotFound", "x"), nil, "auth AuthFailure.SecretIdNotFound", "The SecretId does not exist"},
+		"envelope":           {crsapitest.Envelope("AuthFailure.SecretIdNotFound", "x"), nil, "auth AuthFailure.SecretIdNotFound", "The API does not know the SecretId: compare it"},
 		"retired":            {crsapitest.RetiredForbidden, nil, "retired 4300", "use --crs.api=3.0 (or auto). Attach a CAM policy that allows redis:DescribeTaskList"},
 		"retired version":    {crsapitest.RetiredVersion, nil, "retired 6100", "use --crs.api=3.0 (or auto). Attach a CAM policy that allows redis:DescribeTaskList"},
 		"retired envelope":   {crsapitest.RetiredEnvelope, nil, "retired ActionOffline", "use --crs.api=3.0 (or auto). Attach a CAM policy that allows redis:DescribeTaskList"},
@@ -82,7 +82,7 @@ func TestCheck(t *testing.T) {
 	code := func(name string) crsapitest.Effect { return crsapitest.Envelope(name, "x") }
 	for name, test := range map[string]checkCase{
 		"whole":        {nil, nil, "ok", ""},
-		"SecretId":     {code("AuthFailure.SecretIdNotFound"), nil, "auth AuthFailure.SecretIdNotFound", "The SecretId does not exist"},
+		"SecretId":     {code("AuthFailure.SecretIdNotFound"), nil, "auth AuthFailure.SecretIdNotFound", "The API does not know the SecretId: compare it"},
 		"signature":    {code("AuthFailure.SignatureFailure"), nil, "auth AuthFailure.SignatureFailure", "The SecretKey does not belong to the SecretId"},
 		"token":        {code("AuthFailure.TokenFailure"), nil, "auth AuthFailure.TokenFailure", "The token is invalid or expired"},
 		"MFA":          {code("AuthFailure.MFAFailure"), nil, "auth AuthFailure.MFAFailure", "MFA"},
@@ -100,7 +100,7 @@ func TestCheck(t *testing.T) {
 		"at fault":     {code("InternalError"), nil, "server InternalError", "try again in a few minutes"},
 		"HTML":         {crsapitest.Body("<html>"), nil, "decode", "The response is not from the API: see --crs.v3-endpoint"},
 		"list of 2.0":  {crsapitest.Body(`{"code":0,"totalCount":0,"data":{"redisTaskSet":[]}}`), nil, "decode", "The response is not from the API: see --crs.v3-endpoint"},
-		"error of 2.0": {crsapitest.Body(`{"code":4104,"message":"x","codeDesc":"AuthFailure"}`), nil, "auth 4104", "The SecretId does not exist"},
+		"error of 2.0": {crsapitest.Body(`{"code":4104,"message":"x","codeDesc":"AuthFailure"}`), nil, "auth 4104", "The API does not know the SecretId: compare it"},
 		"reset":        {crsapitest.ResetBeforeHeaders, nil, "network", "Cannot connect to 127.0.0.1"},
 		"hang":         {crsapitest.Hang, []string{"--crs.request-timeout=50ms"}, "timeout", "127.0.0.1"},
 	} {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/crs-exporter/crs_exporter/collector"
@@ -68,10 +69,38 @@ func parseFlags(args []string, stdout, stderr io.Writer) (*settings, error) {
 	case s.healthcheck:
 		return s, nil
 	}
+	if !s.given.credentialsFile {
+		s.credentials.File = credentials.Trim(s.credentials.File)
+	}
+	if err := s.takeRegions(); err != nil {
+		return nil, err
+	}
 	if err := s.validateAPI(); err != nil {
 		return nil, err
 	}
 	return s, s.validateWeb()
+}
+
+// regionName matches what NewClient accepts, and the empty name, about which
+// collector.New has an error of its own.
+var regionName = regexp.MustCompile(`^[A-Za-z0-9-]*$`)
+
+// takeRegions splits the regions of the environment variable, and names the flag
+// or the variable, whichever was used, if a name cannot be one.
+func (s *settings) takeRegions() error {
+	origin, advice := "--crs.region", "repeat the flag for each region"
+	if !s.given.region {
+		origin, advice = envRegion, "separate regions by commas or blanks, and use no quotes"
+		s.collector.Regions = strings.FieldsFunc(strings.Join(s.collector.Regions, " "), func(r rune) bool {
+			return r == ',' || unicode.IsSpace(r)
+		})
+	}
+	for _, name := range s.collector.Regions {
+		if !regionName.MatchString(name) {
+			return fmt.Errorf("%s must have only letters, digits and hyphens in the name of a region, not %q: %s", origin, name, advice)
+		}
+	}
+	return nil
 }
 
 // newApplication returns the flags, which write to s.
@@ -85,7 +114,8 @@ func newApplication(s *settings) *kingpin.Application {
 	s.api.UserAgent = "crs_exporter/" + version.Version
 	s.web = kingpinflag.AddFlags(app, ":10991")
 	app.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&s.telemetryPath)
-	app.Flag("crs.region", "Region to watch, as the API calls it (ap-guangzhou, gz, ...). Repeatable.").Envar(envRegion).PlaceHolder("REGION").StringsVar(&s.collector.Regions)
+	app.Flag("crs.region", "Region to watch, as the API calls it (ap-guangzhou, gz, ...). Repeatable; in the variable, commas or blanks separate regions.").
+		Envar(envRegion).PlaceHolder("REGION").IsSetByUser(&s.given.region).StringsVar(&s.collector.Regions)
 	add(app, "crs.api", "API to read the list through: 2.0, 3.0, tce for a private cloud (TCE), or auto for 2.0 and, where that is retired, 3.0.", &s.apiChoice, oneOf(apiChoices()...), apiAuto)
 	app.Flag("crs.endpoint", "URL of API 2.0.").Default(s.api.Endpoint).IsSetByUser(&s.given.endpoint).StringVar(&s.api.Endpoint)
 	app.Flag("crs.v3-endpoint", "URL of API 3.0 or of the private cloud; {region} in the host stands for the region. If only --crs.endpoint is set, API 3.0 is not used.").
@@ -104,7 +134,7 @@ func newApplication(s *settings) *kingpin.Application {
 	add(app, "crs.utc-offset", "Time zone of the API's times, as an offset from UTC.", &s.api.UTCOffset, duration, short(s.api.UTCOffset))
 	app.Flag("crs.failure-reasons", "Log the vendor's reason of each new failure of a task, with API 3.0.").Default("true").BoolVar(&s.collector.FailureReasons)
 	app.Flag("crs.credentials-file", "INI file with secret_id and secret_key in [default], used if the environment has no key. Default: ~/.tencentcloud/credentials.").
-		Envar(envCredentialsFile).PlaceHolder("FILE").StringVar(&s.credentials.File)
+		Envar(envCredentialsFile).PlaceHolder("FILE").IsSetByUser(&s.given.credentialsFile).StringVar(&s.credentials.File)
 	app.Flag("crs.role-arn", "ARN of a CAM role to assume, for example in another account (qcs::cam::uin/...:roleName/...).").PlaceHolder("ARN").StringVar(&s.credentials.RoleARN)
 	add(app, "scrape.timeout-offset", "Safety margin subtracted from the scrape timeout.", &s.collector.TimeoutOffset, duration, "500ms")
 	add(app, "scrape.min-interval", "A poll younger than this also answers the next scrape, for pairs of Prometheus servers; 0 to poll at every scrape.", &s.collector.MinInterval, duration, "0s")

@@ -492,6 +492,17 @@ func TestBadSettings(t *testing.T) {
 		"no region":           {nil, nil, "--crs.region or TENCENTCLOUD_REGION must name at least one region"},
 		"empty region":        {[]string{"--crs.region="}, nil, "--crs.region or TENCENTCLOUD_REGION must not contain an empty name"},
 		"region twice":        {[]string{gz, gz}, nil, `--crs.region or TENCENTCLOUD_REGION must not contain "gz" twice`},
+		"no region named":     {nil, map[string]string{envRegion: " ,\n"}, "--crs.region or TENCENTCLOUD_REGION must name at least one region"},
+		"regions in one flag": {[]string{"--crs.region=ap-guangzhou,ap-shanghai"}, nil, `--crs.region must have only letters, digits and hyphens in the name of a region, not "ap-guangzhou,ap-shanghai": repeat the flag for each region`},
+		"region, blank":       {[]string{gz, "--crs.region=bj "}, map[string]string{envRegion: "sh"}, `--crs.region must have only letters, digits and hyphens in the name of a region, not "bj ": repeat`},
+		"region, CR":          {[]string{"--crs.region=bj\r", "--crs.api=3.0"}, nil, `in the name of a region, not "bj\r": repeat`},
+		"region in quotes":    {nil, map[string]string{envRegion: `"ap-guangzhou"`}, `TENCENTCLOUD_REGION must have only letters, digits and hyphens in the name of a region, not "\"ap-guangzhou\"": separate regions by commas or blanks, and use no quotes`},
+		"region, semicolon":   {[]string{"--crs.api=tce", "--crs.v3-endpoint=https://host/"}, map[string]string{envRegion: "gz;sh"}, `TENCENTCLOUD_REGION must have only letters, digits and hyphens in the name of a region, not "gz;sh"`},
+		"region, BOM":         {nil, map[string]string{envRegion: "\ufeffgz"}, `TENCENTCLOUD_REGION must have only letters, digits and hyphens in the name of a region, not "\ufeffgz"`},
+		"variable twice":      {nil, map[string]string{envRegion: "gz,gz"}, `--crs.region or TENCENTCLOUD_REGION must not contain "gz" twice`},
+		"key":                 {[]string{gz}, map[string]string{credentials.EnvSecretKey: "canary canary"}, "TENCENTCLOUD_SECRET_KEY has a character that no key has"},
+		"redis id, list":      {[]string{gz, "--crs.redis-id=crs-a,crs-b"}, nil, `--crs.redis-id must not contain commas, blanks, quotes or control characters, as in "crs-a,crs-b"`},
+		"redis id, newline":   {[]string{gz, "--crs.redis-id=crs-a\n"}, nil, `as in "crs-a\n"`},
 		"no credentials":      {[]string{gz}, none, "no credentials: set TENCENTCLOUD_SECRET_ID"},
 		"half a pair":         {[]string{gz}, half, "TENCENTCLOUD_SECRET_ID is not"},
 		"no such file":        {[]string{gz, "--crs.credentials-file=" + dir + "/none"}, none, "there is no file"},
@@ -552,6 +563,33 @@ func TestBadSettings(t *testing.T) {
 				t.Errorf("the error contains a secret: %v", err)
 			}
 		})
+	}
+}
+
+func TestVariablesAreTrimmed(t *testing.T) {
+	want := []string{guangzhou, shanghai}
+	for _, value := range []string{
+		"ap-guangzhou,ap-shanghai", "ap-guangzhou ap-shanghai", "ap-guangzhou,ap-shanghai\n", "ap-guangzhou, ap-shanghai\r\n",
+		" ap-guangzhou\tap-shanghai ", ",ap-guangzhou,,ap-shanghai,", "ap-guangzhou\nap-shanghai", "ap-guangzhou\u3000ap-shanghai",
+	} {
+		t.Setenv(envRegion, value)
+		for _, api := range apiChoices() {
+			s, err := parseFlags([]string{"--crs.api=" + api, "--crs.v3-endpoint=https://host/"}, io.Discard, io.Discard)
+			if err != nil || !slices.Equal(s.collector.Regions, want) {
+				t.Errorf("API %s: %q gives %v, %v", api, value, s, err)
+			}
+		}
+	}
+	t.Setenv(envRegion, "ap-guangzhou")
+	for value, want := range map[string]string{"/a b\r\n": "/a b", ` "/c"`: "/c", "\ufeff\n": ""} {
+		t.Setenv(envCredentialsFile, value)
+		if s, err := parseFlags(nil, io.Discard, io.Discard); err != nil || s.credentials.File != want {
+			t.Errorf("%q gives %v, %v", value, s, err)
+		}
+		// The shell has taken the quotes off a flag.
+		if s, err := parseFlags([]string{"--crs.credentials-file=" + value + "x "}, io.Discard, io.Discard); err != nil || s.credentials.File != value+"x " {
+			t.Errorf("as a flag, %q gives %v, %v", value, s, err)
+		}
 	}
 }
 

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/crs-exporter/crs_exporter/collector/ledger"
 	"github.com/crs-exporter/crs_exporter/crsapi"
@@ -91,6 +93,8 @@ func (c *Config) validate() error {
 		return invalid("Regions", "must not contain an empty name")
 	case slices.Contains(c.RedisIDs, ""):
 		return invalid("RedisIDs", "must not contain an empty ID")
+	case notAnID(c.RedisIDs) >= 0:
+		return invalid("RedisIDs", "must not contain commas, blanks, quotes or control characters, as in %q", c.RedisIDs[notAnID(c.RedisIDs)])
 	case c.Lookback < 0 || c.Lookback > maxLookback:
 		return invalid("Lookback", "must be from 0s to %s, not %s", maxLookback, c.Lookback)
 	case c.FullSyncInterval < 0 || c.FullSyncInterval > maxFullSync:
@@ -106,6 +110,16 @@ func (c *Config) validate() error {
 		}
 	}
 	return nil
+}
+
+// notAnID returns the index of a text that is several IDs, or more than an ID; -1
+// if there is none. The documents do not say which characters an ID has.
+func notAnID(ids []string) int {
+	return slices.IndexFunc(ids, func(id string) bool {
+		return strings.ContainsFunc(id, func(r rune) bool {
+			return unicode.IsSpace(r) || !unicode.IsPrint(r) || strings.ContainsRune(",;\"'`", r)
+		})
+	})
 }
 
 // Exporter watches the regions of its Config. It is safe for concurrent use.

@@ -22,19 +22,23 @@ const (
 // fromEnvironment returns an error that wraps ErrNotFound if no key is set. The
 // variables of a private cloud are read if the others are not set.
 func fromEnvironment(getenv func(string) string, private bool) (Key, error) {
-	key, err := fromVariables(getenv, EnvSecretID, EnvSecretKey)
+	key, err := fromVariables(getenv, EnvSecretID, EnvSecretKey, EnvToken)
 	if private && errors.Is(err, ErrNotFound) {
-		return fromVariables(getenv, EnvPrivateSecretID, EnvPrivateSecretKey)
-	}
-	if err == nil {
-		key.Token = Secret(getenv(EnvToken))
+		return fromVariables(getenv, EnvPrivateSecretID, EnvPrivateSecretKey, "")
 	}
 	return key, err
 }
 
-func fromVariables(getenv func(string) string, envID, envKey string) (Key, error) {
-	key := Key{SecretID: getenv(envID), SecretKey: Secret(getenv(envKey))}
+// fromVariables reads a key without a token if envToken is empty.
+func fromVariables(getenv func(string) string, envID, envKey, envToken string) (Key, error) {
+	token := ""
+	if envToken != "" {
+		token = getenv(envToken)
+	}
+	key, err := newKey([...]string{envID, envKey, envToken}, getenv(envID), getenv(envKey), token)
 	switch {
+	case err != nil:
+		return Key{}, err
 	case key.SecretID == "" && key.SecretKey == "":
 		return Key{}, fmt.Errorf("%w: neither %s nor %s is set", ErrNotFound, envID, envKey)
 	case key.SecretID == "":

@@ -124,10 +124,11 @@ func parseFile(text []byte) (Key, error) {
 	if err != nil {
 		return Key{}, errors.New("no section [default]")
 	}
-	key := Key{
-		SecretID:  section.Key("secret_id").String(),
-		SecretKey: Secret(section.Key("secret_key").String()),
-		Token:     Secret(section.Key("token").String()),
+	value := func(name string) string { return section.Key(name).String() }
+	names := [...]string{"secret_id", "secret_key", "token"}
+	key, err := newKey(names, value(names[0]), value(names[1]), value(names[2]))
+	if err != nil {
+		return Key{}, err
 	}
 	switch {
 	case key.SecretID == "":

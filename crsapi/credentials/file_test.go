@@ -76,7 +76,7 @@ func TestFileReload(t *testing.T) {
 		},
 		"written in parts": func(f fixture) {
 			whole := fileOf("b")
-			short, _, _ := strings.Cut(whole, " of b")
+			short, _, _ := strings.Cut(whole, "-of-b")
 			for _, part := range []string{"", "[default]\nsecret_id = b\n", short} {
 				time.Sleep(time.Second)
 				write(f.T, f.path, part, time.Now())
@@ -267,6 +267,14 @@ func TestFileFormat(t *testing.T) {
 		"temporary":         {"[default]\nsecret_id=i\nsecret_key=k\ntoken=t", credentials.Key{SecretID: "i", SecretKey: "k", Token: "t"}, ""},
 		"Windows":           {"\ufeff[default]\r\nsecret_id = i\r\nsecret_key = k\r\n", credentials.Key{SecretID: "i", SecretKey: "k"}, ""},
 		"hash in the key":   {"[default]\nsecret_id = i\nsecret_key = k#;%(x)\n", credentials.Key{SecretID: "i", SecretKey: "k#;%(x)"}, ""},
+		"quotes":            {"[default]\nsecret_id = \"i\"\nsecret_key = 'k'\ntoken = `t`\n", credentials.Key{SecretID: "i", SecretKey: "k", Token: "t"}, ""},
+		"one quote":         {"[default]\nsecret_id = i\"\nsecret_key = k'\n", credentials.Key{SecretID: "i", SecretKey: "k"}, ""},
+		"blanks in quotes":  {"[default]\nsecret_id = \" i \"\nsecret_key = \"\tk \"\n", credentials.Key{SecretID: "i", SecretKey: "k"}, ""},
+		"marks":             {"[default]\nsecret_id = \ufeffi\ufeff\nsecret_key = \u00a0\ufeffk\n", credentials.Key{SecretID: "i", SecretKey: "k"}, ""},
+		"blank in the id":   {"[default]\nsecret_id = canary canary\nsecret_key = canary\n", credentials.Key{}, ": secret_id has a character that no key has"},
+		"NUL in the key":    {"[default]\nsecret_id = i\nsecret_key = canary\x00canary\n", credentials.Key{}, ": secret_key has a character that no key has"},
+		"no ASCII":          {"[default]\nsecret_id = i\nsecret_key = canary\ntoken = canary\u00e9\n", credentials.Key{}, ": token has a character that no key has"},
+		"only quotes":       {"[default]\nsecret_id = ''\nsecret_key = canary\n", credentials.Key{}, "no secret_id"},
 		"empty":             {"", credentials.Key{}, "no section"},
 		"another section":   {"[prod]\nsecret_id = i\nsecret_key = canary\n", credentials.Key{}, "no section"},
 		"secret_id missing": {"[default]\nsecret_key = canary\n", credentials.Key{}, "no secret_id"},
@@ -314,13 +322,20 @@ func FuzzFile(f *testing.F) {
 		}
 		r, err := credentials.Find(t.Context(), credentials.Config{File: path, Getenv: func(string) string { return "" }})
 		if err != nil {
-			if strings.HasSuffix(err.Error(), "not in INI format") || strings.HasSuffix(err.Error(), "[default]") || strings.Contains(err.Error(), ": larger than ") {
+			if strings.HasSuffix(err.Error(), "not in INI format") || strings.HasSuffix(err.Error(), "[default]") || strings.Contains(err.Error(), ": larger than ") ||
+				strings.HasSuffix(err.Error(), "without blanks and quotes") {
 				return
 			}
 			t.Fatalf("unexpected error %v", err)
 		}
-		if key, err := r.Key(t.Context()); err != nil || key.Validate() != nil {
+		key, err := r.Key(t.Context())
+		if err != nil || key.Validate() != nil {
 			t.Fatalf("accepted %+v, %v", key, err)
+		}
+		for _, part := range []string{key.SecretID, string(key.SecretKey), string(key.Token)} {
+			if part != credentials.Trim(part) || strings.ContainsAny(part, " \"'`\n\x00") {
+				t.Fatalf("accepted %q", part)
+			}
 		}
 	})
 }

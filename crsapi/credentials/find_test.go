@@ -149,6 +149,7 @@ func TestFind(t *testing.T) {
 		"machine":                 {env: pod, cloud: machine, source: "cvm-role", id: "machine", asked: 3},
 		"pod":                     {env: pod, cloud: map[string]string{"AssumeRoleWithWebIdentity": assumed("pod", expiry)}, source: "tke-oidc", id: "pod", asked: 2},
 		"pod, no metadata":        {env: pod, cloud: map[string]string{"": "503", "AssumeRoleWithWebIdentity": assumed("pod", expiry)}, source: "tke-oidc", id: "pod", asked: 2},
+		"pod, line ends":          {env: with(pod, "TKE_REGION", "ap-beijing\n", "TKE_PROVIDER_ID", "cls-1\r\n", "TKE_WEB_IDENTITY_TOKEN_FILE", pod["TKE_WEB_IDENTITY_TOKEN_FILE"]+"\n"), cloud: map[string]string{"AssumeRoleWithWebIdentity": assumed("pod", expiry)}, source: "tke-oidc", id: "pod", asked: 2},
 		"incomplete pod":          {env: with(pod, "TKE_PROVIDER_ID", ""), err: "a TKE role needs TKE_PROVIDER_ID"},
 		"only the pod region":     {env: map[string]string{"TKE_REGION": "ap-beijing"}, err: "no credentials: the machine has no role"},
 		"no source":               {err: "no credentials: the machine has no role"},

@@ -93,7 +93,7 @@ func (m *machine) count() int {
 
 // keyOf is the key that belongs to a SecretId in these tests.
 func keyOf(id string) credentials.Key {
-	return credentials.Key{SecretID: id, SecretKey: credentials.Secret("key of " + id), Token: credentials.Secret("token of " + id)}
+	return credentials.Key{SecretID: id, SecretKey: credentials.Secret("key-of-" + id), Token: credentials.Secret("token-of-" + id)}
 }
 
 // expect checks which key r returns.

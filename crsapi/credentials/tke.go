@@ -29,7 +29,7 @@ type tkeRole struct {
 func findTKERole(getenv func(string) string, sts sts) (tkeRole, error) {
 	values, missing := map[string]string{}, ""
 	for _, name := range []string{envTKERegion, envTKEProviderID, envTKETokenFile, envTKERoleARN} {
-		if value := getenv(name); value != "" {
+		if value := Trim(getenv(name)); value != "" {
 			values[name] = value
 		} else {
 			missing = name
