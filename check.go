@@ -313,6 +313,19 @@ func (f *finding) problems() []problem {
 		}
 		all = append(all, p)
 	}
+	if f.Err == nil && f.Tasks == 0 && f.Rejected == 0 {
+		all = append(all, problem{
+			"the API lists no task in this region",
+			"A region whose name is wrong looks like this: compare --crs.region or " + envRegion + " with the regions of the console. " +
+				"If --crs.redis-id, --crs.task-type or --crs.lookback is set, it may leave nothing.",
+		})
+	}
+	if len(f.Unlisted) > 0 {
+		all = append(all, problem{
+			fmt.Sprintf("the API lists no task of %d watched instances: %s", len(f.Unlisted), strings.Join(f.Unlisted, ", ")),
+			"It does not know them in this region, or they have no task: compare --crs.redis-id with the instances of the region in the console.",
+		})
+	}
 	if f.skew.Abs() > maxClockSkew {
 		direction := "behind"
 		if f.skew < 0 {

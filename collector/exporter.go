@@ -41,7 +41,11 @@ type Config struct {
 	// goroutines at once.
 	Dial func(region string, observe func(crsapi.Attempt)) ([]Source, error)
 
-	RedisIDs []string // only these instances; all if empty
+	// RedisIDs limits the tasks to those of these instances; all if empty. They are
+	// asked for one by one or, where that costs less and is allowed, all instances
+	// are, and only the tasks of these are shown. An instance that the API does not
+	// know has no tasks.
+	RedisIDs []string
 	// TaskTypes limits the tasks to these of API.TaskTypes of the first Source;
 	// all if empty. A later Source leaves out those that its API does not have.
 	TaskTypes []string
@@ -287,6 +291,9 @@ type RegionStatus struct {
 	// Of the last poll's list; zero if the poll failed.
 	Tasks, Instances int
 	NewestTask       time.Time // submission time
+	// Unlisted are the instances of Config.RedisIDs of which it has no task. The API
+	// may not know them: it answers an empty list, or that they do not exist.
+	Unlisted []string
 
 	// Of a full reading in progress: pages read, and about how many are due; 0 if
 	// there is none.
@@ -332,18 +339,41 @@ func (qs queries) through(api crsapi.API) (possible queries, without []string, o
 	return possible, without, len(possible.taskTypes) > 0 || len(qs.taskTypes) == 0
 }
 
-// open opens the lists of a source.
-func (qs queries) open(source Source) []*openList {
-	f := Filter{TaskTypes: qs.taskTypes, Lookback: qs.lookback}
-	if len(qs.redisIDs) == 0 {
-		return []*openList{{List: source.Open(f)}}
+// filter returns the filter for all instances.
+func (qs queries) filter() Filter { return Filter{TaskTypes: qs.taskTypes, Lookback: qs.lookback} }
+
+// openRegion opens the list of the whole region, of which the tasks of the redisIDs
+// are shown.
+func (qs queries) openRegion(source Source) *openList {
+	l := &openList{List: source.Open(qs.filter())}
+	if len(qs.redisIDs) > 0 {
+		l.redisIDs = map[string]bool{}
+		for _, id := range qs.redisIDs {
+			l.redisIDs[id] = true
+		}
 	}
+	return l
+}
+
+// openEach opens a list for each of the redisIDs.
+func (qs queries) openEach(source Source) []*openList {
 	var lists []*openList
+	f := qs.filter()
 	for _, id := range qs.redisIDs {
 		f.RedisID = id
-		lists = append(lists, &openList{redisID: id, List: source.Open(f)})
+		lists = append(lists, &openList{redisIDs: map[string]bool{id: true}, List: source.Open(f)})
 	}
 	return lists
+}
+
+// unlisted returns the redisIDs of which a list has no task.
+func (qs queries) unlisted(list *snapshot) (ids []string) {
+	for _, id := range qs.redisIDs {
+		if _, ok := list.instances[id]; !ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // scope identifies lists that show the same tasks with the same times.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -113,7 +114,7 @@ func TestStatus(t *testing.T) {
 		want := func(when string, want collector.RegionStatus) {
 			t.Helper()
 			want.Region, want.API = guangzhou, crsapi.API20
-			if got := e.Status(); len(got) != 2 || got[0].Region != shanghai || got[1] != want {
+			if got := e.Status(); len(got) != 2 || got[0].Region != shanghai || !reflect.DeepEqual(got[1], want) {
 				t.Errorf("%s: got %+v, want %+v after that of %s", when, got, want, shanghai)
 			}
 		}

@@ -146,6 +146,8 @@ func (sourceFunc) API() crsapi.API                          { return crsapi.API2
 func (sourceFunc) Limiter() *rate.Limiter                   { return nil }
 func (f sourceFunc) Open(q collector.Filter) collector.List { return open(f, q) }
 
+func (sourceFunc) Pages(context.Context, collector.Filter) (int, error) { return 1, nil }
+
 func (sourceFunc) TaskMessage(context.Context, int64) (string, error) { return "", nil }
 
 func only(source collector.Source) []collector.Source { return []collector.Source{source} }
@@ -171,6 +173,8 @@ type fakeSource struct {
 func (s *fakeSource) API() crsapi.API                        { return cmp.Or(s.api, crsapi.API20) }
 func (s *fakeSource) Limiter() *rate.Limiter                 { return nil }
 func (s *fakeSource) Open(q collector.Filter) collector.List { return open(s, q) }
+
+func (s *fakeSource) Pages(context.Context, collector.Filter) (int, error) { return 1, nil }
 
 func (s *fakeSource) TaskMessage(ctx context.Context, taskID int64) (string, error) {
 	return s.message(ctx, taskID)

@@ -18,7 +18,18 @@ type pollLog struct {
 	seen     bool   // a poll has succeeded before
 	down     string // reasons of the last poll; empty if it succeeded
 	rejected bool   // the last successful poll rejected rows
+	tasks    int    // of the last successful poll
+	emptied  bool   // a list of many tasks has become empty
+
+	unlisted map[string]bool // watched instances of which no task is listed
 }
+
+const (
+	// manyTasks is how many tasks do not leave a list all at once, but by mistake.
+	manyTasks = 10
+	// maxNamed limits the instances that a line names.
+	maxNamed = 20
+)
 
 func (l *pollLog) failed(err error) {
 	reason := reasonsOf(err)
@@ -73,4 +84,41 @@ func (l *pollLog) succeeded(o *outcome) {
 		level.Info(l.logger).Log("msg", "all rows of the list can be read again")
 	}
 	l.rejected = rejects
+
+	l.listed(o)
+}
+
+// listed logs what of the list is gone though the API says success.
+func (l *pollLog) listed(o *outcome) {
+	switch {
+	case o.Tasks == 0 && l.tasks >= manyTasks && o.Rejected == 0:
+		l.emptied = true
+		level.Warn(l.logger).Log("msg", "the list has become empty though the API reports success", "tasks_before", l.tasks)
+	case o.Tasks > 0 && l.emptied:
+		l.emptied = false
+		level.Info(l.logger).Log("msg", "the list has tasks again", "tasks", o.Tasks)
+	}
+	l.tasks = o.Tasks
+
+	var fresh []string
+	unlisted := make(map[string]bool, len(o.Unlisted))
+	for _, id := range o.Unlisted {
+		unlisted[id] = true
+		if !l.unlisted[id] {
+			fresh = append(fresh, id)
+		}
+	}
+	l.unlisted = unlisted
+	if len(fresh) > 0 && !l.emptied { // else the list is to blame
+		level.Warn(l.logger).Log("msg", "the API lists no task of some watched instances: it does not know them in this region, or they have none",
+			"instances", len(fresh), "redis_ids", named(fresh))
+	}
+}
+
+// named returns a text with the first of some instances.
+func named(ids []string) string {
+	if len(ids) > maxNamed {
+		return strings.Join(ids[:maxNamed], ",") + ",..."
+	}
+	return strings.Join(ids, ",")
 }

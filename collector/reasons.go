@@ -58,11 +58,16 @@ func (f *failureReasons) log(source Source, lists []*openList) {
 	for _, l := range lists {
 		if l.whole {
 			for task := range l.All() {
-				see(task)
+				if l.has(task.RedisID) {
+					see(task)
+				}
 			}
 			continue
 		}
 		for key := range l.changed {
+			if !l.has(key.RedisID) {
+				continue
+			}
 			for _, task := range l.At(key) {
 				see(task)
 			}

@@ -49,10 +49,10 @@ type region struct {
 	ctx         context.Context // of all polls; ends with close
 	running     *sync.WaitGroup
 
-	current int         // index of the source that the region is read through
-	lists   []*openList // of that source
-	listed  *snapshot   // of the last successful poll; nil before the first
-	unsaved bool        // the ledger has changes that are not in the state file
+	current int       // index of the source that the region is read through
+	listing *listing  // of that source
+	listed  *snapshot // of the last successful poll; nil before the first
+	unsaved bool      // the ledger has changes that are not in the state file
 
 	verification verification
 
@@ -87,7 +87,8 @@ func (r *region) start() {
 			r.current = i
 		}
 	}
-	r.open()
+	queries, _, _ := r.queries.through(r.source().API())
+	r.listing = r.list(r.source(), queries)
 	r.last = &outcome{
 		RegionStatus: RegionStatus{Region: r.name, API: r.source().API()},
 		counters:     r.store.Saved(r.name),
@@ -96,12 +97,11 @@ func (r *region) start() {
 
 func (r *region) source() Source { return r.sources[r.current] }
 
-func (r *region) syncing() *syncing { return r.syncs.of(r, r.source().Limiter()) }
+func (r *region) syncing() *syncing { return r.listing.syncing }
 
-// open opens the lists of the current source.
-func (r *region) open() {
-	queries, _, _ := r.queries.through(r.source().API())
-	r.lists = queries.open(r.source())
+// list returns the lists of a source.
+func (r *region) list(source Source, queries queries) *listing {
+	return newListing(source, queries, r.syncs.of(r, source.Limiter()), r.log.logger)
 }
 
 // scopeOf identifies the lists of an API for the ledger.
@@ -199,12 +199,13 @@ func (r *region) run(p *poll) {
 		r.log.failed(err)
 	} else {
 		if r.reasons != nil {
-			r.reasons.log(r.source(), r.lists)
+			r.reasons.log(r.source(), r.listing.lists)
 		}
-		list, changes := r.listed.next(r.lists)
+		list, changes := r.listed.next(r.listing.lists)
 		o.list = list
 		o.LastSuccess = now
 		o.Tasks, o.Instances, o.NewestTask = o.list.tasks, len(o.list.instances), o.list.newestTask()
+		o.Unlisted = r.queries.unlisted(list)
 		r.count(list, changes, now)
 		r.log.succeeded(o)
 		r.log.corrected(results)
@@ -239,7 +240,7 @@ func (r *region) untilNoProgress() (context.Context, context.CancelFunc) {
 // source, and goes over to that if it answers.
 func (r *region) read(ctx context.Context) ([]*mirror.Result, error) {
 	full := r.syncing().full()
-	results, err := r.pollAll(ctx, r.lists, full)
+	results, err := r.pollListing(ctx, r.listing, full)
 	if reason, _ := reasonOf(err); err == nil || reason != crsapi.ReasonRetired || r.current+1 == len(r.sources) {
 		return results, err
 	}
@@ -248,14 +249,14 @@ func (r *region) read(ctx context.Context) ([]*mirror.Result, error) {
 	if !ok {
 		return results, fmt.Errorf("%w; API %s has none of the task types %q", err, next.API(), without)
 	}
-	lists := queries.open(next)
-	results, nextErr := r.pollAll(ctx, lists, full)
+	listing := r.list(next, queries)
+	results, nextErr := r.pollListing(ctx, listing, full)
 	if nextErr != nil {
 		return results, &bothFailed{r.source().API(), next.API(), err, nextErr}
 	}
 	r.log.wentOver(r.source().API(), next.API(), err, without)
 	r.current++
-	r.lists, r.listed = lists, nil
+	r.listing, r.listed = listing, nil
 	return results, nil
 }
 
@@ -271,6 +272,20 @@ func (e *bothFailed) Error() string {
 }
 
 func (e *bothFailed) Unwrap() []error { return []error{e.err, e.successorErr} }
+
+// pollListing polls the lists of a source. If the list of the whole region is
+// refused, it asks for each instance.
+func (r *region) pollListing(ctx context.Context, l *listing, full bool) ([]*mirror.Result, error) {
+	if err := l.choose(ctx); err != nil {
+		return nil, err
+	}
+	results, err := r.pollAll(ctx, l.lists, full)
+	if !l.isRefusal(err) {
+		return results, err
+	}
+	l.refused(err)
+	return r.pollAll(ctx, l.lists, full)
+}
 
 // pollAll polls lists in parallel: the client limits the requests.
 func (r *region) pollAll(ctx context.Context, lists []*openList, full bool) ([]*mirror.Result, error) {

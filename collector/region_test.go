@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -262,7 +263,7 @@ func TestCloseEndsPolls(t *testing.T) {
 			t.Errorf("Close took %s and did not wait for the poll", took)
 		}
 		wantEqual(t, "the scrape that waited", <-answered, samples{`crs_up{region="ap-guangzhou"}`: "0", `crs_api_info{api="2.0",region="ap-guangzhou"}`: "1"})
-		if status := e.Status()[0]; status != (collector.RegionStatus{Region: guangzhou, API: crsapi.API20}) || logged.Len() > 0 {
+		if status := e.Status()[0]; !reflect.DeepEqual(status, collector.RegionStatus{Region: guangzhou, API: crsapi.API20}) || logged.Len() > 0 {
 			t.Errorf("status %+v, logged %q; want no trace of the poll", status, logged.String())
 		}
 		wantEqual(t, "failures", failures(t, e, guangzhou), samples{})
@@ -276,7 +277,7 @@ func TestNoPollAfterClose(t *testing.T) {
 	status := e.Status()[0]
 	e.Close()
 	after := poll(t, e, time.Minute)
-	if after.up(guangzhou) || source.count() != 1 || len(after.listed()) != 0 || e.Status()[0] != status {
+	if after.up(guangzhou) || source.count() != 1 || len(after.listed()) != 0 || !reflect.DeepEqual(e.Status()[0], status) {
 		t.Errorf("%d sweeps, status %+v, exposed %v", source.count(), e.Status()[0], after)
 	}
 	wantEqual(t, "counters", after.transitions(), before.transitions())

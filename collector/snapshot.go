@@ -90,7 +90,9 @@ type listedInstance struct{ redisName, projectID string }
 func takeSnapshot(lists []*openList, expected int) *snapshot {
 	size := 0
 	for _, l := range lists {
-		size += l.Len()
+		if l.redisIDs == nil { // else it may be a small part
+			size += l.Len()
+		}
 	}
 	var (
 		snap   = &snapshot{series: make([]*listedSeries, 0, expected)}

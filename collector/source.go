@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"time"
 
@@ -18,6 +19,8 @@ type Source interface {
 	Limiter() *rate.Limiter
 	// Open returns a list. It sends no request.
 	Open(filter Filter) List
+	// Pages returns how many pages a list has now. It costs one request.
+	Pages(ctx context.Context, filter Filter) (int, error)
 	// TaskMessage returns the vendor's reason why a task failed.
 	TaskMessage(ctx context.Context, taskID int64) (string, error)
 }
@@ -52,20 +55,43 @@ func (s apiSource) Open(f Filter) List {
 	})
 }
 
+// Pages implements Source.
+func (s apiSource) Pages(ctx context.Context, f Filter) (int, error) {
+	q := crsapi.Query{Limit: 1, RedisID: f.RedisID, TaskTypes: f.TaskTypes}
+	if f.Lookback > 0 {
+		q.BeginTime = time.Now().Add(-f.Lookback)
+	}
+	p, err := s.Page(ctx, q)
+	if err != nil {
+		return 0, fmt.Errorf("count the tasks: %w", err)
+	}
+	return (p.TotalCount + s.PageSize() - 1) / s.PageSize(), nil
+}
+
 // openList is a list of a region, with what changed in it since the last poll of
 // the region that succeeded.
 type openList struct {
-	redisID string // empty for all instances
 	List
+	redisIDs map[string]bool // whose tasks are shown; nil for all
 
 	whole   bool // everything may have changed
 	changed map[mirror.Key]struct{}
+	unknown bool // the API does not know the instance: the list is empty
 }
 
 func (l *openList) poll(ctx context.Context, full bool) (*mirror.Result, error) {
 	result, err := l.Poll(ctx, full)
-	if err != nil {
+	unknown := crsapi.IsUnknownInstance(err)
+	if err != nil && !unknown {
 		return result, err
+	}
+	l.whole = l.whole || unknown != l.unknown
+	l.unknown = unknown
+	if unknown {
+		if full && len(result.Full) == 0 {
+			result.Full = []mirror.Cause{mirror.Due}
+		}
+		return result, nil
 	}
 	l.whole = l.whole || result.Whole
 	if l.changed == nil {
@@ -78,6 +104,8 @@ func (l *openList) poll(ctx context.Context, full bool) (*mirror.Result, error) 
 	return result, nil
 }
 
-// has reports whether a task is of this list. A server that ignores the filter
-// lists it once for every instance requested.
-func (l *openList) has(redisID string) bool { return l.redisID == "" || l.redisID == redisID }
+// has reports whether the tasks of an instance are shown. A server that ignores
+// the filter lists an instance once for every instance requested.
+func (l *openList) has(redisID string) bool {
+	return !l.unknown && (l.redisIDs == nil || l.redisIDs[redisID])
+}

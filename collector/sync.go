@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/mirror"
 	"golang.org/x/time/rate"
 )
@@ -63,6 +64,7 @@ func (s *syncs) of(r *region, limiter *rate.Limiter) *syncing {
 		key = r
 	}
 	if known := s.known[key]; known != nil {
+		known.join(r)
 		return known
 	}
 	decision := &syncing{syncs: s, pages: map[*region]int{}, incremental: s.mode == SyncIncremental}
@@ -71,6 +73,7 @@ func (s *syncs) of(r *region, limiter *rate.Limiter) *syncing {
 		decision.slowly = rate.NewLimiter(limiter.Limit()/2, 1)
 	}
 	s.known[key] = decision
+	decision.join(r)
 	return decision
 }
 
@@ -81,8 +84,59 @@ type syncing struct {
 	slowly *rate.Limiter // of verifications; nil for no limit
 
 	mu          sync.Mutex
-	pages       map[*region]int // of the last full reading
+	pages       map[*region]int // of the last full reading; 0 before
 	incremental bool
+}
+
+// join makes a region one of those that share the rate.
+func (s *syncing) join(r *region) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.pages[r]; !ok {
+		s.pages[r] = 0
+	}
+}
+
+// takes returns how long so many requests of every region take at the rate; 0
+// without a limit.
+func (s *syncing) takes(requests int) time.Duration {
+	if s.rate == 0 {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Duration(float64(requests*len(s.pages)) / s.rate * float64(time.Second))
+}
+
+// fits reports whether so many requests of every region take less than half of a
+// scrape, inTime whether a scrape has the time for them.
+func (s *syncing) fits(requests int) bool   { return s.takes(requests) <= s.budget.least()/2 }
+func (s *syncing) inTime(requests int) bool { return s.takes(requests) <= s.budget.least() }
+
+// together reports whether a list of the whole region, of so many pages, costs less
+// than a list for each of its watched instances. now is the way in use, unless this
+// is the first choice: then the other one must cost less than half, for each change
+// costs a full reading.
+func (s *syncing) together(instances, pages int, now, first bool) bool {
+	if s.mode != SyncFull && !s.fits(instances) {
+		return true // read incrementally if need be, it is whole in time
+	}
+	each, region := float64(instances), float64(pages+1)
+	incremental := s.mode == SyncIncremental || s.mode == SyncAuto && !s.fits(pages)
+	if incremental {
+		// One or two requests a poll, and its share of the verifications: polls are
+		// about a minute apart.
+		region = 2 + float64(pages)*float64(time.Minute)/float64(s.interval)
+	}
+	switch {
+	case first:
+		return region < each
+	case now:
+		return region <= 2*each
+	default:
+		// No scrape shall wait for the first reading of a long list.
+		return 2*region < each && s.fits(pages)
+	}
 }
 
 // full reports whether the next poll reads every page.
@@ -130,7 +184,7 @@ func (s *syncing) polled(r *region, results []*mirror.Result, o *outcome) {
 		return
 	}
 	v.running = true
-	lists := r.lists
+	lists := r.listing.lists
 	r.running.Go(func() { s.verify(r, lists) })
 }
 
@@ -147,6 +201,9 @@ func (s *syncing) verify(r *region, lists []*openList) {
 	for _, l := range lists {
 		if err == nil {
 			err = l.Verify(r.ctx, s.wait)
+		}
+		if crsapi.IsUnknownInstance(err) {
+			err = nil // it has nothing to verify
 		}
 	}
 	v := &r.verification

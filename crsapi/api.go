@@ -70,8 +70,9 @@ type protocol interface {
 
 // call is an action with its parameters.
 type call struct {
-	action string
-	format *format
+	action   string
+	format   *format
+	instance bool // only tasks of one instance are asked for
 	// sign returns a new request, and its signature so that it can be redacted.
 	// A request is signed anew for every attempt.
 	sign func(ctx context.Context, key credentials.Key) (req *http.Request, signature string)

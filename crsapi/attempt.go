@@ -33,7 +33,8 @@ type Attempt struct {
 	// Duration is the time from sending the request to the end of the response.
 	Duration time.Duration
 
-	// Reason is empty if the attempt succeeded, and if the caller cancelled it.
+	// Reason is empty if the attempt succeeded, and if the caller cancelled it. It is
+	// empty too if the API does not know the instance: that is an answer.
 	Reason Reason
 
 	// ClockSkew is the clock of the API minus the local clock, by the Date
@@ -136,7 +137,8 @@ func (c *Client) attempt(ctx context.Context, call call) (response, error) {
 	if failed != nil {
 		failed.action, failed.host, failed.Requested = call.action, c.endpoint.Host, true
 		failed.redact(credentials.NewRedactor(key, signature))
-		if !isCanceled(ctx) {
+		failed.unknownInstance = call.instance && failed.isNotFound()
+		if !isCanceled(ctx) && !failed.unknownInstance {
 			seen.Reason = failed.Reason
 		}
 		// An error that a new signature may fix blames the clock or the nonce,

@@ -267,7 +267,7 @@ type RejectedRow struct {
 
 // Page requests one page, with up to 3 retries of transient failures, as long as
 // ctx allows. The error is an *Error, or wraps context.Canceled if ctx was
-// cancelled, or says what is invalid in q.
+// cancelled, or says what is invalid in q. See IsUnknownInstance.
 func (c *Client) Page(ctx context.Context, q Query) (*Page, error) {
 	if q.Limit == 0 {
 		q.Limit = c.cfg.PageSize
@@ -275,7 +275,9 @@ func (c *Client) Page(ctx context.Context, q Query) (*Page, error) {
 	if err := q.validate(c.cfg.API); err != nil {
 		return nil, fmt.Errorf("query: %w", err)
 	}
-	r, err := c.fetch(ctx, c.protocol.list(q))
+	list := c.protocol.list(q)
+	list.instance = q.RedisID != ""
+	r, err := c.fetch(ctx, list)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
@@ -51,8 +52,16 @@ type Error struct {
 
 	Err error // the underlying error; nil if the API returned the error
 
-	action, host string
-	class        class
+	action, host    string
+	class           class
+	unknownInstance bool
+}
+
+// IsUnknownInstance reports whether err is that of a Page whose Query.RedisID the
+// API does not know in the region. An instance may be known later, or again.
+func IsUnknownInstance(err error) bool {
+	var failed *Error
+	return errors.As(err, &failed) && failed.unknownInstance
 }
 
 // retry says how often a failed attempt may be repeated.
@@ -111,6 +120,17 @@ func decodeError(format string, args ...any) *Error {
 func newError(c class, err error) *Error {
 	return &Error{Reason: c.reason, Err: err, class: c}
 }
+
+// notFound are the codes of API 3.0 for an instance that does not exist, or not any
+// more.
+//
+// Source: "Error Codes" of redis 2018-04-12.
+var notFound = []string{
+	"ResourceNotFound", "ResourceNotFound.InstanceNotExists", "ResourceNotFound.InstanceNotFound", "ResourceUnavailable.InstanceDeleted",
+}
+
+// isNotFound reports whether what was asked for does not exist.
+func (e *Error) isNotFound() bool { return e.Code == 5000 || slices.Contains(notFound, e.CodeDesc) }
 
 // class is what an error code means for the client.
 type class struct {

@@ -34,7 +34,7 @@
 //   - errors, other responses and retired APIs: [APIError], [Envelope],
 //     [HTTPStatus], [Redirect], [Body], [Respond], [RateLimit], [RetiredEffect]
 //   - pages that are not what was asked for: [PageCap], [OffsetEffect], [Total],
-//     [BoundsEffect], [OrderEffect], [Replicas]
+//     [BoundsEffect], [OrderEffect], [InstanceEffect], [Replicas]
 //   - other JSON and headers: [Format], [Header], [DateSkew]
 //   - slow and broken responses: [Latency], [SlowHeaders], [SlowBody],
 //     [ConnEffect], [GzipBomb]

@@ -180,6 +180,13 @@ func (l *taskList) needIDs() {
 	}
 }
 
+// hasInstance reports whether a task belongs to the instance.
+func (l *taskList) hasInstance(redisID string) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return slices.ContainsFunc(l.tasks(), func(t crsapi.Task) bool { return t.RedisID == redisID })
+}
+
 // taskIDs makes the TaskIDs of all lists.
 type taskIDs struct {
 	mu   sync.Mutex
