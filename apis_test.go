@@ -441,7 +441,7 @@ func TestCheckAsksNoStranger(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("API %s, auto %t", api, auto), func(t *testing.T) {
-				server, args := simulateAPI(t, api, map[string][]crsapi.Task{guangzhou: nil})
+				server, args := simulateAPI(t, api, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
 				if auto {
 					args = append(args[2:], "--crs.endpoint="+server.URL)
 				}

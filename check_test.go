@@ -200,6 +200,42 @@ sg, API 2.0: no *crsapi.Error
 	}
 }
 
+// A region without tasks and an instance without tasks are told, and are no failure.
+func TestCheckTellsWhatIsEmpty(t *testing.T) {
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		const (
+			noTask = ": the API lists no task in this region\n  A region whose name is wrong looks like this: compare --crs.region or TENCENTCLOUD_REGION"
+			noID   = ": the API lists no task of 1 watched instances: crs-none\n  It does not know them in this region"
+		)
+		for _, do := range []crsapitest.Effect{crsapitest.All(), crsapitest.RefuseUnknown} {
+			server, args := simulateAPI(t, api, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample(), shanghai: nil})
+			server.Inject(crsapitest.Fault{Do: do})
+			for _, test := range []struct {
+				args []string
+				want map[string][2]bool // by region: no task, no such instance
+			}{
+				{nil, map[string][2]bool{guangzhou: {false, false}, shanghai: {true, false}}},
+				{[]string{"--crs.redis-id=crs-izbob1wh", "--crs.redis-id=crs-none"}, map[string][2]bool{guangzhou: {false, true}}},
+				{[]string{"--crs.redis-id=crs-none"}, map[string][2]bool{guangzhou: {true, true}, shanghai: {true, true}}},
+			} {
+				var stdout bytes.Buffer
+				if err := run(t.Context(), append(append(args, "--check"), test.args...), &stdout, io.Discard); err != nil {
+					t.Errorf("%q: %v", test.args, err)
+				}
+				for region, want := range test.want {
+					prefix := region + ", API " + string(api)
+					if got := strings.Contains(stdout.String(), prefix+noTask); got != want[0] {
+						t.Errorf("%q: says that %s has no task: %t\n%s", test.args, region, got, &stdout)
+					}
+					if got := strings.Count(stdout.String(), prefix+noID) == 1; got != want[1] {
+						t.Errorf("%q: names the instance in %s: %t\n%s", test.args, region, got, &stdout)
+					}
+				}
+			}
+		}
+	})
+}
+
 // TestCheckSendsFewRequests counts the requests of a check.
 func TestCheckSendsFewRequests(t *testing.T) {
 	day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)

@@ -165,6 +165,47 @@ func TestErrorCodes(t *testing.T) {
 	})
 }
 
+// TestUnknownInstance: an API that does not know an instance has answered.
+func TestUnknownInstance(t *testing.T) {
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		for name, test := range map[string]struct {
+			body string
+			id   string
+			want bool
+		}{
+			"2.0":               {`{"code":5000,"message":"no","codeDesc":"InstanceNotExists"}`, "crs-a", true},
+			"2.0, only a code":  {`{"code":"5000","message":""}`, "crs-a", true},
+			"not exists":        {envelope("ResourceNotFound.InstanceNotExists"), "crs-a", true},
+			"not found":         {envelope("ResourceNotFound.InstanceNotFound"), "crs-a", true},
+			"deleted":           {envelope("ResourceUnavailable.InstanceDeleted"), "crs-a", true},
+			"short":             {envelope("ResourceNotFound"), "crs-a", true},
+			"no instance asked": {envelope("ResourceNotFound.InstanceNotExists"), "", false},
+			"2.0, none asked":   {`{"code":5000,"message":"no","codeDesc":"InstanceNotExists"}`, "", false},
+			"something else":    {envelope("ResourceNotFound.AccountNotExists"), "crs-a", false},
+			"no Redis":          {envelope("ResourceUnavailable.NoRedisService"), "crs-a", false},
+			"denied":            {envelope("UnauthorizedOperation"), "crs-a", false},
+		} {
+			t.Run(name, func(t *testing.T) {
+				var seen recorder
+				c := newTestClient(t, api, func(cfg *crsapi.Config) {
+					cfg.Observe = seen.observe
+					cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) { return respond(http.StatusOK, test.body) })
+				})
+				_, err := c.Page(t.Context(), crsapi.Query{RedisID: test.id})
+				if err == nil || crsapi.IsUnknownInstance(fmt.Errorf("wrapped: %w", err)) != test.want {
+					t.Errorf("got %v, want an unknown instance: %t", err, test.want)
+				}
+				if reasons := seen.reasons(); len(reasons) != 1 || (reasons[0] == "") != test.want {
+					t.Errorf("attempts %q", reasons)
+				}
+			})
+		}
+	})
+	if crsapi.IsUnknownInstance(nil) {
+		t.Error("no error is an unknown instance")
+	}
+}
+
 // failWith returns what becomes of a call whose requests get this response, or
 // this error of the transport.
 func failWith(t *testing.T, api crsapi.API, body string, cause error) (failed *crsapi.Error, attempts []crsapi.Reason, refused bool) {

@@ -451,3 +451,53 @@ func TestConcurrentChangesWithEffects(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+func TestInstanceEffects(t *testing.T) {
+	srv, a2 := newServer(t)
+	srv.SetTasks(region, tasks("x", "y", "x"))
+	a3 := newAsker3(srv)
+	get := func(id string) (code int, name, private string) {
+		t.Helper()
+		pairs, body, tce := []string(nil), "{}", "{}"
+		if id != "" {
+			pairs = []string{"redisId", id}
+			body, tce = fmt.Sprintf(`{"InstanceId":%q}`, id), fmt.Sprintf(`{"RedisId":%q}`, id)
+		}
+		return a2.code(t, pairs...), a3.code3(t, body), a3.code3(t, tce, "X-TC-Action", "GetRedisTaskList")
+	}
+	const (
+		unknown = "ResourceNotFound.InstanceNotExists"
+		denied  = "AuthFailure.UnauthorizedOperation"
+	)
+	for _, test := range []struct {
+		do   crsapitest.Effect
+		id   string
+		code int
+		name string
+	}{
+		{crsapitest.RefuseUnknown, "", 0, ""},
+		{crsapitest.RefuseUnknown, "x", 0, ""},
+		{crsapitest.RefuseUnknown, "z", 5000, unknown},
+		{crsapitest.DenyUnfiltered, "", 4102, denied},
+		{crsapitest.DenyUnfiltered, "x", 0, ""},
+		{crsapitest.DenyUnfiltered, "z", 0, ""},
+	} {
+		remove := srv.Inject(crsapitest.Fault{Do: test.do})
+		before := srv.Answers(region, test.code)
+		if code, name, private := get(test.id); code != test.code || name != test.name || private != test.name {
+			t.Errorf("%v of %q: %d, %q, %q, want %d, %q", test.do, test.id, code, name, private, test.code, test.name)
+		}
+		if n := srv.Answers(region, test.code) - before; test.code != 0 && n != 3 {
+			t.Errorf("%v of %q: %d counted", test.do, test.id, n)
+		}
+		remove()
+	}
+	if page := a2.ask(t, "redisId", "z").documented(t); page.Code != 0 || page.TotalCount != 0 {
+		t.Errorf("by default an unknown instance gives %+v", page)
+	}
+	// A request for one task has no list.
+	srv.Inject(crsapitest.Fault{Do: crsapitest.All(crsapitest.DenyUnfiltered, crsapitest.RefuseUnknown)})
+	if name := a3.code3(t, `{"TaskId":1}`, "X-TC-Action", "DescribeTaskInfo"); name == denied || name == unknown {
+		t.Errorf("DescribeTaskInfo: %s", name)
+	}
+}
