@@ -16,13 +16,16 @@ const (
 	fewInstances = 8
 	// chooseAgain is how often the way to ask is chosen again: lists grow.
 	chooseAgain = time.Hour
+	// chooseAfterFailure is how long after a failure it is tried again.
+	chooseAfterFailure = time.Minute
 	// deniedFor is how long a refusal to list the whole region is remembered.
 	deniedFor = 24 * time.Hour
 )
 
 // listing is the lists of a region through one source. Watched instances are asked
 // for in the way that costs less: by one list of the whole region, of which the
-// others are left out here, or by one list for each. Both show the same tasks.
+// others are left out here, or by one list for each. Both show the same tasks: who
+// may list the region is taken to see the instances there that he may ask for.
 type listing struct {
 	source  Source
 	queries queries
@@ -64,6 +67,10 @@ func (l *listing) choose(ctx context.Context) error {
 			return err
 		case crsapi.ReasonDenied:
 			l.refused(err)
+		default:
+			if !l.again.IsZero() {
+				l.again = time.Now().Add(chooseAfterFailure)
+			}
 		}
 		return nil // the lists may be readable still
 	}

@@ -163,8 +163,9 @@ func TestInstancesOfSeveralRegions(t *testing.T) {
 func TestInstancesWhereTheRegionIsDenied(t *testing.T) {
 	eachAPI(t, func(t *testing.T, api crsapi.API) {
 		tasks, ids := nightly(300, 30)
+		tasks[200].Status = crsapi.StatusFailed // of an instance that is not watched
 		ids = ids[:150]
-		w := watchInstances(t, api, tasks, 20, collector.Config{RedisIDs: ids})
+		w := watchInstances(t, api, tasks, 20, collector.Config{RedisIDs: ids, FailureReasons: true})
 		allow := w.Inject(crsapitest.Fault{Do: crsapitest.DenyUnfiltered})
 		for i := range 5 {
 			got, sent := w.scrape()
@@ -195,6 +196,9 @@ func TestInstancesWhereTheRegionIsDenied(t *testing.T) {
 			t.Errorf("a scrape costs %d requests though the region may be listed", sent)
 		}
 		wantEqual(t, "transitions", got.transitions().nonzero(), samples{})
+		if w.logged("crs-0200") != 0 {
+			t.Errorf("the log tells of an instance that is not watched: %s", w.log)
+		}
 	})
 }
 
@@ -339,6 +343,21 @@ func TestUnknownInstance(t *testing.T) {
 				fmt.Sprintf(tasksSeries, "crs-unknown", "succeeded", backup): "1",
 				transitions("crs-unknown", backup, "succeeded"):              "1",
 			})
+		}
+	})
+}
+
+// It does not keep a long list from being read incrementally.
+func TestUnknownInstanceBesideALongList(t *testing.T) {
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		tasks, ids := nightly(1, 10_000)
+		w := watchInstances(t, api, tasks, 20, collector.Config{RedisIDs: []string{ids[0], "crs-unknown"}})
+		w.Inject(crsapitest.Fault{Do: crsapitest.RefuseUnknown})
+		for range 4 {
+			w.scrape()
+		}
+		if got, sent := w.scrape(); !got.up(guangzhou) || sent > 3 {
+			t.Errorf("%d requests, up %t", sent, got.up(guangzhou))
 		}
 	})
 }

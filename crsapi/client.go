@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"golang.org/x/time/rate"
@@ -204,7 +205,7 @@ func (cfg *Config) endpoint() (u *url.URL, ok bool) {
 		s = strings.ReplaceAll(s, "{region}", longRegion(cfg.Region))
 	}
 	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" ||
+	if err != nil || strings.ContainsFunc(s, unicode.IsSpace) || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" ||
 		u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, false
 	}

@@ -139,6 +139,8 @@ func TestConfigErrorsByAPI(t *testing.T) {
 		"capitals in braces":     {all, endpoint("https://redis.{Region}.tencentcloudapi.com/"), "Endpoint", endpointProblem},
 		"empty braces":           {all, endpoint("https://redis.{}.tencentcloudapi.com/"), "Endpoint", endpointProblem},
 		"an open brace":          {all, endpoint("https://redis.{region.tencentcloudapi.com/"), "Endpoint", endpointProblem},
+		"a blank at the end":     {all, endpoint("https://h/ "), "Endpoint", endpointProblem},
+		"a wide blank":           {all, endpoint("https://h/\u3000"), "Endpoint", endpointProblem},
 		"braces in the path":     {both3, func(c *crsapi.Config) { c.Endpoint = "https://h/{}" }, "Endpoint", "must have the path / with API "},
 
 		"region with a dot":    {both3, regionOf("r.evil"), "Region", regionProblem + `"r.evil"`},
