@@ -320,6 +320,12 @@ func (f *finding) problems() []problem {
 				"If --crs.redis-id, --crs.task-type or --crs.lookback is set, it may leave nothing.",
 		})
 	}
+	if f.OutOfTime {
+		all = append(all, problem{
+			"each instance was asked for, which takes longer than a scrape: crs_up would be 0",
+			"Allow the key to list the whole region, raise --crs.rate-limit if the quota allows it, or raise the scrape timeout. " + allow(f.API),
+		})
+	}
 	if len(f.Unlisted) > 0 {
 		all = append(all, problem{
 			fmt.Sprintf("the API lists no task of %d watched instances: %s", len(f.Unlisted), strings.Join(f.Unlisted, ", ")),

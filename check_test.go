@@ -236,6 +236,16 @@ func TestCheckTellsWhatIsEmpty(t *testing.T) {
 	})
 }
 
+// A check waits longer than a scrape, and says so where it had to.
+func TestCheckTellsOfTooManyInstances(t *testing.T) {
+	f := &finding{cfg: crsapi.DefaultConfig(crsapi.API20), RegionStatus: collector.RegionStatus{Region: "gz", API: crsapi.API20, Tasks: 3, OutOfTime: true}}
+	text := report("demo", []checkedRegion{{[]crsapi.API{crsapi.API20}, []*finding{f}}})
+	const want = "\ngz, API 2.0: each instance was asked for, which takes longer than a scrape: crs_up would be 0\n  Allow the key to list the whole region, raise --crs.rate-limit"
+	if strings.Count(text, want) != 1 {
+		t.Errorf("got %s", text)
+	}
+}
+
 // TestCheckSendsFewRequests counts the requests of a check.
 func TestCheckSendsFewRequests(t *testing.T) {
 	day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)

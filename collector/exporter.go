@@ -285,6 +285,10 @@ type RegionStatus struct {
 	Err         error         // of the last poll; nil if it succeeded
 	LastSuccess time.Time     // end of the last successful poll; zero before the first
 
+	// OutOfTime says that the last poll asked for each instance of Config.RedisIDs,
+	// for which a scrape has no time at the rate limit.
+	OutOfTime bool
+
 	Pages    int // pages read by the last poll
 	Rejected int // rows of the last poll that could not be read
 

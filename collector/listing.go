@@ -100,9 +100,14 @@ func (l *listing) refused(err error) {
 	}
 	l.denied = true
 	level.Warn(l.logger).Log("msg", "the key may not list the whole region: each instance is asked for", "instances", len(l.queries.redisIDs), "err", err)
-	if !l.syncing.inTime(len(l.queries.redisIDs)) {
+	if l.outOfTime() {
 		level.Warn(l.logger).Log("msg", "a scrape has no time to ask for each instance: raise --crs.rate-limit or the scrape timeout, or allow the key to list the whole region")
 	}
+}
+
+// outOfTime reports whether a scrape has no time to ask for each instance.
+func (l *listing) outOfTime() bool {
+	return !l.together && !l.syncing.inTime(len(l.queries.redisIDs))
 }
 
 // isRefusal reports whether err may be about the whole region only.

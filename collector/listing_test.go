@@ -210,8 +210,39 @@ func TestTooManyInstancesOfADeniedRegion(t *testing.T) {
 		for range 3 {
 			w.scrape()
 		}
-		if w.logged("a scrape has no time to ask for each instance") != 1 {
+		if w.logged("a scrape has no time to ask for each instance") != 1 || !w.e.Status()[0].OutOfTime {
 			t.Errorf("not told: %s", w.log)
+		}
+	})
+}
+
+// A failure to learn how long the region's list is harms no list, and is not
+// repeated at each poll.
+func TestChoiceFails(t *testing.T) {
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		tasks, ids := nightly(1000, 30)
+		w := watchInstances(t, api, tasks, 20, collector.Config{RedisIDs: ids[:20]})
+		fail := func() { w.Inject(crsapitest.Fault{Count: 1, Do: crsapitest.APIError(4000)}) }
+		fail()
+		var sent []int
+		poll := func(n int) {
+			t.Helper()
+			for range n {
+				got, requests := w.scrape()
+				got.want(t, samples{`crs_up{region="ap-guangzhou"}`: "1"})
+				got.wantBackups(t, ids[:20], 30)
+				sent = append(sent, requests)
+			}
+		}
+		poll(3) // without a choice it is tried at each poll
+		time.Sleep(time.Hour)
+		fail()
+		poll(7)
+		if want := []int{21, 21, 20, 21, 20, 20, 20, 21, 20, 20}; !slices.Equal(sent, want) {
+			t.Errorf("requests %v, want %v", sent, want)
+		}
+		if got, _ := w.scrape(); got[failuresOf(crsapi.ReasonAPI)] != "2" {
+			t.Errorf("%s failures", got[failuresOf(crsapi.ReasonAPI)])
 		}
 	})
 }

@@ -186,6 +186,7 @@ func (r *region) run(p *poll) {
 	}
 	now := time.Now()
 	o := &outcome{RegionStatus: RegionStatus{Region: r.name, API: r.source().API(), End: now, Duration: now.Sub(begin), Err: err}}
+	o.OutOfTime = r.listing.outOfTime()
 	for _, result := range results {
 		o.Pages += result.Pages
 		o.Rejected += result.Rejected
