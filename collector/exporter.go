@@ -232,7 +232,8 @@ func (c *Config) dial(region string, observe func(crsapi.Attempt)) ([]Source, er
 }
 
 // Close ends the polls in progress, waits for them, and saves and closes the
-// state file. After that no poll begins: a region is down, unless its last poll
+// state file. It leaves a writer behind that the disk stalls for more than 5
+// seconds. After that no poll begins: a region is down, unless its last poll
 // is younger than Config.MinInterval.
 func (e *Exporter) Close() {
 	for _, r := range e.regions {
@@ -249,6 +250,10 @@ func (e *Exporter) Close() {
 //
 // Poll returns when ctx ends at the latest. In the Results, a region whose poll
 // has not ended by then is down. Its poll goes on.
+//
+// With a state file, Poll then waits until the counters are saved: at most a
+// second, and at most half of the time that ctx leaves. The Results have no
+// counter that a restart would take back.
 func (e *Exporter) Poll(ctx context.Context) *Results {
 	polls := make([]*poll, len(e.regions))
 	for i, r := range e.regions {
@@ -272,7 +277,29 @@ func (e *Exporter) Poll(ctx context.Context) *Results {
 			}
 		}
 	}
+	results.waitSaved(ctx)
 	return results
+}
+
+// waitSaved waits until the counters are saved or the time for that is over, and
+// takes those that are.
+func (rs *Results) waitSaved(ctx context.Context) {
+	limit := maxSave
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(deadline)/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for i := range rs.regions {
+		r := &rs.regions[i]
+		if r.outcome.saving != nil {
+			select {
+			case <-r.outcome.saving:
+			case <-ctx.Done():
+			}
+		}
+		r.counters = r.region.saved(r.outcome.counters)
+	}
 }
 
 // RegionStatus is what the last poll of a region found. A poll that Close ended

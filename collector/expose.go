@@ -12,16 +12,21 @@ import (
 )
 
 // Results are what one scrape exposes of all regions. The list and the counters
-// of a region are of the same poll. They never change.
+// of a region are of the same poll, unless the state file cannot be written: then
+// the counters are as last saved, which may be of an earlier poll, never of a
+// later one. Results never change.
 //
 // They are a Gatherer, not a Collector, and build the families themselves: a
 // registry would hash, sort and copy hundreds of thousands of series at every
 // scrape. The tests send them through a registry to check them.
 type Results struct{ regions []regionResult }
 
+// regionResult says all that an answer shows of a region. Two that are equal show
+// the same.
 type regionResult struct {
-	region  *region
-	outcome *outcome
+	region   *region
+	outcome  *outcome
+	counters *ledger.Counters // that are saved; nil if there are none
 
 	read, due int // pages of a full reading in progress
 }
@@ -35,7 +40,7 @@ func (rs *Results) Gather() ([]*dto.MetricFamily, error) { return rs.families(),
 func (rs *Results) families() []*dto.MetricFamily {
 	b := newBuilder()
 	for _, r := range rs.regions {
-		b.region(r.outcome)
+		b.region(r.outcome, r.counters)
 		b.reading(r)
 	}
 	return b.families()
@@ -44,8 +49,8 @@ func (rs *Results) families() []*dto.MetricFamily {
 // markShown tells the ledgers that a scraper has received these Results.
 func (rs *Results) markShown() {
 	for _, r := range rs.regions {
-		if r.outcome.counters != nil {
-			r.region.ledger.Shown(r.outcome.counters)
+		if r.counters != nil {
+			r.region.ledger.Shown(r.counters)
 		}
 	}
 }
@@ -117,7 +122,7 @@ func (b *builder) families() []*dto.MetricFamily {
 	return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 })
 }
 
-func (b *builder) region(o *outcome) {
+func (b *builder) region(o *outcome, counters *ledger.Counters) {
 	region := label("region", o.Region)
 	labels := []*dto.LabelPair{region}
 	up := 0
@@ -139,8 +144,8 @@ func (b *builder) region(o *outcome) {
 		listed = o.list.series
 	}
 	var counted []ledger.Counter
-	if o.counters != nil {
-		counted = o.counters.All
+	if counters != nil {
+		counted = counters.All
 	}
 	b.series(region, listed, counted)
 	if o.list != nil {

@@ -22,7 +22,8 @@ const (
 	// maxPoll limits a poll that gets no answer. It is also the longest scrape
 	// timeout accepted.
 	maxPoll = 5 * time.Minute
-	// maxSave is how long a poll waits until its counters are on the disk.
+	// maxSave is how long a scrape waits until the counters of its poll are on the
+	// disk.
 	maxSave = time.Second
 )
 
@@ -52,7 +53,6 @@ type region struct {
 	current int       // index of the source that the region is read through
 	listing *listing  // of that source
 	listed  *snapshot // of the last successful poll; nil before the first
-	unsaved bool      // the ledger has changes that are not in the state file
 
 	verification verification
 
@@ -76,7 +76,8 @@ type poll struct {
 type outcome struct {
 	RegionStatus
 	list     *snapshot        // nil if the poll failed
-	counters *ledger.Counters // nil before the first success
+	counters *ledger.Counters // nil before the first success; may not be saved yet
+	saving   <-chan struct{}  // closed when the write of the counters has ended; nil if there is none
 }
 
 // start makes the region ready for its first poll. The API in use before a
@@ -91,7 +92,7 @@ func (r *region) start() {
 	r.listing = r.list(r.source(), queries)
 	r.last = &outcome{
 		RegionStatus: RegionStatus{Region: r.name, API: r.source().API()},
-		counters:     r.store.Saved(r.name),
+		counters:     r.ledger.Counters(),
 	}
 }
 
@@ -198,6 +199,7 @@ func (r *region) run(p *poll) {
 			r.requests.fail(reason)
 		}
 		r.log.failed(err)
+		o.saving = r.save(false)
 	} else {
 		if r.reasons != nil {
 			r.reasons.log(r.source(), r.listing.lists)
@@ -207,12 +209,12 @@ func (r *region) run(p *poll) {
 		o.LastSuccess = now
 		o.Tasks, o.Instances, o.NewestTask = o.list.tasks, len(o.list.instances), o.list.newestTask()
 		o.Unlisted = r.queries.unlisted(list)
-		r.count(list, changes, now)
+		o.saving = r.save(r.count(list, changes, now))
 		r.log.succeeded(o)
 		r.log.corrected(results)
 		r.syncing().polled(r, results, o)
 	}
-	o.counters = r.store.Saved(r.name)
+	o.counters = r.ledger.Counters()
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -316,9 +318,9 @@ func (r *region) progress() (read, due int) {
 	return read, due
 }
 
-// count gives the ledger what the list changed, and waits until it is saved.
-// No counter is shown that a restart would take back.
-func (r *region) count(list *snapshot, changes iter.Seq[ledger.Change], now time.Time) {
+// count gives the ledger what the list changed. It reports whether there is
+// something to save.
+func (r *region) count(list *snapshot, changes iter.Seq[ledger.Change], now time.Time) (changed bool) {
 	kind := ledger.Normal
 	scope := r.scopeOf(r.source().API())
 	switch r.ledger.Source() {
@@ -328,21 +330,28 @@ func (r *region) count(list *snapshot, changes iter.Seq[ledger.Change], now time
 	default:
 		kind = ledger.Absorbed
 	}
-	changed := r.ledger.Apply(ledger.Batch{
+	changed = r.ledger.Apply(ledger.Batch{
 		Kind: kind, Source: scope, Whole: r.listed == nil,
 		Changes: changes,
 		Time:    now, Date: now.Add(r.requests.skew()),
 	})
 	r.listed = list
-	r.unsaved = r.unsaved || changed
-	if !r.unsaved {
-		return
-	}
-	// A list that is complete when Close comes still shows its counters.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), maxSave)
-	defer cancel()
-	r.unsaved = r.store.Save(ctx) != nil
+	return changed
 }
+
+// save lets the counters be written if they have changed or are not saved yet,
+// and returns what a scrape waits for. A poll does not wait: the disk must not
+// hold up the next one.
+func (r *region) save(changed bool) <-chan struct{} {
+	if counters := r.ledger.Counters(); !changed && r.saved(counters) == counters {
+		r.store.Check()
+		return nil
+	}
+	return r.store.Save()
+}
+
+// saved returns c if no restart can take it back, else what was last saved.
+func (r *region) saved(c *ledger.Counters) *ledger.Counters { return r.store.Saved(r.name, c) }
 
 // reasonOf returns why a poll failed, and whether a failed request was the
 // cause, which is already counted.

@@ -39,7 +39,7 @@ func BenchmarkSave(b *testing.B) {
 			s.ledger = store.Ledger(region)
 			s.poll(account(tasks)...)
 			for b.Loop() {
-				if err := store.Save(b.Context()); err != nil {
+				if err := save(store); err != nil {
 					b.Fatal(err)
 				}
 			}

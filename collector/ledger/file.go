@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,19 +24,24 @@ const (
 	// closeTimeout is how long Close waits for the last write.
 	closeTimeout = 5 * time.Second
 
-	badSuffix = ".bad" // of a damaged file that was set aside
+	lockSuffix = ".lock"
+	badSuffix  = ".bad" // of a damaged file that was set aside
 )
 
 // Store holds the ledgers of all regions and keeps them in a file. One
-// goroutine writes the file, always whole: to a temporary file, which it syncs
-// and renames. It is safe for concurrent use.
+// goroutine, the writer, does all that may wait for the disk. It writes the file
+// always whole: to a temporary file, which it syncs and renames. A Store is safe
+// for concurrent use.
 type Store struct {
-	path   string // empty to keep nothing
+	path   string // as given; empty to keep nothing
 	disk   disk
-	lock   *flock.Flock
 	logger log.Logger
 
-	wake    chan struct{} // has a value while next waits for the writer
+	// Only the writer uses these, after Open.
+	lock *flock.Flock // nil before the first
+	file fs.FileInfo  // of the file as it was read or written; nil if it has to be written
+
+	wake    chan struct{} // has a value while the writer has something to do
 	closing chan struct{}
 	closed  chan struct{} // closed when the writer has ended
 
@@ -45,15 +49,9 @@ type Store struct {
 	loaded  map[string]*Ledger   // by region, as the file had them
 	ledgers map[string]*Ledger   // by region, those in use
 	saved   map[string]*Counters // by region, as in the file
-	next    *write               // requested and not started; nil if there is none
+	next    chan struct{}        // closed when the next write has ended; nil if none is requested
 	status  FileStatus
 	ended   bool
-}
-
-// write is one write of the file.
-type write struct {
-	done chan struct{}
-	err  error // valid when done is closed
 }
 
 // FileStatus describes the state file.
@@ -76,7 +74,8 @@ type disk interface {
 // Open returns a Store with what the file at path has. With an empty path it
 // keeps nothing across restarts.
 //
-// Open locks path+".lock" against other processes. It renames a damaged file to
+// Open locks the file against other processes: it locks the file with the suffix
+// .lock next to it, also through symlinks. It renames a damaged file to
 // path+".bad" and logs that. The error is about a wrong path, a file in use by
 // another process, or a damaged file that cannot be renamed.
 func Open(path string, logger log.Logger) (*Store, error) { return open(path, osDisk{}, logger) }
@@ -91,23 +90,19 @@ func open(path string, d disk, logger log.Logger) (*Store, error) {
 		close(s.closed)
 		return s, nil
 	}
-	// The lock must be the same also through symlinks.
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		s.path = target
-	}
-	s.lock = flock.New(s.path+".lock", flock.SetPermissions(0o600))
-	if err := s.takeLock(); err != nil {
+	target := s.target()
+	if err := s.takeLock(target); err != nil {
 		return nil, fmt.Errorf("state file %s: %w", path, err)
 	}
-	if err := s.load(); err != nil {
+	if err := s.load(target); err != nil {
 		return nil, fmt.Errorf("state file %s: %w", path, errors.Join(err, s.lock.Close()))
 	}
 	go s.writeLoop()
 	return s, nil
 }
 
-func (s *Store) load() error {
-	data, err := readRegular(s.path)
+func (s *Store) load(target string) error {
+	data, err := readRegular(target)
 	if err == nil {
 		s.loaded, err = decode(data)
 	}
@@ -115,15 +110,17 @@ func (s *Store) load() error {
 	case errors.Is(err, fs.ErrNotExist):
 	case errors.Is(err, errDamaged):
 		level.Error(s.logger).Log("msg", "cannot use the state file: counters restart at zero", "err", err)
-		if err := s.setAside(); err != nil {
+		if err := s.setAside(target); err != nil {
 			return err
 		}
 		data = nil
 	case err != nil:
 		return err
+	default:
+		s.file, _ = os.Stat(s.path)
 	}
 	s.status.Size = int64(len(data))
-	if bad, err := os.Stat(s.path + badSuffix); err == nil {
+	if bad, err := os.Stat(target + badSuffix); err == nil {
 		s.status.LastReset = bad.ModTime()
 	}
 	return nil
@@ -143,43 +140,46 @@ func (s *Store) Ledger(region string) *Ledger {
 	return l
 }
 
-// Saved returns the counters of a region that a restart cannot take back: those
-// in the file or, if there is no file, those after the last batch. They are nil
-// if there are none.
-func (s *Store) Saved(region string) *Counters {
+// Saved returns the newest counters of a region that a restart cannot take back,
+// but none newer than c: c if the file has them or newer ones, or if there is no
+// file, else those that the file has. They are nil if there are none.
+func (s *Store) Saved(region string, c *Counters) *Counters {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.path == "" {
-		return s.ledgers[region].Counters()
+	saved := s.saved[region]
+	if s.path == "" || c == nil || saved != nil && saved.sequence >= c.sequence {
+		return c
 	}
-	return s.saved[region]
+	return saved
 }
 
-// Save waits until all that was applied before is in the file, or that failed,
-// or ctx ends. The write goes on when ctx has ended.
-func (s *Store) Save(ctx context.Context) error {
+// Save requests that all that was applied before is written. The channel is
+// closed when that has ended, in success or failure. It is nil if there is no
+// file.
+func (s *Store) Save() <-chan struct{} {
 	if s.path == "" {
 		return nil
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.ended {
-		s.mu.Unlock()
-		return errors.New("the state file is closed")
+		return s.closed // Close saves
 	}
 	if s.next == nil {
-		s.next = &write{done: make(chan struct{})}
-		select {
-		case s.wake <- struct{}{}:
-		default: // the writer is still to wake up for the request before
-		}
+		s.next = make(chan struct{})
 	}
-	w := s.next
-	s.mu.Unlock()
+	s.wakeWriter()
+	return s.next
+}
+
+// Check requests that the file is written again if the last write failed, or if
+// somebody has changed the file, its lock or its folder since.
+func (s *Store) Check() { s.wakeWriter() }
+
+func (s *Store) wakeWriter() {
 	select {
-	case <-w.done:
-		return w.err
-	case <-ctx.Done():
-		return fmt.Errorf("write state file: %w", context.Cause(ctx))
+	case s.wake <- struct{}{}:
+	default: // it has not started yet what was requested before
 	}
 }
 
@@ -207,7 +207,7 @@ func (s *Store) Close() {
 	}
 }
 
-// writeLoop is the only goroutine that writes the file.
+// writeLoop is the writer.
 func (s *Store) writeLoop() {
 	defer close(s.closed)
 	tick := time.NewTicker(saveInterval)
@@ -215,11 +215,11 @@ func (s *Store) writeLoop() {
 	for {
 		select {
 		case <-s.wake:
-			s.writeNext()
+			s.work(false)
 		case <-tick.C:
-			s.writeNext()
+			s.work(true)
 		case <-s.closing:
-			s.writeNext()
+			s.work(true)
 			if err := s.lock.Close(); err != nil {
 				level.Warn(s.logger).Log("msg", "cannot unlock the state file", "err", err)
 			}
@@ -228,25 +228,54 @@ func (s *Store) writeLoop() {
 	}
 }
 
-// writeNext writes the file, unless no batch was ever applied.
-func (s *Store) writeNext() {
+// work writes the file if that is requested, if the last write failed, or if the
+// file is not as it was written; with always, in any case. It writes nothing as
+// long as there is nothing that the file does not have.
+func (s *Store) work(always bool) {
+	s.inspect()
 	s.mu.Lock()
-	w := s.next
+	next := s.next
 	s.next = nil
-	state, counters := s.snapshot()
+	var state *savedState
+	var counters map[string]*Counters
+	if always || next != nil || s.status.Err != nil || s.file == nil {
+		state, counters = s.snapshot()
+	}
 	s.mu.Unlock()
-	var size int64
-	var err error
 	if state != nil {
-		size, err = s.writeFile(*state)
+		size, err := s.writeFile(*state)
 		s.written(size, counters, err)
 	}
-	if w != nil {
-		w.err = err
-		close(w.done)
+	if next != nil {
+		close(next)
 	}
 }
 
+// inspect looks whether the file is as it was written and whether its lock is
+// held. If not, it logs what it found, once.
+func (s *Store) inspect() {
+	if s.file == nil {
+		return
+	}
+	now, err := os.Stat(s.path)
+	var found string
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		found = "no file"
+	case err != nil:
+		found = err.Error()
+	case !os.SameFile(now, s.file) || now.Size() != s.file.Size() || !now.ModTime().Equal(s.file.ModTime()):
+		found = "another file, or other content"
+	case !s.holdsLock(s.target()):
+		found = "another lock file, or none"
+	default:
+		return
+	}
+	s.file = nil
+	level.Warn(s.logger).Log("msg", "somebody changed the state file: it is written again whole", "found", found)
+}
+
+// snapshot returns what is to be written, nil if the file has it.
 func (s *Store) snapshot() (state *savedState, counters map[string]*Counters) {
 	state, counters = &savedState{}, map[string]*Counters{}
 	applied := false
@@ -260,7 +289,7 @@ func (s *Store) snapshot() (state *savedState, counters map[string]*Counters) {
 		applied = applied || !l.applied.IsZero()
 		l.mu.Unlock()
 	}
-	if !applied {
+	if !applied && (s.file != nil || len(state.Ledgers) == 0) {
 		return nil, nil
 	}
 	return state, counters
@@ -294,40 +323,70 @@ func (s *Store) writeFile(state savedState) (size int64, err error) {
 	if len(data) > maxFileSize {
 		return 0, fmt.Errorf("the state is larger than %d bytes", maxFileSize)
 	}
-	// Somebody may have removed the folder or the lock file.
-	folder := filepath.Dir(s.path)
-	if err := os.MkdirAll(folder, 0o700); err != nil {
+	// Somebody may have changed anything on the way to the file.
+	if err := s.makeFolder(); err != nil {
 		return 0, err
 	}
-	if err := s.takeLock(); err != nil {
+	target := s.target()
+	if err := s.takeLock(target); err != nil {
 		return 0, err
 	}
-	temporary := s.path + ".tmp"
+	temporary := target + ".tmp"
 	if err := s.disk.write(temporary, data); err != nil {
 		_ = os.Remove(temporary) // it may fill the disk
 		return 0, err
 	}
-	if err := s.disk.rename(temporary, s.path); err != nil {
+	if there, err := os.Stat(target); err == nil && there.IsDir() {
+		_ = os.Remove(target) // only an empty one
+	}
+	s.file = nil
+	if err := s.disk.rename(temporary, target); err != nil {
 		return 0, err
 	}
-	return int64(len(data)), s.disk.sync(folder)
+	if err := s.disk.sync(filepath.Dir(target)); err != nil {
+		return 0, err
+	}
+	s.file, _ = os.Stat(s.path)
+	return int64(len(data)), nil
 }
 
-// takeLock locks the lock file, again if it is not the one locked before.
-func (s *Store) takeLock() error {
-	if s.lock.Locked() {
-		held, err := s.lock.Stat()
-		if err != nil {
+// makeFolder makes the folder of the file. If a symlink on the way leads nowhere,
+// it makes the folder in which the file was before.
+func (s *Store) makeFolder() error {
+	err := os.MkdirAll(filepath.Dir(s.path), 0o700)
+	if err != nil && s.lock != nil {
+		if err := os.MkdirAll(filepath.Dir(s.lock.Path()), 0o700); err != nil {
 			return err
 		}
-		there, err := os.Stat(s.lock.Path())
-		if err == nil && os.SameFile(held, there) {
-			return nil
-		}
-		if err := s.lock.Unlock(); err != nil {
+		err = os.MkdirAll(filepath.Dir(s.path), 0o700)
+	}
+	return err
+}
+
+// target returns where the path leads to: the lock must be the same through any
+// symlink.
+func (s *Store) target() string {
+	if target, err := filepath.EvalSymlinks(s.path); err == nil {
+		return target
+	}
+	folder, name := filepath.Split(s.path)
+	if real, err := filepath.EvalSymlinks(filepath.Clean(folder)); err == nil {
+		return filepath.Join(real, name)
+	}
+	return s.path
+}
+
+// takeLock locks the lock file of the target, unless the lock is held.
+func (s *Store) takeLock(target string) error {
+	if s.holdsLock(target) {
+		return nil
+	}
+	if s.lock != nil {
+		if err := s.lock.Close(); err != nil {
 			return err
 		}
 	}
+	s.lock = flock.New(target+lockSuffix, flock.SetPermissions(0o600))
 	locked, err := s.lock.TryLock()
 	if err != nil {
 		return fmt.Errorf("lock: %w", err)
@@ -338,10 +397,23 @@ func (s *Store) takeLock() error {
 	return nil
 }
 
+// holdsLock reports whether the lock file of the target is the one that is locked.
+func (s *Store) holdsLock(target string) bool {
+	if s.lock == nil || !s.lock.Locked() {
+		return false
+	}
+	held, err := s.lock.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(target + lockSuffix)
+	return err == nil && os.SameFile(held, there)
+}
+
 // setAside renames the damaged file. Its time is then that of the reset.
-func (s *Store) setAside() error {
-	bad, now := s.path+badSuffix, time.Now()
-	if err := errors.Join(os.Rename(s.path, bad), os.Chtimes(bad, now, now)); err != nil {
+func (s *Store) setAside(target string) error {
+	bad, now := target+badSuffix, time.Now()
+	if err := errors.Join(os.Rename(target, bad), os.Chtimes(bad, now, now)); err != nil {
 		return fmt.Errorf("set aside the damaged file: %w", err)
 	}
 	level.Warn(s.logger).Log("msg", "the damaged state file was set aside", "as", bad)

@@ -2,12 +2,10 @@ package ledger_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -72,7 +70,7 @@ func (s *fileSteps) open() {
 		s.t.Fatal(err)
 	}
 	s.store, s.ledger = store, store.Ledger(region)
-	s.counters = store.Saved(region)
+	s.counters = s.saved()
 }
 
 // reopen is a restart.
@@ -109,9 +107,22 @@ func (s *fileSteps) write(data []byte) {
 
 // save saves, and takes the counters that a scrape would show.
 func (s *fileSteps) save() error {
-	err := s.store.Save(s.t.Context())
-	s.counters = s.store.Saved(region)
+	err := save(s.store)
+	s.counters = s.saved()
 	return err
+}
+
+// check lets the writer check the file, and waits until it has. It needs synctest.
+func (s *fileSteps) check() {
+	s.store.Check()
+	synctest.Wait()
+}
+
+func (s *fileSteps) saved() *ledger.Counters { return s.store.Saved(region, s.ledger.Counters()) }
+
+func save(store *ledger.Store) error {
+	<-store.Save()
+	return store.Status().Err
 }
 
 func (s *fileSteps) mustSave() {
@@ -196,7 +207,7 @@ func TestRestart(t *testing.T) {
 			defer other.Close()
 			s.ledger = other.Ledger("ap-beijing")
 			s.poll()
-			if err := other.Save(t.Context()); err != nil {
+			if err := save(other); err != nil {
 				t.Fatal(err)
 			}
 			other.Close()
@@ -276,18 +287,18 @@ func TestNothingAppliedNothingWritten(t *testing.T) {
 
 func TestSavedShowsOnlyWhatIsInTheFile(t *testing.T) {
 	s := newFileSteps(t, ledger.RealDisk)
-	if c := s.store.Saved(region); c != nil {
+	if c := s.saved(); c != nil {
 		t.Errorf("got %v before the first batch", c)
 	}
 	s.poll(in(backupA, noon, executing))
-	if c := s.store.Saved(region); c != nil {
+	if c := s.saved(); c != nil {
 		t.Errorf("got %v before the first Save", c)
 	}
 	s.mustSave()
 	first := s.counters
 	s.show()
 	s.poll(in(backupA, noon, failed))
-	if c := s.store.Saved(region); c != first {
+	if c := s.saved(); c != first {
 		t.Errorf("got %v, want those last saved", c)
 	}
 	s.mustSave()
@@ -308,17 +319,18 @@ func TestWithoutAFile(t *testing.T) {
 	}
 	s := newSteps(t)
 	s.ledger = store.Ledger(region)
-	if store.Saved(region) != nil {
+	if store.Saved(region, s.ledger.Counters()) != nil {
 		t.Error("there are counters before the first batch")
 	}
 	s.poll(in(backupA, noon, executing))
 	s.show()
 	s.poll(in(backupA, noon, failed))
-	s.counters = store.Saved(region)
+	s.counters = store.Saved(region, s.ledger.Counters())
 	s.want("applied", oneFailed)
-	if err := store.Save(t.Context()); err != nil {
-		t.Error(err)
+	if store.Save() != nil {
+		t.Error("there is something to wait for")
 	}
+	store.Check()
 	if status := store.Status(); status != (ledger.FileStatus{}) {
 		t.Errorf("got %+v", status)
 	}
@@ -400,59 +412,75 @@ func TestSavesDuringAWriteGoTogether(t *testing.T) {
 		s := newFileSteps(t, disk)
 		s.poll()
 		disk.stop()
-		done := make(chan error, 4)
-		save := func() { done <- s.store.Save(t.Context()) }
-		go save()
+		first := s.store.Save()
 		synctest.Wait()
 		s.poll(in(backupA, noon, executing))
-		go save()
+		second := s.store.Save()
 		synctest.Wait()
 		s.poll(in(backupA, noon, executing), in(backupB, noon, executing))
-		go save()
-		go save()
+		if second == first || s.store.Save() != second {
+			t.Error("only what comes during a write goes together")
+		}
 		synctest.Wait()
-		if n := disk.writes(); n != 1 || len(done) != 0 {
-			t.Errorf("%d writes, %d ended", n, len(done))
+		if n := disk.writes(); n != 1 || s.saved() != nil {
+			t.Errorf("%d writes, saved %v", n, s.saved())
 		}
 		disk.resume()
-		for range 4 {
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-		}
+		<-first
+		<-second
 		synctest.Wait()
 		if n := disk.writes(); n != 2 {
 			t.Errorf("%d writes, want 2", n)
 		}
-		s.counters = s.store.Saved(region)
+		s.counters = s.saved()
 		s.wantSeries("in the file", backupA, backupB)
 	})
 }
 
-func TestSaveEndsWithItsContext(t *testing.T) {
+// While a write is stalled, all that is applied goes on, and what is saved stays.
+func TestStalledWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := &fakeDisk{Disk: ledger.RealDisk}
 		s := newFileSteps(t, disk)
 		s.failOnce()
-		s.change(in(backupA, noon+1, failed))
+		saved := s.counters
 		disk.stop()
-		cause := errors.New("no more time")
-		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, cause)
-		defer cancel()
-		begin := time.Now()
-		if err := s.store.Save(ctx); !errors.Is(err, cause) || time.Since(begin) != time.Second {
-			t.Errorf("got %v after %s", err, time.Since(begin))
+		var writes []<-chan struct{}
+		for n := range int64(3) {
+			s.change(in(backupA, noon+1+n, failed))
+			writes = append(writes, s.store.Save())
+			time.Sleep(time.Minute)
+			if status := s.store.Status(); status.Errors != 0 || status.Err != nil {
+				t.Errorf("a slow disk is no error yet: %+v", status)
+			}
+			if s.saved() != saved {
+				t.Errorf("shows %v, which is not saved", s.saved())
+			}
 		}
-		if status := s.store.Status(); status.Errors != 0 || status.Err != nil {
-			t.Errorf("a slow disk is no error yet: %+v", status)
-		}
-		s.counters = s.store.Saved(region)
-		s.want("not written yet", oneFailed)
 		disk.resume()
-		synctest.Wait()
-		s.counters = s.store.Saved(region)
-		s.want("the write went on", "crs-a backup failed 2")
+		for _, write := range writes {
+			<-write
+		}
+		s.counters = s.saved()
+		s.want("all of it is written", "crs-a backup failed 4")
 	})
+}
+
+// A scrape shows the counters of its own poll, though those of later polls are
+// saved too.
+func TestSavedIsNotNewerThanAsked(t *testing.T) {
+	s := newFileSteps(t, ledger.RealDisk)
+	s.failOnce()
+	first := s.counters
+	s.change(in(backupA, noon+1, failed))
+	if got := s.store.Saved(region, s.ledger.Counters()); got != first {
+		t.Errorf("got %v before the write, want %v", got, first)
+	}
+	s.mustSave()
+	if got := s.store.Saved(region, first); got != first {
+		t.Errorf("got %v, want the older %v", got, first)
+	}
+	s.want("the newest", "crs-a backup failed 2")
 }
 
 func TestClose(t *testing.T) {
@@ -464,9 +492,8 @@ func TestClose(t *testing.T) {
 		s.want("after the restart", "crs-a backup failed 2")
 		s.store.Close()
 		s.store.Close()
-		if err := s.save(); err == nil || err.Error() != "the state file is closed" {
-			t.Errorf("Save after Close: %v", err)
-		}
+		s.store.Check()
+		<-s.store.Save()
 	})
 	t.Run("waits for a slow disk", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -475,14 +502,11 @@ func TestClose(t *testing.T) {
 			s.failOnce()
 			disk.stop()
 			s.change(in(backupA, noon+1, failed))
-			saved := make(chan error)
-			go func() { saved <- s.store.Save(t.Context()) }()
+			saved := s.store.Save()
 			synctest.Wait()
 			time.AfterFunc(5*time.Second-1, disk.resume)
 			go s.store.Close()
-			if err := <-saved; err != nil {
-				t.Error(err)
-			}
+			<-saved
 			s.store.Close()
 			s.open()
 			s.want("after the restart", "crs-a backup failed 2")
@@ -514,20 +538,14 @@ func TestClose(t *testing.T) {
 			s := newFileSteps(t, disk)
 			s.poll()
 			disk.stop()
-			saved := make(chan error, 2)
-			save := func() { saved <- s.store.Save(t.Context()) }
-			go save()
+			first := s.store.Save()
 			synctest.Wait()
-			go save() // after the write in progress
-			synctest.Wait()
+			second := s.store.Save() // after the write in progress
 			go s.store.Close()
 			synctest.Wait()
 			disk.resume()
-			for range 2 {
-				if err := <-saved; err != nil {
-					t.Error(err)
-				}
-			}
+			<-first
+			<-second
 		})
 	})
 }
@@ -798,7 +816,7 @@ func TestLoggerMayUseTheStore(t *testing.T) {
 	lines := 0
 	logger := log.LoggerFunc(func(...any) error {
 		lines++
-		_, _ = store.Status(), store.Saved(region)
+		_, _ = store.Status(), store.Saved(region, nil)
 		return nil
 	})
 	store, err := ledger.OpenOn(disk, filepath.Join(t.TempDir(), "state"), logger)
@@ -811,7 +829,7 @@ func TestLoggerMayUseTheStore(t *testing.T) {
 	s.poll()
 	for _, failure := range []error{errors.New("the disk fails"), nil} {
 		disk.set("write", failure)
-		if err := store.Save(t.Context()); !errors.Is(err, failure) {
+		if err := save(store); !errors.Is(err, failure) {
 			t.Error(err)
 		}
 	}
@@ -820,37 +838,190 @@ func TestLoggerMayUseTheStore(t *testing.T) {
 	}
 }
 
-// Whatever somebody does to the files while they are in use, the next write
-// restores all of it.
+func inBubble(t *testing.T, name string, test func(*testing.T)) {
+	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
+}
+
+// Whatever somebody does to the files while they are in use: the next poll
+// notices it, whether it counts or not, logs it once, and writes all again.
 func TestFilesChangedWhileInUse(t *testing.T) {
-	for name, change := range map[string]func(path string) error{
-		"file removed":      os.Remove,
-		"file emptied":      func(path string) error { return os.Truncate(path, 0) },
-		"file replaced":     func(path string) error { return os.WriteFile(path, []byte("something else"), 0o600) },
-		"lock file removed": func(path string) error { return os.Remove(path + ".lock") },
-		"lock file replaced": func(path string) error {
-			return errors.Join(os.Remove(path+".lock"), os.WriteFile(path+".lock", nil, 0o600))
-		},
-		"folder removed":      func(path string) error { return os.RemoveAll(filepath.Dir(path)) },
-		"old temporary file":  func(path string) error { return os.WriteFile(path+".tmp", make([]byte, 9999), 0o600) },
-		"an empty file aside": func(path string) error { return os.WriteFile(path+".bad", nil, 0o600) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := newFileSteps(t, ledger.RealDisk)
-			s.failOnce()
-			if err := change(s.path); err != nil {
-				t.Skip(err) // where open files cannot be removed
-			}
-			s.change(in(backupA, noon+1, failed))
-			s.mustSave()
-			wantInUse(t, s.path)
-			s.kill()
-			s.want("restored", "crs-a backup failed 2")
-			if _, err := os.Stat(s.path + ".tmp"); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("a temporary file is left: %v", err)
-			}
-		})
+	folderOf := func(path string) string { return filepath.Dir(path) }
+	// link replaces a file or folder by a symlink to a target.
+	link := func(target, name string) error {
+		return errors.Join(os.Rename(name, name+".moved"), os.Symlink(target, name))
 	}
+	none := func(string, []byte) error { return nil }
+	const other = "another file, or other content"
+	for name, test := range map[string]struct {
+		before, change func(path string, older []byte) error
+		found          string // empty if nothing that matters has changed
+	}{
+		"file removed":   {none, func(path string, _ []byte) error { return os.Remove(path) }, "no file"},
+		"file moved":     {none, func(path string, _ []byte) error { return os.Rename(path, path+".moved") }, "no file"},
+		"file emptied":   {none, func(path string, _ []byte) error { return os.Truncate(path, 0) }, other},
+		"file truncated": {none, func(path string, _ []byte) error { return os.Truncate(path, 20) }, other},
+		"file replaced": {none, func(path string, _ []byte) error {
+			return errors.Join(os.Remove(path), os.WriteFile(path, []byte("something else"), 0o600))
+		}, other},
+		"older content": {none, func(path string, older []byte) error {
+			return errors.Join(os.WriteFile(path, older, 0o600), os.Chtimes(path, time.Time{}, time.Unix(noon, 0)))
+		}, other},
+		"older file": {none, func(path string, older []byte) error {
+			return errors.Join(os.WriteFile(path+".new", older, 0o600), os.Rename(path+".new", path))
+		}, other},
+		"a symlink to an older file": {none, func(path string, older []byte) error {
+			elsewhere := filepath.Join(filepath.Dir(folderOf(path)), "elsewhere")
+			return errors.Join(os.WriteFile(elsewhere, older, 0o600), link(elsewhere, path))
+		}, other},
+		"a symlink to nothing": {none, func(path string, _ []byte) error { return link("nothing", path) }, "no file"},
+		"a symlink that now leads to an older file": {
+			func(path string, _ []byte) error {
+				return errors.Join(os.Rename(path, path+".target"), os.Symlink(path+".target", path))
+			},
+			func(path string, older []byte) error {
+				return errors.Join(os.Remove(path), os.WriteFile(path+".other", older, 0o600), os.Symlink(path+".other", path))
+			}, other,
+		},
+		"an empty folder": {none, func(path string, _ []byte) error {
+			return errors.Join(os.Remove(path), os.Mkdir(path, 0o700))
+		}, other},
+		"lock file removed": {none, func(path string, _ []byte) error { return os.Remove(path + ".lock") }, "another lock file, or none"},
+		"lock file replaced": {none, func(path string, _ []byte) error {
+			return errors.Join(os.WriteFile(path+".new", nil, 0o600), os.Rename(path+".new", path+".lock"))
+		}, "another lock file, or none"},
+		"folder removed": {none, func(path string, _ []byte) error { return os.RemoveAll(folderOf(path)) }, "no file"},
+		"folder renamed": {none, func(path string, _ []byte) error { return os.Rename(folderOf(path), folderOf(path)+".moved") }, "no file"},
+		"folder renamed, a symlink in its place": {none, func(path string, _ []byte) error {
+			folder := folderOf(path)
+			return errors.Join(os.Mkdir(folder+".other", 0o700), link(folder+".other", folder))
+		}, "no file"},
+		"folder renamed, a symlink to it in its place": {none, func(path string, _ []byte) error {
+			return link(folderOf(path)+".moved", folderOf(path))
+		}, ""},
+		"a folder that is a symlink leads to a new folder": {
+			func(path string, _ []byte) error { return link(folderOf(path)+".moved", folderOf(path)) },
+			func(path string, _ []byte) error {
+				folder := folderOf(path)
+				return errors.Join(os.Remove(folder), os.Mkdir(folder+".other", 0o700), os.Symlink(folder+".other", folder))
+			}, "no file",
+		},
+		"a folder that is a symlink leads nowhere": {
+			func(path string, _ []byte) error { return link(folderOf(path)+".moved", folderOf(path)) },
+			func(path string, _ []byte) error { return os.RemoveAll(folderOf(path) + ".moved") }, "no file",
+		},
+		"old temporary file": {none, func(path string, _ []byte) error {
+			return os.WriteFile(path+".tmp", make([]byte, 9999), 0o600)
+		}, ""},
+		"an empty file aside": {none, func(path string, _ []byte) error { return os.WriteFile(path+".bad", nil, 0o600) }, ""},
+	} {
+		for _, counts := range []bool{true, false} {
+			inBubble(t, fmt.Sprintf("%s/counting %t", name, counts), func(t *testing.T) {
+				s := newFileSteps(t, ledger.RealDisk)
+				s.poll(in(backupA, noon, executing))
+				s.mustSave()
+				older := s.read()
+				s.show()
+				s.poll(in(backupA, noon, failed))
+				s.mustSave()
+				s.store.Close()
+				if err := test.before(s.path, older); err != nil {
+					t.Skip(err)
+				}
+				s.open()
+				s.poll(in(backupA, noon, failed)) // a restart alone has nothing to save
+				s.log.take("")
+				if err := test.change(s.path, older); err != nil {
+					t.Skip(err) // where open files cannot be removed
+				}
+				want := oneFailed
+				for n := range int64(3) {
+					if counts {
+						want = fmt.Sprintf("crs-a backup failed %d", n+2)
+						s.change(in(backupA, noon+1+n, failed))
+						s.mustSave()
+					} else {
+						s.change()
+						s.check()
+					}
+				}
+				warnings := s.log.take("warn")
+				if test.found == "" {
+					if len(warnings) != 0 {
+						t.Errorf("logged %q", warnings)
+					}
+				} else if len(warnings) != 1 || !strings.Contains(warnings[0], test.found) || !strings.Contains(warnings[0], "state_file="+s.path) {
+					t.Errorf("logged %q, want one line with %q", warnings, test.found)
+				}
+				wantInUse(t, s.path)
+				s.kill()
+				s.want("restored", want)
+			})
+		}
+	}
+	inBubble(t, "a folder with something in it", func(t *testing.T) {
+		s := newFileSteps(t, ledger.RealDisk)
+		s.failOnce()
+		if err := errors.Join(os.Remove(s.path), os.MkdirAll(filepath.Join(s.path, "important"), 0o700)); err != nil {
+			t.Skip(err)
+		}
+		s.check()
+		if status := s.store.Status(); status.Errors != 1 || status.Err == nil {
+			t.Errorf("got %+v", status)
+		}
+		if err := os.Remove(filepath.Join(s.path, "important")); err != nil {
+			t.Fatal(err)
+		}
+		s.check()
+		s.kill()
+		s.want("restored when it is empty", oneFailed)
+	})
+	inBubble(t, "before the first batch after a restart", func(t *testing.T) {
+		s := newFileSteps(t, ledger.RealDisk)
+		s.failOnce()
+		s.reopen()
+		if err := os.Remove(s.path); err != nil {
+			t.Skip(err)
+		}
+		s.check()
+		s.kill()
+		s.want("restored", oneFailed)
+	})
+	inBubble(t, "a check writes nothing if nothing is changed", func(t *testing.T) {
+		disk := &fakeDisk{Disk: ledger.RealDisk}
+		s := newFileSteps(t, disk)
+		s.check()
+		if n := disk.writes(); n != 0 {
+			t.Errorf("%d writes of nothing", n)
+		}
+		s.failOnce()
+		before := disk.writes()
+		for range 9 {
+			s.change()
+			s.check()
+		}
+		if n := disk.writes() - before; n != 0 {
+			t.Errorf("%d writes", n)
+		}
+		if lines := s.log.take("warn"); len(lines) != 0 {
+			t.Errorf("logged %q", lines)
+		}
+	})
+	inBubble(t, "a check writes what could not be written", func(t *testing.T) {
+		disk := &fakeDisk{Disk: ledger.RealDisk}
+		s := newFileSteps(t, disk)
+		s.failOnce()
+		disk.set("write", errors.New("the disk fails"))
+		s.change(in(backupA, noon+1, failed))
+		_ = s.save()
+		s.check()
+		if status := s.store.Status(); status.Errors != 2 {
+			t.Errorf("got %+v", status)
+		}
+		disk.set("", nil)
+		s.check()
+		s.kill()
+		s.want("restored", "crs-a backup failed 2")
+	})
 	t.Run("another process has taken the lock", func(t *testing.T) {
 		s := newFileSteps(t, ledger.RealDisk)
 		s.failOnce()
@@ -891,14 +1062,13 @@ func TestConcurrency(t *testing.T) {
 					kind = ledger.Baseline
 				}
 				l.Apply(ledger.Batch{Kind: kind, Source: "2.0", Changes: slices.Values([]ledger.Change{in(backupA, noon+n, failed)}), Time: time.Now(), Date: time.Unix(noon+n, 0)})
-				if err := s.store.Save(t.Context()); err != nil {
-					t.Error(err)
-				}
+				<-s.store.Save()
+				s.store.Check()
 			}
 		})
 		group.Go(func() {
 			for range 500 {
-				if c := s.store.Saved(name); c != nil {
+				if c := s.store.Saved(name, l.Counters()); c != nil {
 					l.Shown(c)
 				}
 				_, _, _ = l.Source(), l.Counters(), s.store.Status()
@@ -907,7 +1077,7 @@ func TestConcurrency(t *testing.T) {
 	}
 	group.Wait()
 	for i, name := range []string{region, "ap-beijing"} {
-		if !reflect.DeepEqual(s.store.Saved(name), ledgers[i].Counters()) {
+		if s.store.Saved(name, ledgers[i].Counters()) != ledgers[i].Counters() {
 			t.Errorf("%s: not all is saved", name)
 		}
 	}
