@@ -3,13 +3,18 @@
 package collector_test
 
 import (
+	"fmt"
 	"os"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
 )
 
-// A write that does not end: polls wait a second for it and go on.
+// A write that does not end: scrapes wait a second for it, each shows its own
+// list with the counters last saved, and polls go on.
 func TestStalledDisk(t *testing.T) {
 	s := newStateful(t)
 	s.scrape(running)
@@ -20,9 +25,23 @@ func TestStalledDisk(t *testing.T) {
 	}
 	begin := time.Now()
 	s.wantUnsaved("the disk stalls", saved)
-	if took := time.Since(begin); took < time.Second || took > 3*time.Second {
-		t.Errorf("the poll took %s, want 1s", took)
+	if took := time.Since(begin); took < time.Second {
+		t.Errorf("the scrape took %s, want 1s", took)
 	}
+	// Scrapes with less time get their own list, too.
+	for _, tasks := range [][]crsapi.Task{{failed}, {failed, later}, {failed, later, other}} {
+		calls := s.source.count()
+		s.source.set(list(tasks...), nil)
+		got := poll(t, s.e, 800*time.Millisecond)
+		if !got.up(guangzhou) || s.source.count() != calls+1 {
+			t.Errorf("up: %t, %d polls", got.up(guangzhou), s.source.count()-calls)
+		}
+		got.want(t, samples{fmt.Sprintf(tasksSeries, "crs-a", "failed", backup): strconv.Itoa(min(len(tasks), 2))})
+		wantEqual(t, "counters", got.transitions(), saved)
+	}
+	// A failed poll shows them, too.
+	s.source.set(nil, errRetired)
+	wantEqual(t, "the poll fails", scrape(t, s.e).transitions(), saved)
 	// To open the pipe lets the write go on. It fails, because a pipe cannot be
 	// synced.
 	file, err := os.OpenFile(pipe, os.O_RDONLY, 0)
@@ -37,4 +56,30 @@ func TestStalledDisk(t *testing.T) {
 	s.want("the disk works again", want, failed, later, other)
 	s.restart()
 	s.want("after a restart", want, failed, later, other)
+}
+
+// Close leaves only the writer behind.
+func TestCloseWithAStalledDisk(t *testing.T) {
+	s := newStateful(t)
+	s.scrape(running)
+	saved := s.scrape(running).transitions()
+	pipe := s.cfg.StateFile + ".tmp"
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.wantUnsaved("the disk stalls", saved)
+	begin := time.Now()
+	s.e.Close()
+	if took := time.Since(begin); took > 15*time.Second {
+		t.Errorf("Close took %s, want 5s", took)
+	}
+	wantEqual(t, "after Close", poll(t, s.e, time.Minute).transitions(), saved)
+	// The writer goes on, and the next process has all.
+	file, err := os.OpenFile(pipe, os.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	s.restart()
+	s.want("after a restart", failedTwice, failed, later, other)
 }
