@@ -333,7 +333,7 @@ func (r *region) count(list *snapshot, changes iter.Seq[ledger.Change], now time
 	changed = r.ledger.Apply(ledger.Batch{
 		Kind: kind, Source: scope, Whole: r.listed == nil,
 		Changes: changes,
-		Time:    now, Date: now.Add(r.requests.skew()),
+		Time:    now, Date: r.requests.date(now),
 	})
 	r.listed = list
 	return changed

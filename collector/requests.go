@@ -94,7 +94,7 @@ type regionRequests struct {
 	failures  map[crsapi.Reason]prometheus.Counter
 	duration  prometheus.Observer
 	clockSkew func() prometheus.Gauge // the first call creates the series
-	lastSkew  atomic.Int64            // a time.Duration
+	lastDate  atomic.Pointer[dated]   // nil before the first Date header
 
 	fullReadings func(mirror.Cause) prometheus.Counter
 	corrections  prometheus.Counter
@@ -124,7 +124,7 @@ func (r *regionRequests) observe(a crsapi.Attempt) {
 	}
 	if a.HasClockSkew {
 		r.clockSkew().Set(a.ClockSkew.Seconds())
-		r.lastSkew.Store(int64(a.ClockSkew))
+		r.lastDate.Store(&dated{time.Now(), a.ClockSkew})
 	}
 }
 
@@ -136,5 +136,19 @@ func (r *regionRequests) fail(reason crsapi.Reason) {
 	failures.Inc()
 }
 
-// skew returns the API's clock less ours, 0 as long as it is not known.
-func (r *regionRequests) skew() time.Duration { return time.Duration(r.lastSkew.Load()) }
+// dated is when an answer came by our clock, and how far the API's is ahead.
+type dated struct {
+	at   time.Time
+	skew time.Duration
+}
+
+// date returns the time of the API's clock. What has passed since its last Date
+// header is measured by the monotonic clock, because ours may jump. Without a
+// Date header it is our time.
+func (r *regionRequests) date(now time.Time) time.Time {
+	last := r.lastDate.Load()
+	if last == nil {
+		return now
+	}
+	return last.at.Add(now.Sub(last.at) + last.skew)
+}

@@ -33,6 +33,8 @@ const (
 	// maxLateness separates late tasks from history: a task that was submitted
 	// earlier than this before the newest task of the baseline is history.
 	maxLateness = time.Hour
+	// maxSkew is how far our clock may be behind the API's.
+	maxSkew = time.Hour
 )
 
 // Series is what counters are kept for, each status apart.
@@ -208,6 +210,7 @@ func (l *Ledger) Apply(b Batch) (changed bool) {
 	visible := l.current == nil // the counters differ
 	l.source = b.Source
 
+	created := b.created()
 	if b.Kind != Normal {
 		l.horizon = max(l.horizon, b.newest()-int64(maxLateness/time.Second)-1)
 	}
@@ -223,11 +226,11 @@ func (l *Ledger) Apply(b Batch) (changed bool) {
 			continue
 		}
 		if !known {
-			e = l.add(c.Series, sequence, b.Time)
+			e = l.add(c.Series, sequence, created)
 			visible = true
 		}
 		if c.Tasks[Rare] > 0 && e.rareCreated.IsZero() {
-			e.rareCreated, e.rareBorn = b.Time, sequence
+			e.rareCreated, e.rareBorn = created, sequence
 			visible = true
 		}
 		if l.list(e, &c, b.Kind == Normal) {
@@ -273,6 +276,18 @@ func (b *Batch) newest() int64 {
 		return date
 	}
 	return newest
+}
+
+// created returns when counters that begin with the batch were created. It is
+// the earlier of the two clocks: a scraper takes a date after its own samples for
+// a reset, and counts all again. But a clock of ours that is more than an hour
+// behind is wrong.
+func (b *Batch) created() time.Time {
+	// Round leaves the wall clocks to be compared.
+	if ahead := b.Date.Round(0).Sub(b.Time); ahead < 0 || ahead > maxSkew {
+		return b.Date
+	}
+	return b.Time
 }
 
 func (l *Ledger) add(s Series, sequence uint64, created time.Time) *entry {

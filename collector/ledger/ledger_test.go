@@ -1024,6 +1024,38 @@ func jump(t *testing.T, at time.Time, by time.Duration) time.Time {
 	return jumped
 }
 
+// A date of creation after the samples would count them again.
+func TestCreatedWhenAClockIsWrong(t *testing.T) {
+	now := time.Now() // with a reading of the monotonic clock
+	for _, test := range []struct {
+		name      string
+		ours, api time.Time
+		want      time.Time
+	}{
+		{"both agree", now, now, now},
+		{"ours is ten years behind", jump(t, now, -3650*day), now.Round(0), now},
+		{"ours is ten years behind, and no Date header", jump(t, now, -3650*day), jump(t, now, -3650*day), now.Add(-3650 * day)},
+		{"ours is forty days ahead", jump(t, now, 40*day), now.Round(0), now},
+		{"both dates have a monotonic reading", jump(t, now, 40*day), now, now},
+		{"the API's is a minute ahead", now, now.Add(time.Minute), now},
+		{"the API's is an hour ahead", now, now.Add(time.Hour), now},
+		{"the API's is more than an hour ahead", now, now.Add(time.Hour + 1), now.Add(time.Hour + 1)},
+		{"the API's is a minute behind", now, now.Add(-time.Minute), now.Add(-time.Minute)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := ledger.New()
+			l.Apply(ledger.Batch{
+				Kind: ledger.Baseline, Source: "2.0", Whole: true, Time: test.ours, Date: test.api,
+				Changes: slices.Values([]ledger.Change{in(backupA, noon, unknown)}),
+			})
+			c := l.Counters().All[0]
+			if !c.Created.Round(0).Equal(test.want.Round(0)) || !c.RareCreated.Equal(c.Created) {
+				t.Errorf("created %s and %s, want %s", c.Created, c.RareCreated, test.want)
+			}
+		})
+	}
+}
+
 // Steps of the wall clock, also of the dates where the API sends none, neither
 // forget too early nor too late, and count nothing twice.
 func TestWallClockJumps(t *testing.T) {

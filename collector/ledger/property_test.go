@@ -28,7 +28,8 @@ type worldTask struct {
 type world struct {
 	t            *rapid.T
 	now          time.Time
-	skew         time.Duration
+	skew         time.Duration // of the API's clock
+	ours         time.Duration // of our clock
 	source       string
 	tasks        []*worldTask
 	whole, delta *ledger.Ledger
@@ -64,6 +65,15 @@ func (w *world) add(second int64, status int) {
 		Series: rapid.SampledFrom([]ledger.Series{backupA, cleanA, backupB}).Draw(w.t, "series"),
 		second: second, status: status, listed: true,
 	})
+}
+
+// jump sets our clock, and the dates of answers with it if the API sends none.
+func (w *world) jump(t *rapid.T) {
+	w.ours = time.Duration(rapid.SampledFrom([]int{0, 0, -3650, 40}).Draw(t, "days that our clock is ahead")) * day
+	w.skew = 0
+	if rapid.Bool().Draw(t, "no Date header") {
+		w.skew = w.ours
+	}
 }
 
 func (w *world) pick() *worldTask {
@@ -147,7 +157,7 @@ func (w *world) apply(l *ledger.Ledger, b ledger.Batch) ledger.Batch {
 			b.Whole, b.Changes = true, maps.Values(w.listed)
 		}
 	}
-	b.Source, b.Time, b.Date = w.source, w.now, w.now.Add(w.skew)
+	b.Source, b.Time, b.Date = w.source, w.now.Add(w.ours), w.now.Add(w.skew)
 	l.Apply(b)
 	return b
 }
@@ -252,10 +262,15 @@ func (w *world) settle() map[ledger.Series][ledger.Statuses]uint64 {
 
 // As long as no two tasks share an identity, the ledger counts exactly the
 // pairs of task and status that a poll saw after the baseline and none before,
-// however tasks move, vanish and return, and whenever the exporter restarts.
+// however tasks move, vanish and return, whenever the exporter restarts, and
+// wherever its clock jumps.
 func TestAgainstIdentities(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
+		w.jump(t)
+		if w.skew > 0 {
+			w.skew = 0 // an empty list would make 40 days history
+		}
 		for range rapid.IntRange(0, 5).Draw(t, "tasks of the baseline") {
 			w.add(w.now.Unix()-int64(len(w.tasks)), anyStatus.Draw(t, "status"))
 		}
@@ -277,6 +292,7 @@ func TestAgainstIdentities(t *testing.T) {
 			"poll":    func(*rapid.T) { w.poll() },
 			"scrape":  func(*rapid.T) { w.scrape() },
 			"restart": func(*rapid.T) { w.restart() },
+			"jump":    w.jump,
 		})
 		got := w.settle()
 		want := map[ledger.Series][ledger.Statuses]uint64{}
@@ -367,7 +383,7 @@ func newModel() *model {
 func (m *model) apply(b ledger.Batch) {
 	hours := m.watched / time.Hour
 	if !m.first {
-		m.watched += min(b.Time.Sub(m.last), time.Hour)
+		m.watched += min(max(b.Time.Sub(m.last), 0), time.Hour)
 	}
 	m.first, m.last = false, b.Time
 	counts := m.begun && b.Source == m.source
@@ -539,6 +555,7 @@ func TestAgainstModel(t *testing.T) {
 				}
 			},
 			"other source": func(t *rapid.T) { w.source = rapid.SampledFrom([]string{"2.0", "3.0"}).Draw(t, "source") },
+			"jump":         w.jump,
 			"other clock": func(t *rapid.T) {
 				w.skew = time.Duration(rapid.SampledFrom([]int{0, 0, -3650, 40}).Draw(t, "days")) * day
 			},
