@@ -2,8 +2,10 @@ package collector
 
 import (
 	"context"
+	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector/ledger"
+	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/go-kit/log"
 )
 
@@ -20,4 +22,11 @@ func WaitSaved(ctx context.Context, writes ...<-chan struct{}) error {
 	}
 	results.waitSaved(ctx)
 	return nil
+}
+
+// DateAfter returns the time of the API's clock at a time after an attempt.
+func DateAfter(a crsapi.Attempt, now func() time.Time) time.Time {
+	r := newRequestMetrics().of("")
+	r.observe(a)
+	return r.date(now())
 }
