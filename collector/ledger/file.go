@@ -44,6 +44,7 @@ type Store struct {
 	wake    chan struct{} // has a value while the writer has something to do
 	closing chan struct{}
 	closed  chan struct{} // closed when the writer has ended
+	late    chan struct{} // closed when Close waits no longer
 
 	mu      sync.Mutex
 	loaded  map[string]*Ledger   // by region, as the file had them
@@ -83,7 +84,8 @@ func Open(path string, logger log.Logger) (*Store, error) { return open(path, os
 func open(path string, d disk, logger log.Logger) (*Store, error) {
 	s := &Store{
 		path: path, disk: d, logger: log.With(logger, "state_file", path),
-		wake: make(chan struct{}, 1), closing: make(chan struct{}), closed: make(chan struct{}),
+		wake: make(chan struct{}, 1), closing: make(chan struct{}),
+		closed: make(chan struct{}), late: make(chan struct{}),
 		ledgers: map[string]*Ledger{}, saved: map[string]*Counters{},
 	}
 	if path == "" {
@@ -190,20 +192,25 @@ func (s *Store) Status() FileStatus {
 	return s.status
 }
 
-// Close saves what is not in the file yet and unlocks it. It waits 5 seconds at
-// most. A writer that the disk stalls for longer ends with the process.
+// Close saves what is not in the file yet and unlocks it. It waits until 5 seconds
+// after the first call at most. A writer that the disk stalls for longer ends with
+// the process.
 func (s *Store) Close() {
 	s.mu.Lock()
-	ended := s.ended
+	first := !s.ended
 	s.ended = true
 	s.mu.Unlock()
-	if !ended {
+	if first {
 		close(s.closing)
+		timer := time.AfterFunc(closeTimeout, func() { close(s.late) })
+		defer timer.Stop()
 	}
 	select {
 	case <-s.closed:
-	case <-time.After(closeTimeout):
-		level.Error(s.logger).Log("msg", "cannot save the counters before shutdown: the disk stalls")
+	case <-s.late:
+		if first {
+			level.Error(s.logger).Log("msg", "cannot save the counters before shutdown: the disk stalls")
+		}
 	}
 }
 

@@ -526,6 +526,9 @@ func TestClose(t *testing.T) {
 			if d := time.Since(begin); d != 5*time.Second {
 				t.Errorf("returned after %s", d)
 			}
+			if s.store.Close(); time.Since(begin) != 5*time.Second {
+				t.Errorf("a second call waited again, until %s", time.Since(begin))
+			}
 			if lines := s.log.take("error"); len(lines) != 1 || !strings.Contains(lines[0], "the disk stalls") {
 				t.Errorf("logged %q", lines)
 			}
