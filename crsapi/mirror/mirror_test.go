@@ -358,6 +358,37 @@ func TestLookbackMoves(t *testing.T) {
 	})
 }
 
+// TestLookbackByTheClockOfTheAPI: from the second poll on, a wrong clock of ours
+// does not move the list.
+func TestLookbackByTheClockOfTheAPI(t *testing.T) {
+	for _, ours := range []time.Duration{-3650 * 24 * time.Hour, 40 * 24 * time.Hour} {
+		t.Run(ours.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &server{api: crsapi.API30, luck: plain(crsapi.API30, 0, 1, 1).luck, clock: time.Now().Add(-ours).Unix()}
+				for i := range int64(1000) {
+					s.add(newNode("crs-1", "backupInstance", s.clock-(1000-i)*10, crsapi.StatusSucceeded))
+				}
+				m := mirror.New(mirror.Config{Lister: s, PageSize: 100, Concurrency: 4, Lookback: time.Hour})
+				poll(t, m, false)
+				for range 3 {
+					time.Sleep(100 * time.Second)
+					s.clock += 100
+					poll(t, m, false)
+					begin, want := s.clock-3600, 0
+					for _, n := range s.nodes {
+						if n.StartTime.Unix() >= begin {
+							want++
+						}
+					}
+					if m.Len() != want {
+						t.Fatalf("%d tasks, want %d", m.Len(), want)
+					}
+				}
+			})
+		})
+	}
+}
+
 // TestCausesOfAShortList is about a list that one page has: each poll reads all of
 // it, and counts that as a full reading where one was due.
 func TestCausesOfAShortList(t *testing.T) {
