@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,15 +32,18 @@ func startWithState(t *testing.T) *stateRun {
 	if err := os.Mkdir(filepath.Dir(s.path), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	var args []string
-	s.server, args = simulate(t, map[string][]crsapi.Task{guangzhou: {backup("crs-1", s.at, crsapi.StatusSucceeded)}})
-	s.args = append(args, "--scrape.timeout-offset=0s")
-	s.running = start(t, append(s.args, "--state.file="+s.path)...)
+	s.server, s.args = simulate(t, map[string][]crsapi.Task{guangzhou: {backup("crs-1", s.at, crsapi.StatusSucceeded)}})
+	s.running = start(t, s.with(s.path)...)
 	s.scrape()
 	s.scrape()
 	s.failures = 0
 	s.wantCounted(s.fail(), 1)
 	return s
+}
+
+// with returns the arguments with a state file.
+func (s *stateRun) with(path string) []string {
+	return append(slices.Clone(s.args), "--scrape.timeout-offset=0s", "--state.file="+path)
 }
 
 // fail adds a failed backup and scrapes. The list must be whole.
@@ -92,7 +96,7 @@ func (s *stateRun) wantAfterAKill(failed int) {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	restarted := start(s.t, append(s.args, "--state.file="+path)...)
+	restarted := start(s.t, s.with(path)...)
 	s.wantCounted(restarted.scrape(), failed)
 	if err := restarted.wait(); err != nil {
 		s.t.Error(err)

@@ -377,8 +377,8 @@ func (s *Store) target() string {
 		return target
 	}
 	folder, name := filepath.Split(s.path)
-	if real, err := filepath.EvalSymlinks(filepath.Clean(folder)); err == nil {
-		return filepath.Join(real, name)
+	if target, err := filepath.EvalSymlinks(filepath.Clean(folder)); err == nil {
+		return filepath.Join(target, name)
 	}
 	return s.path
 }

@@ -848,7 +848,7 @@ func inBubble(t *testing.T, name string, test func(*testing.T)) {
 // Whatever somebody does to the files while they are in use: the next poll
 // notices it, whether it counts or not, logs it once, and writes all again.
 func TestFilesChangedWhileInUse(t *testing.T) {
-	folderOf := func(path string) string { return filepath.Dir(path) }
+	folderOf := filepath.Dir
 	// link replaces a file or folder by a symlink to a target.
 	link := func(target, name string) error {
 		return errors.Join(os.Rename(name, name+".moved"), os.Symlink(target, name))
