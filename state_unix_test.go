@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // A disk that stalls holds up neither scrapes nor the end of the process.
@@ -29,10 +31,17 @@ func TestStateFileOnAStalledDisk(t *testing.T) {
 	}
 	s.waitForLog("cannot save the counters before shutdown: the disk stalls")
 	s.wantAfterAKill(4)
-	// Nobody but this test lets the writer go on.
+	// The writer goes on and ends, before the folder is removed.
 	file, err := os.OpenFile(pipe, os.O_RDONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
+	lock := flock.New(s.path + ".lock")
+	if locked, err := lock.TryLockContext(t.Context(), time.Millisecond); !locked {
+		t.Fatal(err)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/gofrs/flock"
 )
 
 // A write that does not end: scrapes wait a second for it, each shows its own
@@ -80,6 +81,13 @@ func TestCloseWithAStalledDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
+	lock := flock.New(s.cfg.StateFile + ".lock")
+	if locked, err := lock.TryLockContext(t.Context(), time.Millisecond); !locked {
+		t.Fatal(err)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
 	s.restart()
 	s.want("after a restart", failedTwice, failed, later, other)
 }
