@@ -533,6 +533,7 @@ func TestClose(t *testing.T) {
 				t.Errorf("logged %q", lines)
 			}
 			disk.resume()
+			synctest.Wait()
 		})
 	})
 	t.Run("answers a Save that came before", func(t *testing.T) {
