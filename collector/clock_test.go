@@ -47,8 +47,8 @@ func TestDateOfTheAPI(t *testing.T) {
 	}
 }
 
-// watched is an exporter with a state file that watches a simulator.
-type watched struct {
+// restarting is an exporter with a state file that watches a simulator.
+type restarting struct {
 	t      *testing.T
 	server *crsapitest.Server
 	tasks  []crsapi.Task
@@ -56,8 +56,8 @@ type watched struct {
 	e      *collector.Exporter
 }
 
-func newWatched(t *testing.T, api crsapi.API) *watched {
-	w := &watched{t: t, server: crsapitest.NewMemoryServer()}
+func newRestarting(t *testing.T, api crsapi.API) *restarting {
+	w := &restarting{t: t, server: crsapitest.NewMemoryServer()}
 	t.Cleanup(w.server.Close)
 	w.cfg = collector.Config{
 		StateFile: filepath.Join(t.TempDir(), "state"),
@@ -69,7 +69,7 @@ func newWatched(t *testing.T, api crsapi.API) *watched {
 	return w
 }
 
-func (w *watched) restart() {
+func (w *restarting) restart() {
 	w.t.Helper()
 	if w.e != nil {
 		w.e.Close()
@@ -78,7 +78,7 @@ func (w *watched) restart() {
 }
 
 // fail lists another failed backup of an instance, submitted five seconds ago.
-func (w *watched) fail(redisID string) {
+func (w *restarting) fail(redisID string) {
 	failed := crsapi.Task{
 		RedisID: redisID, RedisName: "x", ProjectID: "0", TaskName: backup,
 		StartTime: time.Now().Add(-5 * time.Second).Truncate(time.Second).UTC(), Status: crsapi.StatusFailed,
@@ -95,7 +95,7 @@ func TestDatesJump(t *testing.T) {
 	for _, restarts := range []bool{false, true} {
 		t.Run(fmt.Sprintf("restarts %t", restarts), func(t *testing.T) {
 			eachAPI(t, func(t *testing.T, api crsapi.API) {
-				w := newWatched(t, api)
+				w := newRestarting(t, api)
 				w.fail("crs-a")
 				for n, skew := range []time.Duration{-3650 * day, -3650 * day, 0, 40 * day, 0, 0, -3650 * day, 0} {
 					w.server.ClearFaults()

@@ -45,7 +45,7 @@ func TestFirstListIsAPart(t *testing.T) {
 		for _, restarts := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/restarts %t", name, restarts), func(t *testing.T) {
 				eachAPI(t, func(t *testing.T, api crsapi.API) {
-					w := newWatched(t, api)
+					w := newRestarting(t, api)
 					all := fleet(time.Now())
 					scrapes := func(want samples) {
 						t.Helper()
@@ -107,7 +107,7 @@ func TestBothServersSeeTheFirstZero(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			eachAPI(t, func(t *testing.T, api crsapi.API) {
-				w := newWatched(t, api)
+				w := newRestarting(t, api)
 				w.cfg.MinInterval = test.shared
 				w.restart()
 				w.fail("crs-a")
