@@ -44,13 +44,8 @@ func dialSimulated(server *crsapitest.Server, region string, observe func(crsapi
 func dialLimited(server *crsapitest.Server, region string, observe func(crsapi.Attempt), limiter *rate.Limiter, pageSize int, apis ...crsapi.API) ([]collector.Source, error) {
 	var sources []collector.Source
 	for _, api := range apis {
-		cfg := crsapi.DefaultConfig(api)
-		cfg.Region, cfg.Observe, cfg.Limiter, cfg.PageSize = region, observe, limiter, pageSize
-		cfg.Endpoint, cfg.Transport = server.URL, server.Client().Transport
-		if api != crsapi.API20 {
-			cfg.Endpoint = server.URL3
-		}
-		cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+		cfg := simulatedConfig(server, region, api, observe)
+		cfg.Limiter, cfg.PageSize = limiter, pageSize
 		client, err := crsapi.NewClient(cfg)
 		if err != nil {
 			return nil, err
@@ -58,6 +53,18 @@ func dialLimited(server *crsapitest.Server, region string, observe func(crsapi.A
 		sources = append(sources, collector.FromAPI(client))
 	}
 	return sources, nil
+}
+
+// simulatedConfig returns the Config for a simulated region, without a limit.
+func simulatedConfig(server *crsapitest.Server, region string, api crsapi.API, observe func(crsapi.Attempt)) crsapi.Config {
+	cfg := crsapi.DefaultConfig(api)
+	cfg.Region, cfg.Observe, cfg.Limiter = region, observe, nil
+	cfg.Endpoint, cfg.Transport = server.URL, server.Client().Transport
+	if api != crsapi.API20 {
+		cfg.Endpoint = server.URL3
+	}
+	cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+	return cfg
 }
 
 func watchSimulated(t testing.TB, server *crsapitest.Server, regions []string, apis ...crsapi.API) *collector.Exporter {

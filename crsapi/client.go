@@ -263,7 +263,9 @@ type Page struct {
 type RejectedRow struct {
 	Index     int       // of the row among all rows of the page
 	StartTime time.Time // zero if it could not be read
-	Hash      uint64    // equal for equal rows, as long as the process runs
+	// Hash is equal for equal rows, as long as the process runs. The status, the
+	// progress and the end, which change while a task runs, do not matter.
+	Hash uint64
 }
 
 // Page requests one page, with up to 3 retries of transient failures, as long as

@@ -78,6 +78,7 @@ type responseDecoder struct {
 var hashSeed = maphash.MakeSeed()
 
 func decodeResponse(body []byte, f *format, names *interner, zone *time.Location) (response, error) {
+	body = bytes.TrimPrefix(body, []byte("\ufeff")) // a byte order mark is not JSON, but some servers write it
 	d := responseDecoder{
 		json: jsontext.NewDecoder(bytes.NewBuffer(body),
 			jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)),
@@ -246,9 +247,10 @@ func (d *responseDecoder) taskSet() error {
 
 func (d *responseDecoder) row() error {
 	begin := d.json.InputOffset()
+	isObject := d.json.PeekKind() == '{'
 	t, ok := Task{}, false
 	var err error
-	if d.json.PeekKind() == '{' {
+	if isObject {
 		t, ok, err = d.task()
 	} else {
 		err = d.json.SkipValue()
@@ -262,12 +264,35 @@ func (d *responseDecoder) row() error {
 		}
 		d.tasks = append(d.tasks, t)
 	default:
-		text := bytes.TrimLeft(d.body[begin:d.json.InputOffset()], ", \t\r\n")
+		text := bytes.TrimLeft(d.body[begin:d.json.InputOffset()], ", :\t\r\n")
+		if isObject {
+			text = d.lasting(text)
+		}
 		d.rejected = append(d.rejected, RejectedRow{
 			Index: len(d.tasks) + len(d.rejected), StartTime: t.StartTime, Hash: maphash.Bytes(hashSeed, text),
 		})
 	}
 	return nil
+}
+
+// lasting returns the members of a row that stay while its task runs.
+func (d *responseDecoder) lasting(row []byte) []byte {
+	again := responseDecoder{json: jsontext.NewDecoder(bytes.NewReader(row),
+		jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))}
+	all := make([]byte, 0, len(row))
+	// The row has been read before, so there is no error.
+	_ = again.members(func(name []byte) error {
+		member, before := d.format.members[string(name)], len(all)
+		all = append(all, name...)
+		value, err := again.json.ReadValue()
+		if member.moves() {
+			all = all[:before]
+		} else {
+			all = append(all, value...)
+		}
+		return err
+	})
+	return all
 }
 
 // task reads a row that is an object. ok is false if redisId, startTime or
@@ -404,6 +429,11 @@ const (
 // required reports whether a row is rejected if the value is not a scalar.
 func (m member) required() bool {
 	return m == memberRedisID || m == memberTaskName || m == memberStartTime || m == memberStatus
+}
+
+// moves reports whether the value changes while a task runs.
+func (m member) moves() bool {
+	return m == memberStatus || m == memberProgress || m == memberEndTime
 }
 
 // errorOfAPI3 reads the error of a response. The first error counts.

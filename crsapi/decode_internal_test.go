@@ -1,6 +1,7 @@
 package crsapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -27,6 +28,8 @@ func documentedBody(tasks int) []byte {
 // library too, and that its texts are valid in labels and logs.
 func FuzzDecodeResponse(f *testing.F) {
 	f.Add(documentedBody(2))
+	f.Add(append([]byte("\ufeff"), documentedBody(1)...))
+	f.Add([]byte(`{"code":0,"totalCount":1,"data":{"redisTaskSet":{"0" : {"a":1,"startTime":"0000-00-00 00:00:00"}}}}`))
 	f.Add([]byte(`{"code":"4100","message":"a\u0000","codeDesc":"AuthFailure"}`))
 	f.Add([]byte(`{"Response":{"Error":{"Code":"InternalError","Message":"x"}}}`))
 	f.Add([]byte("{\"code\":0,\"totalCount\":1,\"data\":{\"redisTaskSet\":[{\"taskName\":\"a\xff\\ud800\",\"redisId\":\"i\",\"status\":2,\"startTime\":\"2017-02-10 16:56:18\"},{}]}}"))
@@ -66,7 +69,7 @@ func checkDecoding(t *testing.T, body []byte, format *format) {
 		}
 		return
 	}
-	if !json.Valid(body) {
+	if !json.Valid(bytes.TrimPrefix(body, []byte("\ufeff"))) {
 		t.Fatal("accepted a response that is not JSON")
 	}
 	for _, task := range r.tasks {

@@ -103,6 +103,63 @@ func TestDecodeRow(t *testing.T) {
 	})
 }
 
+// TestRejectedHash: a rejected row is the same row while its task runs.
+func TestRejectedHash(t *testing.T) {
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		zero := []string{"startTime", `"0000-00-00 00:00:00"`}
+		row := func(more ...string) string { return rowJSON(api, append(zero, more...)...) }
+		// A map of members is in another order each time.
+		ordered := func(row string) string {
+			members := strings.Split(strings.Trim(row, "{}"), ",")
+			slices.Sort(members)
+			return "{" + strings.Join(members, ",") + "}"
+		}
+		hashes := func(rows ...string) (all []uint64) {
+			for i := range rows {
+				rows[i] = ordered(rows[i])
+			}
+			p, err := pageOf(t, api, listJSON(api, len(rows), rows...))
+			if err != nil || len(p.Rejected) != len(rows) {
+				t.Fatalf("%+v, %v", p, err)
+			}
+			for _, r := range p.Rejected {
+				all = append(all, r.Hash)
+			}
+			return all
+		}
+		same := hashes(row(), row("progress", "0.25"), row("status", "1"), row("progress", ""))
+		if api == crsapi.API30 { // the others have no end
+			same = append(same, hashes(row("endTime", `"2017-02-10 17:00:00"`))...)
+		}
+		if len(slices.Compact(same)) != 1 {
+			t.Errorf("hashes %v of one task", same)
+		}
+		others := hashes(
+			row(), row("redisId", `"crs-2"`), row("taskName", `"x"`), row("startTime", `""`),
+			row("createTime", `"2017-02-10 17:00:00"`), row("createTime", `"2017-02-10 17:00:01"`), "{}",
+		)
+		slices.Sort(others)
+		if len(slices.Compact(others)) != 7 {
+			t.Errorf("hashes %v of seven tasks", others)
+		}
+	})
+}
+
+// TestByteOrderMark reads what begins with one, as some gateways write it.
+func TestByteOrderMark(t *testing.T) {
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		p, err := pageOf(t, api, "\ufeff"+listJSON(api, 2, rowJSON(api), rowJSON(api, "startTime", "")))
+		if err != nil || len(p.Tasks) != 1 || len(p.Rejected) != 1 {
+			t.Errorf("got %+v, %v", p, err)
+		}
+		_, err = pageOf(t, api, "\ufeff"+apiError(4100, "no"))
+		var failed *crsapi.Error
+		if !errors.As(err, &failed) || failed.Code != 4100 {
+			t.Errorf("got %v, want code 4100", err)
+		}
+	})
+}
+
 func TestDecodeResponse(t *testing.T) {
 	const api = crsapi.API20
 	row := rowJSON(api)
@@ -155,6 +212,8 @@ func TestDecodeResponse(t *testing.T) {
 		"text after it":      {listJSON(api, 0) + `x`, "invalid JSON at byte"},
 		"invalid name":       {`{"code":0,x}`, "invalid JSON at byte"},
 		"Response a number":  {`{"Response":1}`, "no code"},
+		"two BOMs":           {"\ufeff\ufeff" + listJSON(api, 0), "invalid JSON at byte"},
+		"BOM only":           {"\ufeff", "unexpected end of JSON"},
 		"two values":         {listJSON(api, 0) + `{}`, "more than one JSON value"},
 		"no code":            {`{"totalCount":0}`, "no code"},
 		"code null":          {`{"code":null,"totalCount":0}`, "no code"},

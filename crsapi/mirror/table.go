@@ -52,7 +52,7 @@ type row struct {
 // the same.
 type identity struct {
 	start    int64 // UNIX seconds
-	taskID   int64 // 0 if unknown; of a rejected row a hash of its text
+	taskID   int64 // 0 if unknown; of a rejected row its hash
 	redisID  symbol
 	taskName symbol
 }
