@@ -37,7 +37,8 @@
 //     [BoundsEffect], [OrderEffect], [InstanceEffect], [Replicas]
 //   - other JSON and headers: [Format], [Header], [DateSkew]
 //   - slow and broken responses: [Latency], [SlowHeaders], [SlowBody],
-//     [ConnEffect], [GzipBomb]
+//     [ConnEffect], [GzipBomb]; on some connections only:
+//     [Simulator.OnOpenConnections]
 //
 // A test changes the list with [Simulator.SetTasks], [Simulator.Add],
 // [Simulator.Drop] and [Simulator.Update], at any time. The hooks of

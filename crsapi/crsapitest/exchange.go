@@ -21,6 +21,7 @@ type exchange struct {
 	chinese    bool     // language of API 3.0
 	now        time.Time
 	zone       *time.Location
+	conn       int64 // number of the connection; 0 without a Server
 
 	echo                   bool
 	raw, source, signature string // of the request, for echo

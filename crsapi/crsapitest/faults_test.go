@@ -78,6 +78,20 @@ func TestFaults(t *testing.T) {
 		srv.ClearFaults()
 		expect(t, a, 0)
 	})
+	t.Run("on open connections", func(t *testing.T) {
+		srv, a := newServer(t)
+		expect(t, a, 0)
+		srv.Inject(crsapitest.Fault{Do: srv.OnOpenConnections(crsapitest.APIError(5100))})
+		expect(t, a, 5100, 5100)
+		if n := srv.Connections(); n != 1 {
+			t.Errorf("%d connections for 3 requests", n)
+		}
+		a.client.CloseIdleConnections()
+		expect(t, a, 0, 0)
+		if n := srv.Connections(); n != 2 {
+			t.Errorf("%d connections", n)
+		}
+	})
 	t.Run("combined, the last wins", func(t *testing.T) {
 		srv, a := newServer(t)
 		srv.SetTasks(region, numbered(9))

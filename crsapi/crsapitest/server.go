@@ -105,7 +105,10 @@ func serve(s *Simulator, l net.Listener, base string, transport *http.Transport)
 		Handler:     http.HandlerFunc(srv.track),
 		ConnState:   srv.trackConn,
 		BaseContext: func(net.Listener) context.Context { return ctx },
-		Protocols:   &protocols,
+		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, s.conns.Add(1))
+		},
+		Protocols: &protocols,
 		// Limit the time of requests only. A fault may delay a response without
 		// limit.
 		ReadTimeout:    10 * time.Second,
@@ -119,6 +122,25 @@ func serve(s *Simulator, l net.Listener, base string, transport *http.Transport)
 		_ = srv.server.Serve(l)
 	}()
 	return srv
+}
+
+// connKey is the key of the number of a connection, counted from 1.
+type connKey struct{}
+
+// Connections returns the number of connections that the Servers of s have
+// accepted.
+func (s *Simulator) Connections() int { return int(s.conns.Load()) }
+
+// OnOpenConnections applies an effect to requests over the connections that the
+// Servers of s have accepted so far, as if the machines behind them went bad
+// while others stay good.
+func (s *Simulator) OnOpenConnections(do Effect) Effect {
+	last := s.conns.Load()
+	return effectFunc(func(x *exchange) {
+		if x.conn <= last {
+			do.apply(x)
+		}
+	})
 }
 
 // trackConn counts the connections that net/http owns.

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -50,6 +51,7 @@ type Simulator struct {
 	ids           taskIDs
 	responseHook  func(Request)
 
+	conns   atomic.Int64 // accepted
 	counts  requestCounts
 	buffers sync.Pool
 }
@@ -240,6 +242,7 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		deliver: deliverWhole,
 	}
 	s.mu.Unlock()
+	x.conn, _ = r.Context().Value(connKey{}).(int64)
 
 	s.counts.begin("")
 	defer x.end()
