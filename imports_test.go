@@ -16,14 +16,15 @@ const module = "github.com/crs-exporter/crs_exporter"
 // allowedImports is who may import whom within the module. Every package must
 // be in it.
 var allowedImports = map[string][]string{
-	"":                    {"collector", "crsapi", "crsapi/credentials", "crsapi/crsapitest"},
-	"collector":           {"collector/ledger", "crsapi", "crsapi/mirror"},
-	"crsapi/mirror":       {"crsapi"},
-	"collector/ledger":    nil,
-	"crsapi":              {"crsapi/credentials", "crsapi/internal/tc3"},
-	"crsapi/credentials":  {"crsapi/internal/tc3"},
-	"crsapi/internal/tc3": nil,
-	"crsapi/crsapitest":   {"crsapi"},
+	"":                      {"collector", "crsapi", "crsapi/credentials", "crsapi/crsapitest"},
+	"collector":             {"collector/ledger", "crsapi", "crsapi/mirror"},
+	"crsapi/mirror":         {"crsapi"},
+	"collector/ledger":      nil,
+	"crsapi":                {"crsapi/credentials", "crsapi/internal/tc3", "crsapi/internal/trace"},
+	"crsapi/credentials":    {"crsapi/internal/tc3", "crsapi/internal/trace"},
+	"crsapi/internal/tc3":   nil,
+	"crsapi/internal/trace": nil,
+	"crsapi/crsapitest":     {"crsapi"},
 }
 
 // foreignImports is which packages may import these modules.
@@ -35,7 +36,7 @@ var foreignImports = map[string][]string{
 	"github.com/cenkalti/backoff/":   {"crsapi"},
 	"github.com/go-json-experiment/": {"crsapi"},
 	"github.com/gofrs/flock":         {"collector/ledger"},
-	"net/http":                       {"", "collector", "crsapi", "crsapi/credentials", "crsapi/crsapitest"},
+	"net/http":                       {"", "collector", "crsapi", "crsapi/credentials", "crsapi/crsapitest", "crsapi/internal/trace"},
 	"net/http/httptest":              nil,
 	"testing":                        nil,
 }

@@ -268,7 +268,7 @@ func TestRenewal(t *testing.T) {
 			}
 			time.Sleep(renewBefore)
 			begin = time.Now()
-			expectError(t, r, "deadline exceeded")
+			expectError(t, r, "timeout while sending the request: context deadline exceeded")
 			if took := time.Since(begin); took != loadTimeout {
 				t.Errorf("the load took %s", took)
 			}
