@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -447,6 +448,9 @@ func advice(e *crsapi.Error, cfg crsapi.Config) string {
 		}
 		return fmt.Sprintf("%s did not respond in time: check the network path (route, firewall, proxy), or raise --crs.request-timeout (now %s).", host, cfg.RequestTimeout)
 	case crsapi.ReasonNetwork:
+		if e.HTTPStatus == http.StatusProxyAuthRequired {
+			return "Set the credentials of the proxy in HTTPS_PROXY (HTTP_PROXY for an http endpoint), as http://user:password@host:port, or exempt " + host + " with NO_PROXY."
+		}
 		var unresolved *net.DNSError
 		if errors.As(e.Err, &unresolved) && cfg.API == crsapi.API20 {
 			return fmt.Sprintf("The name %s does not resolve: check DNS and the proxy of the environment. If the vendor has switched API 2.0 off, use --crs.api=3.0.", host)

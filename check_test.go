@@ -68,6 +68,7 @@ func TestCheck(t *testing.T) {
 		"not found":          {crsapitest.APIError(5000), nil, "api 5000", "see --crs.redis-id"},
 		"version":            {crsapitest.APIError(6100), nil, "api 6100", "The host does not serve GetRedisTaskList"},
 		"at fault":           {crsapitest.APIError(6000), nil, "server 6000", "try again in a few minutes"},
+		"proxy":              {crsapitest.HTTPStatus(http.StatusProxyAuthRequired), nil, "network", "Set the credentials of the proxy in HTTPS_PROXY"},
 		"gateway":            {crsapitest.HTTPStatus(http.StatusBadGateway), nil, "server", "try again in a few minutes"},
 		"elsewhere":          {crsapitest.HTTPStatus(http.StatusNotFound), nil, "api", "see the error above, --crs.endpoint"},
 		"HTML":               {crsapitest.Body("<html>"), nil, "decode", "The response is not from the API"},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
+	"github.com/crs-exporter/crs_exporter/crsapi/internal/trace"
 )
 
 const (
@@ -135,6 +136,9 @@ func (c *Client) attempt(ctx context.Context, call call) (response, error) {
 	r, failed := c.exchange(req, call.format, &seen, begin)
 	seen.Duration = time.Since(begin)
 	if failed != nil {
+		if failed.blamesConnection() {
+			c.conns.renew()
+		}
 		failed.action, failed.host, failed.Requested = call.action, c.endpoint.Host, true
 		failed.redact(credentials.NewRedactor(key, signature))
 		failed.unknownInstance = call.instance && failed.isNotFound()
@@ -165,24 +169,24 @@ func (c *Client) admit(ctx context.Context) (release func(), err error) {
 	case c.slots <- struct{}{}:
 		release = func() { <-c.slots }
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, fmt.Errorf("timeout while waiting for one of %d requests in flight to end: %w", cap(c.slots), context.Cause(ctx))
 	}
 	// Wait for the rate limit last. Requests that pass it and then wait for a
 	// slot could be sent together with later ones, and exceed the limit.
 	if c.cfg.Limiter == nil {
 		if ctx.Err() != nil {
 			release()
-			return nil, context.Cause(ctx)
+			return nil, fmt.Errorf("timeout before the request: %w", context.Cause(ctx))
 		}
 		return release, nil
 	}
 	if err := c.cfg.Limiter.Wait(ctx); err != nil {
 		release()
+		limit := float64(c.cfg.Limiter.Limit())
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return nil, fmt.Errorf("timeout while waiting for the rate limit of %g requests per second: %w", limit, context.Cause(ctx))
 		}
-		return nil, fmt.Errorf("rate limit of %g requests per second: the next request would be after the deadline: %w",
-			float64(c.cfg.Limiter.Limit()), context.DeadlineExceeded)
+		return nil, fmt.Errorf("rate limit of %g requests per second: the next request would be after the deadline: %w", limit, context.DeadlineExceeded)
 	}
 	return release, nil
 }
@@ -191,15 +195,15 @@ func (c *Client) admit(ctx context.Context) (release func(), err error) {
 // calls the transport directly instead of an http.Client, which would follow
 // redirects and whose errors contain the URL.
 func (c *Client) exchange(req *http.Request, format *format, seen *Attempt, sent time.Time) (response, *Error) {
-	resp, err := c.transport.RoundTrip(req)
+	req, steps := trace.Watch(req)
+	resp, err := c.conns.RoundTrip(req)
 	if err != nil {
-		return response{}, transportError(req.Context(), "send the request", err)
+		return response{}, transportError(req.Context(), steps, "send the request", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	seen.ClockSkew, seen.HasClockSkew = clockSkew(resp.Header.Get("Date"), sent, time.Now())
 	if resp.StatusCode != http.StatusOK {
-		class := classOfStatus(resp.StatusCode)
-		return response{}, &Error{Reason: class.reason, HTTPStatus: resp.StatusCode, class: class}
+		return response{}, statusError(resp.StatusCode)
 	}
 	body := c.buffers.Get().(*bytes.Buffer)
 	defer c.buffers.Put(body)
@@ -210,7 +214,7 @@ func (c *Client) exchange(req *http.Request, format *format, seen *Attempt, sent
 	}
 	switch n, err := body.ReadFrom(io.LimitReader(resp.Body, maxBody+1)); {
 	case err != nil:
-		return failed(transportError(req.Context(), "read the response", err))
+		return failed(transportError(req.Context(), steps, "read the response", err))
 	case n > maxBody:
 		return failed(decodeError("the response is larger than %d MiB", maxBody>>20))
 	}
@@ -229,7 +233,7 @@ func (c *Client) exchange(req *http.Request, format *format, seen *Attempt, sent
 	return r, nil
 }
 
-func transportError(ctx context.Context, doing string, err error) *Error {
+func transportError(ctx context.Context, steps *trace.Trace, doing string, err error) *Error {
 	// Transports report the end of a context with different errors.
 	if ctx.Err() == context.DeadlineExceeded || ranOut(ctx) {
 		err = context.DeadlineExceeded
@@ -239,7 +243,15 @@ func transportError(ctx context.Context, doing string, err error) *Error {
 	if errors.As(err, &withURL) {
 		err = withURL.Err
 	}
-	return newError(classOfTransport(err), fmt.Errorf("%s: %w", doing, err))
+	var refused *trace.ProxyError
+	class := classOfTransport(err)
+	switch {
+	case class.reason == ReasonTimeout:
+		return newError(class, steps.Timeout(err))
+	case errors.As(err, &refused) && refused.Status == http.StatusProxyAuthRequired:
+		return statusError(refused.Status)
+	}
+	return newError(class, fmt.Errorf("%s: %w", doing, err))
 }
 
 // clockSkew returns how far the clock that wrote a Date header is ahead of ours.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,12 +17,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-const (
-	// maxHeader is the size limit of a response header, in bytes.
-	maxHeader = 64 << 10
-	// maxTaskPages limits the requests of one iteration over Tasks.
-	maxTaskPages = 10_000
-)
+// maxTaskPages limits the requests of one iteration over Tasks.
+const maxTaskPages = 10_000
 
 // Config configures a Client. Start from DefaultConfig: NewClient accepts no
 // zero value in place of a default.
@@ -69,6 +64,11 @@ type Config struct {
 
 	// Transport sends the requests. It must not retry: the API refuses a nonce
 	// that it has seen. If it is nil, the Client uses a transport of its own.
+	//
+	// After a fault of the server or of the way to it, the retry must not use a
+	// connection that is older. The Client takes care of that if Transport is an
+	// *http.Transport: it sends by copies of it, a new one after each fault. Of any
+	// other, it calls the method CloseIdleConnections, if there is one.
 	Transport http.RoundTripper
 }
 
@@ -122,14 +122,14 @@ func (e *ConfigError) Error() string { return e.Field + " " + e.Problem }
 // Client sends requests for one region. It is safe for concurrent use.
 // Config.Concurrency applies to all its calls together.
 type Client struct {
-	cfg       Config
-	protocol  protocol
-	endpoint  *url.URL
-	zone      *time.Location // of times in responses
-	transport http.RoundTripper
-	slots     chan struct{} // holds one element per request in flight
-	buffers   sync.Pool     // of *bytes.Buffer, for response bodies
-	names     interner
+	cfg      Config
+	protocol protocol
+	endpoint *url.URL
+	zone     *time.Location // of times in responses
+	conns    *connections
+	slots    chan struct{} // holds one element per request in flight
+	buffers  sync.Pool     // of *bytes.Buffer, for response bodies
+	names    interner
 }
 
 // NewClient returns a Client. If a field of cfg is invalid, the error is a
@@ -141,17 +141,14 @@ func NewClient(cfg Config) (*Client, error) {
 	}
 	endpoint, _ := cfg.endpoint()
 	c := &Client{
-		cfg:       cfg,
-		protocol:  newProtocol(&cfg, endpoint),
-		endpoint:  endpoint,
-		zone:      time.FixedZone("", int(cfg.UTCOffset/time.Second)),
-		transport: cfg.Transport,
-		slots:     make(chan struct{}, cfg.Concurrency),
+		cfg:      cfg,
+		protocol: newProtocol(&cfg, endpoint),
+		endpoint: endpoint,
+		zone:     time.FixedZone("", int(cfg.UTCOffset/time.Second)),
+		conns:    newConnections(&cfg),
+		slots:    make(chan struct{}, cfg.Concurrency),
 	}
 	c.buffers.New = func() any { return new(bytes.Buffer) }
-	if c.transport == nil {
-		c.transport = newTransport(cfg.Concurrency)
-	}
 	return c, nil
 }
 
@@ -216,25 +213,8 @@ func (cfg *Config) endpoint() (u *url.URL, ok bool) {
 	return u, true
 }
 
-// newTransport returns a transport for HTTP/1.1 only: a request that times out
-// closes its connection. A dead HTTP/2 connection would be used again.
-func newTransport(concurrency int) *http.Transport {
-	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-		MaxIdleConnsPerHost:    concurrency,
-		IdleConnTimeout:        30 * time.Second,
-		TLSHandshakeTimeout:    10 * time.Second,
-		MaxResponseHeaderBytes: maxHeader,
-	}
-}
-
 // CloseIdleConnections closes connections that no request uses at the moment.
-func (c *Client) CloseIdleConnections() {
-	if t, ok := c.transport.(interface{ CloseIdleConnections() }); ok {
-		t.CloseIdleConnections()
-	}
-}
+func (c *Client) CloseIdleConnections() { c.conns.closeIdle() }
 
 // API returns Config.API.
 func (c *Client) API() API { return c.cfg.API }

@@ -1,0 +1,84 @@
+package crsapi
+
+import (
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi/internal/trace"
+)
+
+// maxHeader is the size limit of a response header, in bytes.
+const maxHeader = 64 << 10
+
+// connections sends requests, and keeps connections for the next ones until one
+// of them meets a fault. What is behind one address may be many machines, and a
+// connection stays with its machine, good or bad.
+type connections struct {
+	mu        sync.Mutex
+	transport http.RoundTripper
+}
+
+func newConnections(cfg *Config) *connections {
+	switch t := cfg.Transport.(type) {
+	case nil:
+		return &connections{transport: newTransport(cfg.Concurrency, cfg.RequestTimeout)}
+	case *http.Transport:
+		t = t.Clone()
+		if t.OnProxyConnectResponse == nil {
+			t.OnProxyConnectResponse = trace.CheckConnect
+		}
+		return &connections{transport: t}
+	}
+	return &connections{transport: cfg.Transport}
+}
+
+// newTransport returns a transport for HTTP/1.1 only: a request that times out
+// closes its connection, and does no harm to others. A dial has the time of a
+// request, so that each of several addresses of a name gets a part of it.
+func newTransport(concurrency int, timeout time.Duration) *http.Transport {
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		OnProxyConnectResponse: trace.CheckConnect,
+		DialContext:            (&net.Dialer{Timeout: timeout}).DialContext,
+		MaxIdleConnsPerHost:    concurrency,
+		IdleConnTimeout:        30 * time.Second,
+		TLSHandshakeTimeout:    timeout,
+		MaxResponseHeaderBytes: maxHeader,
+	}
+}
+
+// RoundTrip implements http.RoundTripper.
+func (c *connections) RoundTrip(req *http.Request) (*http.Response, error) {
+	c.mu.Lock()
+	t := c.transport
+	c.mu.Unlock()
+	return t.RoundTrip(req)
+}
+
+// renew makes later requests use connections that do not exist yet, with a new
+// look-up of the name. Those that are in use are closed after their request:
+// when the response of a bad one has been read, it is back among the kept ones
+// already, so all are given up.
+func (c *connections) renew() {
+	c.mu.Lock()
+	old := c.transport
+	if t, ok := old.(*http.Transport); ok {
+		c.transport = t.Clone()
+	}
+	c.mu.Unlock()
+	closeIdle(old)
+}
+
+func (c *connections) closeIdle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	closeIdle(c.transport)
+}
+
+func closeIdle(t http.RoundTripper) {
+	if t, ok := t.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
