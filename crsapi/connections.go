@@ -16,6 +16,8 @@ const maxHeader = 64 << 10
 // of them meets a fault. What is behind one address may be many machines, and a
 // connection stays with its machine, good or bad.
 type connections struct {
+	dialer *net.Dialer // of the Client's own transport
+
 	mu        sync.Mutex
 	transport http.RoundTripper
 }
@@ -23,7 +25,8 @@ type connections struct {
 func newConnections(cfg *Config) *connections {
 	switch t := cfg.Transport.(type) {
 	case nil:
-		return &connections{transport: newTransport(cfg.Concurrency, cfg.RequestTimeout)}
+		dialer := &net.Dialer{Timeout: cfg.RequestTimeout}
+		return &connections{dialer: dialer, transport: newTransport(cfg.Concurrency, dialer)}
 	case *http.Transport:
 		t = t.Clone()
 		if t.OnProxyConnectResponse == nil {
@@ -35,16 +38,16 @@ func newConnections(cfg *Config) *connections {
 }
 
 // newTransport returns a transport for HTTP/1.1 only: a request that times out
-// closes its connection, and does no harm to others. A dial has the time of a
-// request, so that each of several addresses of a name gets a part of it.
-func newTransport(concurrency int, timeout time.Duration) *http.Transport {
+// closes its connection, and does no harm to others. A dialer with the timeout of
+// a request gives each of several addresses of a name a part of that time.
+func newTransport(concurrency int, dialer *net.Dialer) *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		OnProxyConnectResponse: trace.CheckConnect,
-		DialContext:            (&net.Dialer{Timeout: timeout}).DialContext,
+		DialContext:            dialer.DialContext,
 		MaxIdleConnsPerHost:    concurrency,
 		IdleConnTimeout:        30 * time.Second,
-		TLSHandshakeTimeout:    timeout,
+		TLSHandshakeTimeout:    dialer.Timeout,
 		MaxResponseHeaderBytes: maxHeader,
 	}
 }
