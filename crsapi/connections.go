@@ -23,18 +23,23 @@ type connections struct {
 }
 
 func newConnections(cfg *Config) *connections {
-	switch t := cfg.Transport.(type) {
-	case nil:
-		dialer := &net.Dialer{Timeout: cfg.RequestTimeout}
-		return &connections{dialer: dialer, transport: newTransport(cfg.Concurrency, dialer)}
-	case *http.Transport:
-		t = t.Clone()
-		if t.OnProxyConnectResponse == nil {
-			t.OnProxyConnectResponse = trace.CheckConnect
-		}
-		return &connections{transport: t}
+	c := &connections{}
+	t, ok := cfg.Transport.(*http.Transport)
+	switch {
+	case cfg.Transport == nil:
+		c.dialer = &net.Dialer{Timeout: cfg.RequestTimeout}
+		t = newTransport(cfg.Concurrency, c.dialer)
+	case ok:
+		t = t.Clone() // the caller may use it for other requests
+	default:
+		c.transport = cfg.Transport
+		return c
 	}
-	return &connections{transport: cfg.Transport}
+	if t.OnProxyConnectResponse == nil {
+		t.OnProxyConnectResponse = trace.CheckConnect
+	}
+	c.transport = t
+	return c
 }
 
 // newTransport returns a transport for HTTP/1.1 only: a request that times out
@@ -43,7 +48,6 @@ func newConnections(cfg *Config) *connections {
 func newTransport(concurrency int, dialer *net.Dialer) *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		OnProxyConnectResponse: trace.CheckConnect,
 		DialContext:            dialer.DialContext,
 		MaxIdleConnsPerHost:    concurrency,
 		IdleConnTimeout:        30 * time.Second,

@@ -210,13 +210,17 @@ func (c *countingTransport) CloseIdleConnections() { c.closed++ }
 
 func TestOtherTransportClosesIdleConnections(t *testing.T) {
 	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		for body, want := range map[string]int{listJSON(api, 0): 0, apiError(4100, ""): 0, "<html>": 2} {
+		for _, test := range []struct {
+			status int
+			body   string
+			want   int
+		}{{200, listJSON(api, 0), 0}, {200, apiError(4100, ""), 0}, {429, "", 0}, {200, "<html>", 2}, {502, "", 4}} {
 			synctest.Test(t, func(t *testing.T) {
-				transport := &countingTransport{transportFunc: func(*http.Request) (*http.Response, error) { return respond(200, body) }}
+				transport := &countingTransport{transportFunc: func(*http.Request) (*http.Response, error) { return respond(test.status, test.body) }}
 				c := newTestClient(t, api, func(cfg *crsapi.Config) { cfg.Transport = transport })
 				_, _ = c.Page(t.Context(), crsapi.Query{})
-				if transport.closed != want {
-					t.Errorf("%s: closed %d times, want %d", body, transport.closed, want)
+				if transport.closed != test.want {
+					t.Errorf("%d %s: closed %d times, want %d", test.status, test.body, transport.closed, test.want)
 				}
 			})
 		}
