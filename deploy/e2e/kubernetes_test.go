@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"flag"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +51,7 @@ import (
 const (
 	rulesFile          = "../prometheus/rules/crs.yml"
 	prometheusRuleFile = "../kubernetes/operator/prometheusrule.yaml"
+	policyFile         = "../kubernetes/base/networkpolicy.yaml"
 )
 
 var updatePrometheusRule = flag.Bool("update-prometheusrule", false, "regenerate the PrometheusRule from the rules file")
@@ -327,6 +330,14 @@ func TestKubernetesBase(t *testing.T) {
 			}
 		}
 	})
+	t.Run("egress", func(t *testing.T) { testEgress(t, c.policy) })
+	t.Run("memory limit of Go", func(t *testing.T) {
+		env := map[string]string{}
+		for _, e := range container.Env {
+			env[e.Name] = e.Value
+		}
+		checkMemoryLimit(t, env["GOMEMLIMIT"], container.Resources.Limits.Memory().Value())
+	})
 	t.Run("credentials", func(t *testing.T) {
 		b, err := os.ReadFile("../kubernetes/secret.example.yaml")
 		if err != nil {
@@ -357,6 +368,91 @@ func TestKubernetesBase(t *testing.T) {
 			t.Errorf("the credentials file is %q, the flags are %v", file, container.Args)
 		}
 	})
+}
+
+// connection is one that a pod wants to open.
+type connection struct {
+	address  string
+	port     int32
+	protocol core.Protocol
+}
+
+// allowsEgress reports whether a policy lets a connection to an address out. It ignores selectors, which
+// match pods only.
+func allowsEgress(t *testing.T, policy *networking.NetworkPolicy, c connection) bool {
+	t.Helper()
+	address := netip.MustParseAddr(c.address)
+	in := func(cidr string) bool { return netip.MustParsePrefix(cidr).Contains(address) }
+	for _, rule := range policy.Spec.Egress {
+		if len(rule.To) == 0 || len(rule.Ports) == 0 {
+			t.Errorf("allows egress to everywhere or to every port: %+v", rule)
+		}
+		ports := slices.ContainsFunc(rule.Ports, func(p networking.NetworkPolicyPort) bool {
+			return p.Port != nil && p.Port.IntVal == c.port && p.EndPort == nil && *p.Protocol == c.protocol
+		})
+		peers := slices.ContainsFunc(rule.To, func(p networking.NetworkPolicyPeer) bool {
+			return p.IPBlock != nil && in(p.IPBlock.CIDR) && !slices.ContainsFunc(p.IPBlock.Except, in)
+		})
+		if ports && peers {
+			return true
+		}
+	}
+	return false
+}
+
+func testEgress(t *testing.T, policy *networking.NetworkPolicy) {
+	nodeDNS := []connection{{"169.254.20.10", 53, core.ProtocolUDP}, {"169.254.20.10", 53, core.ProtocolTCP}}
+	public := []connection{{"203.0.113.7", 443, core.ProtocolTCP}, {"2001:db8::7", 443, core.ProtocolTCP}}
+	proxy := connection{"10.1.2.3", 3128, core.ProtocolTCP}
+	for _, c := range slices.Concat(nodeDNS, public) {
+		if !allowsEgress(t, policy, c) {
+			t.Errorf("does not allow %v", c)
+		}
+	}
+	for _, c := range []connection{
+		proxy,
+		{"169.254.20.10", 443, core.ProtocolTCP},
+		{"169.254.20.11", 53, core.ProtocolUDP},
+		{"169.254.0.23", 80, core.ProtocolTCP}, // the metadata service
+		{"169.254.0.23", 443, core.ProtocolTCP},
+		{"169.254.169.254", 443, core.ProtocolTCP},
+		{"203.0.113.7", 53, core.ProtocolUDP},
+		{"203.0.113.7", 80, core.ProtocolTCP},
+		{"10.0.0.1", 443, core.ProtocolTCP},
+		{"100.64.0.1", 443, core.ProtocolTCP},
+		{"172.16.0.1", 443, core.ProtocolTCP},
+		{"192.168.0.1", 443, core.ProtocolTCP},
+		{"fd00::1", 443, core.ProtocolTCP},
+		{"fe80::1", 443, core.ProtocolTCP},
+	} {
+		if allowsEgress(t, policy, c) {
+			t.Errorf("allows %v", c)
+		}
+	}
+	// The example in the comment is a rule for a private address and changes nothing else.
+	example := uncomment(t, readFile(t, policyFile), "# - to:", "protocol: TCP")
+	example = strings.Replace(example, "metadata:\n", "metadata:\n  namespace: "+policy.Namespace+"\n", 1) // as kustomize does
+	changed, ok := admit(t, object{"NetworkPolicy", "example", []byte(example)}).(*networking.NetworkPolicy)
+	if !ok || !allowsEgress(t, changed, proxy) {
+		t.Errorf("the example does not allow %v", proxy)
+	}
+	if n := len(policy.Spec.Egress); !reflect.DeepEqual(changed.Spec.Egress[:n], policy.Spec.Egress) || len(changed.Spec.Egress) != n+1 {
+		t.Error("the example is not one more rule")
+	}
+}
+
+// checkMemoryLimit checks that Go collects garbage more often before the process reaches its limit in bytes: at no more
+// than nine tenths of it, which leaves room for memory that Go does not count, and at no less than three quarters.
+func checkMemoryLimit(t *testing.T, goMemLimit string, limit int64) {
+	t.Helper()
+	number, ok := strings.CutSuffix(goMemLimit, "MiB")
+	mebibytes, err := strconv.ParseInt(number, 10, 64)
+	if !ok || err != nil {
+		t.Fatalf("GOMEMLIMIT is %q, want a number of MiB", goMemLimit)
+	}
+	if got := mebibytes << 20; got < limit*3/4 || got > limit*9/10 {
+		t.Errorf("GOMEMLIMIT is %s, the process may use %d MiB", goMemLimit, limit>>20)
+	}
 }
 
 func TestKubernetesOperator(t *testing.T) {
