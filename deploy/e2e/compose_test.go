@@ -124,6 +124,11 @@ func TestComposeExporter(t *testing.T) {
 				t.Errorf("command %q, want %q", exporter.Command, tc.args)
 			}
 			checkFlags(t, exporter.Command)
+			goMemLimit := exporter.Environment["GOMEMLIMIT"]
+			if goMemLimit == nil {
+				t.Fatal("GOMEMLIMIT is not set")
+			}
+			checkMemoryLimit(t, *goMemLimit, int64(exporter.MemLimit))
 			for _, name := range []string{"TENCENTCLOUD_SECRET_ID", "TENCENTCLOUD_SECRET_KEY"} {
 				v := exporter.Environment[name]
 				if given := len(tc.env) > 0; (v != nil && *v != "") != given {

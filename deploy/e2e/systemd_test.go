@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -55,11 +56,12 @@ func readUnit(t *testing.T) []directive {
 // unitDirectives are the directives of the unit with their allowed values; nil allows any value. The test is strict,
 // because systemd only warns about an unknown key, so a misspelt sandbox option would have no effect.
 var unitDirectives = map[string]map[string][]string{
-	"Unit": {"Description": nil, "Documentation": nil, "Wants": {"network-online.target"}, "After": {"network-online.target"}},
+	"Unit": {"Description": nil, "Documentation": nil, "Wants": {"network-online.target"}, "After": {"network-online.target"}, "StartLimitIntervalSec": {"0"}},
 	"Service": {
 		"Type": {"exec"}, "EnvironmentFile": {"/etc/crs_exporter/crs_exporter.env"},
+		"Environment":    {"GOMEMLIMIT=450MiB"},
 		"LoadCredential": {"credentials:/etc/crs_exporter/credentials"}, "ExecStart": nil,
-		"Restart": {"on-failure"}, "RestartSec": {"5s"}, "TimeoutStopSec": {"20s"}, "MemoryMax": {"512M"}, "TasksMax": {"128"},
+		"Restart": {"always"}, "RestartSec": {"5s"}, "TimeoutStopSec": {"20s"}, "MemoryMax": {"512M"}, "TasksMax": {"128"},
 		"StateDirectory": {"crs_exporter"}, "StateDirectoryMode": {"0700"},
 		"DynamicUser": {"yes"}, "UMask": {"0077"}, "NoNewPrivileges": {"yes"}, "CapabilityBoundingSet": {""}, "AmbientCapabilities": {""},
 		"ProtectSystem": {"strict"}, "ProtectHome": {"yes"}, "PrivateTmp": {"yes"}, "PrivateDevices": {"yes"}, "DevicePolicy": {"closed"},
@@ -99,6 +101,24 @@ func TestSystemdDirectives(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestSystemdMemoryLimit(t *testing.T) {
+	var goMemLimit string
+	var limit int64
+	for _, d := range readUnit(t) {
+		switch d.key {
+		case "Environment":
+			goMemLimit = strings.TrimPrefix(d.value, "GOMEMLIMIT=")
+		case "MemoryMax":
+			mebibytes, err := strconv.ParseInt(strings.TrimSuffix(d.value, "M"), 10, 64)
+			if err != nil {
+				t.Fatalf("MemoryMax=%s: %v", d.value, err)
+			}
+			limit = mebibytes << 20
+		}
+	}
+	checkMemoryLimit(t, goMemLimit, limit)
 }
 
 func TestSystemdCommand(t *testing.T) {
