@@ -3,15 +3,19 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -25,6 +29,7 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+	"golang.org/x/sync/errgroup"
 )
 
 // Latency of the simulator, and the maximum number of instances.
@@ -165,14 +170,14 @@ func measure(work func() error) (m measurement, err error) {
 	}
 	runtime.ReadMemStats(&after)
 	m.CPU = time.Duration(used.Utime.Nano()+used.Stime.Nano()) - cpu
-	m.Allocs, m.Bytes, m.PeakKiB = after.Mallocs-before.Mallocs, after.TotalAlloc-before.TotalAlloc, peakKiB(used)
+	m.Allocs, m.Bytes, m.PeakKiB = after.Mallocs-before.Mallocs, after.TotalAlloc-before.TotalAlloc, peakKiB("self", used)
 	return m, nil
 }
 
-// peakKiB returns the peak memory of the process. The figure of getrusage contains
+// peakKiB returns the peak memory of a process. The figure of getrusage contains
 // the parent of the process, so Linux's own is better.
-func peakKiB(used syscall.Rusage) int64 {
-	status, _ := os.ReadFile("/proc/self/status")
+func peakKiB(pid string, used syscall.Rusage) int64 {
+	status, _ := os.ReadFile("/proc/" + pid + "/status")
 	_, rest, _ := strings.Cut(string(status), "VmHWM:")
 	if fields := strings.Fields(rest); len(fields) > 0 {
 		if n, err := strconv.ParseInt(fields[0], 10, 64); err == nil {
@@ -231,6 +236,101 @@ func measureScrape(url, mode string) (m measurement, err error) {
 		m.Requests = int(requests.Load())
 	}
 	return m, nil
+}
+
+// What Prometheus 3 asks for by default, and with scrape_protocols: [PrometheusText0.0.4].
+const (
+	acceptOpenMetrics = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
+	acceptText        = "text/plain;version=0.0.4"
+)
+
+// BenchmarkMemory measures the peak memory of the built exporter, with a state file,
+// while two servers of a pair scrape it at the same time. It also reports the sizes of
+// an answer.
+func BenchmarkMemory(b *testing.B) {
+	program := filepath.Join(b.TempDir(), "crs_exporter")
+	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+		b.Fatalf("go build: %v\n%s", err, out)
+	}
+	for _, instances := range []int{13, 140, 1_420, 2_840} {
+		server := crsapitest.NewServer()
+		server.SetTasks(guangzhou, crsapitest.Generate(10*instances, instances, 1))
+		b.Run(strconv.Itoa(instances), func(b *testing.B) {
+			for b.Loop() {
+				measureMemory(b, program, server.URL)
+			}
+		})
+		server.Close()
+	}
+}
+
+func measureMemory(b *testing.B, program, url string) {
+	b.Helper()
+	cmd := exec.CommandContext(b.Context(), program, "--web.listen-address=127.0.0.1:0", "--crs.region="+guangzhou,
+		"--crs.api=2.0", "--crs.endpoint="+url, "--crs.rate-limit=0", "--state.file="+filepath.Join(b.TempDir(), "state"))
+	cmd.Env = append(os.Environ(), "TENCENTCLOUD_SECRET_ID="+crsapitest.SecretID, "TENCENTCLOUD_SECRET_KEY="+crsapitest.SecretKey)
+	logs, err := cmd.StderrPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	}()
+	var address string
+	lines := bufio.NewScanner(logs)
+	for address == "" && lines.Scan() {
+		if strings.Contains(lines.Text(), "Listening on") {
+			address = loopback.FindString(lines.Text())
+		}
+	}
+	go func() { _, _ = io.Copy(io.Discard, logs) }() // until the process ends
+	for range 10 {
+		var pair errgroup.Group
+		for range 2 {
+			pair.Go(func() error {
+				_, err := scrapeAs(address, acceptOpenMetrics)
+				return err
+			})
+		}
+		if err := pair.Wait(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	peak := peakKiB(strconv.Itoa(cmd.Process.Pid), syscall.Rusage{})
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(peak)/1024, "peak-MiB")
+	for name, accept := range map[string]string{"openmetrics": acceptOpenMetrics, "text": acceptText} {
+		body, err := scrapeAs(address, accept)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(len(body))/1e6, name+"-MB")
+		b.ReportMetric(float64(len(regexp.MustCompile(`(?m)^[^#]`).FindAll(body, -1))), name+"-series")
+	}
+}
+
+// scrapeAs returns the body of a scrape. The transport compresses it, as Prometheus does.
+func scrapeAs(address, accept string) ([]byte, error) {
+	req, err := http.NewRequest(http.MethodGet, "http://"+address+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", accept)
+	req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "250")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && !bytes.Contains(body, []byte(`crs_up{region="ap-guangzhou"} 1`)) {
+		err = errors.New("the scrape failed")
+	}
+	return body, err
 }
 
 // discard is a response of which only crs_up is read.
