@@ -272,6 +272,17 @@ func testAlertPath(t *testing.T, api, backupFailed string) {
 		until(t, prometheus, `crs_up{region="ap-guangzhou"} == 1`)
 		until(t, prometheus, listed)
 	}
+	// The API reports success and lists no task.
+	var hidden []crsapi.Task
+	exporter.api.Update(region, func(tasks []crsapi.Task) []crsapi.Task {
+		hidden = tasks
+		return nil
+	})
+	until(t, prometheus, `crs:region_emptied{region="ap-guangzhou"} == 1`)
+	until(t, prometheus, `absent(crs_tasks)`)
+	exporter.api.SetTasks(region, hidden)
+	until(t, prometheus, `crs:region_emptied{region="ap-guangzhou"} == bool 0`)
+	until(t, prometheus, fmt.Sprintf(`crs_tasks{taskName!="importRdb", status=%q} == 1`, backupFailed))
 	// API 2.0 is retired. The region goes over to API 3.0, where the task has another
 	// name and another status.
 	exporter.api.Inject(crsapitest.Fault{API: "2.0", Do: crsapitest.RetiredForbidden})
