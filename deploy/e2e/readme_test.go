@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"maps"
 	"net/http/httptest"
 	"os/exec"
@@ -83,6 +85,7 @@ func TestOldTLS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewUnstartedServer(api)
 			server.TLS = tc.server.Clone()
+			server.Config.ErrorLog = log.New(io.Discard, "", 0) // the exporter reports failed handshakes
 			server.StartTLS()
 			t.Cleanup(server.Close)
 			ca := filepath.Join(t.TempDir(), "ca.pem")
