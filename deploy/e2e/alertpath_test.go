@@ -386,6 +386,10 @@ func TestExposed(t *testing.T) {
 		}
 		tasks = append(tasks, backup)
 	}
+	tasks = append(tasks,
+		task("backupInstance", crsapi.StatusSucceeded, time.Now().Add(-24*time.Hour)), // the third interval
+		task("newInstance", crsapi.StatusSucceeded, time.Now().Add(-48*time.Hour)),
+	)
 	exporter.api.SetTasks(region, tasks)
 	// Only API 2.0 has the status error, and only API 3.0 has durations.
 	families := map[string]*dto.MetricFamily{}
