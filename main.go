@@ -30,11 +30,19 @@ import (
 const drainTimeout = 15 * time.Second
 
 func main() {
+	// A log whose reader has gone must not end the watch, and neither must a
+	// SIGHUP that is meant to reload something.
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "crs_exporter: error:", err)
+	// From then on a signal has its default effect: a second one ends the process.
+	context.AfterFunc(ctx, stop)
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		printed := make(chan struct{})
+		go func() {
+			defer close(printed)
+			fmt.Fprintln(os.Stderr, "crs_exporter: error:", err)
+		}()
+		within(flushTimeout, printed) // maybe nobody reads it
 		os.Exit(1)
 	}
 }
@@ -64,7 +72,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return checkRegions(ctx, s, source, stdout, stderr)
 	}
 
-	unstamped := s.newLogger(stderr)
+	lines := newLogWriter(stderr, s.newLogger)
+	defer lines.flush()
+	unstamped := s.newLogger(lines)
 	logger := log.With(unstamped, "ts", log.DefaultTimestampUTC)
 	for _, warning := range s.warnings() {
 		level.Warn(logger).Log("msg", warning)
@@ -75,6 +85,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer exporter.Close()
+	if err := exporter.Register(lines.collector()); err != nil {
+		return err
+	}
 	if renewer != nil {
 		if err := exporter.Register(newCredentialsCollector(renewer.Status)); err != nil {
 			return err
@@ -135,12 +148,4 @@ func (s *settings) newExporter(dial func(string, func(crsapi.Attempt)) ([]collec
 	cfg.StateScope = s.stateScope
 	exporter, err := collector.New(cfg)
 	return exporter, settingError(err)
-}
-
-func (s *settings) newLogger(w io.Writer) log.Logger {
-	encode := log.NewLogfmtLogger
-	if s.logFormat == "json" {
-		encode = log.NewJSONLogger
-	}
-	return level.NewFilter(encode(log.NewSyncWriter(w)), level.Allow(level.ParseDefault(s.logLevel, level.InfoValue())))
 }

@@ -43,7 +43,7 @@ func TestREADMETables(t *testing.T) {
 func metricsTable() string {
 	var b strings.Builder
 	b.WriteString("| metric | type | labels | meaning |\n|---|---|---|---|\n")
-	for _, m := range slices.Concat(collector.Metrics(), collector.StateMetrics(), credentialsMetrics()) {
+	for _, m := range slices.Concat(collector.Metrics(), collector.StateMetrics(), credentialsMetrics(), logMetrics()) {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", m.Name, m.Type, strings.Join(m.Labels, ", "), m.Help)
 	}
 	return b.String()
