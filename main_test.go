@@ -417,7 +417,7 @@ func TestPaths(t *testing.T) {
 		status int
 		text   string
 	}{
-		"/":          {200, `href="/m"`},
+		"/":          {200, `href="./m"`},
 		"/m":         {200, "crs_up"},
 		"/-/healthy": {200, "healthy"},
 		"/-/ready":   {200, "ready"},

@@ -9,13 +9,18 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"html"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -169,6 +174,64 @@ func TestNoOtherPaths(t *testing.T) {
 	}
 	if _, body := exporter.get("/"); strings.Contains(body, "debug/pprof") {
 		t.Error("the landing page offers pprof")
+	}
+}
+
+// linkIn finds what a page links, and loads.
+var linkIn = regexp.MustCompile(`(?i)(?:href|src|action)\s*=\s*["']?([^"'\s>]+)|url\(["']?([^"')]+)`)
+
+// TestLinksBehindAProxy opens each page as a proxy serves it under /crs/, and follows
+// its links and redirects.
+func TestLinksBehindAProxy(t *testing.T) {
+	_, args := simulate(t, map[string][]crsapi.Task{guangzhou: nil})
+	exporter := start(t, append(args, "--web.telemetry-path=/a/b")...)
+	exporter.get("/a/b") // from then on it is ready
+	client := &http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	const prefix = "http://proxy/crs"
+	for path, n := range map[string]int{
+		"/": 3, "/a/b": 0, healthyPath: 0, readyPath: 0,
+		"/nowhere": 0, "//": 0, "//a/b": 0, "/a/./b": 0, "/x/../a/b": 0, "/a/b/": 0, "/a": 0, "/-": 0, "/-/": 0,
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, exporter.url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		links := resp.Header.Values("Location")
+		for _, match := range linkIn.FindAllStringSubmatch(string(body), -1) {
+			links = append(links, match[1]+match[2])
+		}
+		if len(links) != n {
+			t.Errorf("%s: status %d with the links %q, want %d", path, resp.StatusCode, links, n)
+		}
+		base, err := url.Parse(prefix + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range links {
+			to, err := base.Parse(html.UnescapeString(link))
+			if err != nil {
+				t.Fatal(err)
+			}
+			served, ok := strings.CutPrefix(to.String(), prefix+"/")
+			if !ok {
+				t.Errorf("%s: %s leads to %s", path, link, to)
+				continue
+			}
+			if status, _ := exporter.get("/" + served); status != http.StatusOK {
+				t.Errorf("%s: %s has status %d", path, link, status)
+			}
+		}
 	}
 }
 
