@@ -163,7 +163,7 @@ func New(cfg Config) (*Exporter, error) {
 	e.registry.MustRegister(
 		requests,
 		version.NewCollector("crs_exporter"),
-		collectors.NewGoCollector(),
+		newGoMetrics(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	var err error
