@@ -144,7 +144,7 @@ func newApplication(s *settings) *kingpin.Application {
 	app.Flag("demo", "Watch a simulated CRS with changing tasks; needs no account.").BoolVar(&s.demo)
 	add(app, "demo.retire-after", "With --demo: retire API 2.0 after this duration; 0 for never.", &s.demoRetireAfter, duration, "0s")
 	app.Flag("check", "Poll each region once through each API, print a table of the results, with advice, and exit with 0 or 1.").BoolVar(&s.check)
-	app.Flag("healthcheck", "Check the health of the exporter that runs at --web.listen-address, and exit with 0 or 1.").BoolVar(&s.healthcheck)
+	app.Flag("healthcheck", "Check the health of the exporter at each --web.listen-address, and exit with 0 or 1. With --web.systemd-socket, give the addresses of the socket as --web.listen-address here.").BoolVar(&s.healthcheck)
 	return app
 }
 
@@ -262,7 +262,7 @@ func (s *settings) validateWeb() error {
 		return fmt.Errorf("--web.telemetry-path must be like /metrics, and neither %s nor %s", healthyPath, readyPath)
 	}
 	for _, address := range *s.web.WebListenAddresses {
-		if _, _, err := net.SplitHostPort(strings.TrimPrefix(address, "vsock://")); err != nil {
+		if _, _, err := net.SplitHostPort(strings.TrimPrefix(address, vsockScheme)); err != nil {
 			return fmt.Errorf("--web.listen-address must be like :10991 or 127.0.0.1:10991, not %q", address)
 		}
 	}

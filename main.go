@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	if s.healthcheck {
-		return checkHealth(ctx, (*s.web.WebListenAddresses)[0])
+		return checkHealth(ctx, *s.web.WebListenAddresses...)
 	}
 	source := "demo"
 	if s.demo {

@@ -465,19 +465,6 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-func TestHealthcheck(t *testing.T) {
-	_, args := simulate(t, map[string][]crsapi.Task{guangzhou: nil})
-	exporter := start(t, args...)
-	address := strings.TrimPrefix(exporter.url, "http://")
-	if err := run(t.Context(), []string{"--healthcheck", "--web.listen-address=" + address}, io.Discard, io.Discard); err != nil {
-		t.Error(err)
-	}
-	_ = exporter.wait()
-	if err := run(t.Context(), []string{"--healthcheck", "--web.listen-address=" + address}, io.Discard, io.Discard); err == nil {
-		t.Error("an exporter that was shut down is healthy")
-	}
-}
-
 func TestBadSettings(t *testing.T) {
 	dir := t.TempDir()
 	broken := filepath.Join(dir, "broken")
