@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -55,6 +56,11 @@ func TestHealthcheck(t *testing.T) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
 		})
+	}
+	if runtime.GOOS == "linux" { // nowhere else has the flag
+		if err := run(t.Context(), []string{"--healthcheck", "--web.systemd-socket", "--web.listen-address=" + address}, io.Discard, io.Discard); err != nil {
+			t.Errorf("with --web.systemd-socket: %v", err)
+		}
 	}
 	_ = exporter.wait()
 	if err := healthcheck(t.Context(), address); err == nil {
