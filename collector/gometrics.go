@@ -21,7 +21,7 @@ func newGoMetrics() prometheus.Collector {
 	descs := make(chan *prometheus.Desc)
 	go func() {
 		defer close(descs)
-		c.Collector.Describe(descs)
+		c.Describe(descs)
 	}()
 	for desc := range descs {
 		if strings.Contains(desc.String(), `"go_memstats_alloc_bytes"`) {
