@@ -1,0 +1,48 @@
+package year
+
+import "time"
+
+// The alerts that a fault is told by. Only this list and the judgement's tables know
+// their names.
+const (
+	backupFailed   = "CRSBackupFailed"
+	backupMissing  = "CRSBackupMissing"
+	backupStuck    = "CRSBackupStuck"
+	taskFailed     = "CRSTaskFailed"
+	taskStuck      = "CRSTaskStuck"
+	statusUnknown  = "CRSTaskStatusUnknown"
+	unlisted       = "CRSInstanceUnlisted" // in trouble, and listed no more
+	pollFailing    = "CRSRegionPollFailing"
+	unwatched      = "CRSRegionUnwatched"
+	exporterDown   = "CRSExporterDown"
+	keysRefused    = "CRSCredentialsRejected"
+	apiRetired     = "CRSAPIRetired"
+	throttled      = "CRSThrottled"
+	clockSkew      = "CRSClockSkew"
+	rowsRejected   = "CRSRowsRejected"
+	noTold         = "-"
+	minutesToSee   = 5 * time.Minute
+	minutesMissing = 20 * time.Minute // the alert waits for a quarter of an hour
+)
+
+// fault is the truth about one trouble that a scenario injects, from the user's view.
+type fault struct {
+	kind     string
+	region   string
+	redisID  string // empty if it is the region's or an exporter's
+	taskName string // of another task than a backup; else empty
+	instance string // address of the exporter whose fault it is; else empty
+
+	right     []string // alerts that tell it, each of them as good; none if nothing is wrong
+	explained []string // alerts that it explains too, but that do not have to be
+	optional  bool     // it may be told or not
+
+	known time.Time     // from when it can be known
+	slack time.Duration // it must be told so long after that
+	cured time.Time     // from when its alerts may end
+	until time.Time     // by when its alerts must end
+}
+
+// wrong reports if the fault is a trouble. Else it only looks like one, and every
+// alert about it is a false one.
+func (f *fault) wrong() bool { return len(f.right) > 0 }

@@ -1,0 +1,209 @@
+package year
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
+)
+
+const day = 24 * time.Hour
+
+// life writes the rows of one instance, and the truth about them, from the past to the
+// end of the scenario.
+type life struct {
+	*rand.Rand
+	sc     *scenario
+	region region
+	id     string
+	schedule
+
+	slot      time.Time   // of the next backup
+	finished  []time.Time // submissions of the finished backups
+	succeeded time.Time   // submission of the newest success, or since when it is due
+	gone      bool        // the instance has no future
+	trouble   trouble     // that happens now
+}
+
+func (sc *scenario) addInstance(i int) {
+	r := regions[i%len(regions)]
+	rng := sc.random(fmt.Sprintf("instance %d", i))
+	l := &life{Rand: rng, sc: sc, region: r, id: instanceID(i)}
+	l.schedule = l.pickSchedule(r.retention)
+	l.slot = l.next(begin.Add(-r.retention - l.every))
+	l.succeeded = l.slot
+	for generation := 1; ; generation++ {
+		l.live()
+		if !l.slot.Before(sc.end) {
+			return
+		}
+		l.bear(fmt.Sprintf("%s-%d", instanceID(i), generation))
+	}
+}
+
+func (l *life) pickSchedule(retention time.Duration) schedule {
+	possible := slices.DeleteFunc(slices.Clone(schedules), func(s schedule) bool { return s.needs > retention })
+	s := pick(l.Rand, possible, func(s schedule) int { return s.weight })
+	s.first = time.Duration(l.IntN(int(min(s.every, 6*time.Hour)/time.Minute))) * time.Minute
+	return s
+}
+
+// pick returns one of a list, at random by weight.
+func pick[T any](rng *rand.Rand, list []T, weight func(T) int) T {
+	sum := 0
+	for _, e := range list {
+		sum += weight(e)
+	}
+	n := rng.IntN(sum)
+	for _, e := range list {
+		if n -= weight(e); n < 0 {
+			return e
+		}
+	}
+	panic("unreachable")
+}
+
+// live goes on until the end of the scenario or of the instance. A trouble comes every
+// eight days or so, and at least three good backups are between two of them.
+func (l *life) live() {
+	const often = 8 * day
+	good := 0
+	for l.slot.Before(l.sc.end) && !l.gone {
+		chance := min(0.5, float64(l.every)/float64(often))
+		if l.slot.Before(begin.Add(6*time.Hour)) || good < 3 || l.Float64() > chance {
+			l.success()
+			good++
+			continue
+		}
+		l.trouble = pick(l.Rand, l.possible(), func(t trouble) int { return t.weight })
+		l.trouble.happens(l)
+		good = 0
+	}
+}
+
+func (l *life) possible() []trouble {
+	return slices.DeleteFunc(slices.Clone(troubles), func(t trouble) bool {
+		return t.of != nil && !t.of(l)
+	})
+}
+
+// bear continues with a new instance in the place of one that is gone.
+func (l *life) bear(id string) {
+	l.id, l.gone, l.finished = id, false, nil
+	for l.every > day || l.skips != nil { // their first backup would be late
+		l.schedule = l.pickSchedule(7 * day)
+	}
+	birth := l.slot.Add(l.upTo(6 * time.Hour))
+	l.trouble = pick(l.Rand, births, func(t trouble) int { return t.weight })
+	l.slot, l.succeeded = birth, birth
+	l.trouble.happens(l)
+}
+
+// phase is a status that a task gets, so long after the one before.
+type phase struct {
+	after  time.Duration
+	status crsapi.Status
+}
+
+// row adds a task with the statuses that it goes through.
+func (l *life) row(taskName string, at time.Time, first crsapi.Status, phases ...phase) *task {
+	t := &task{redisID: l.id, taskName: taskName, changes: []change{{at.Truncate(time.Second), first}}}
+	for _, p := range phases {
+		t.changes = append(t.changes, change{t.last().at.Add(p.after), p.status})
+	}
+	t.leaves = t.submitted().Add(l.region.retention)
+	l.sc.tasks[l.region.name] = append(l.sc.tasks[l.region.name], t)
+	if last := t.last().status; taskName == backup && (last == crsapi.StatusSucceeded || last == crsapi.StatusFailed || last == crsapi.StatusError) {
+		l.finished = append(l.finished, t.submitted())
+		if last == crsapi.StatusSucceeded {
+			l.succeeded = t.submitted()
+		}
+	}
+	return t
+}
+
+// done adds an operation that succeeded, and returns its end.
+func (l *life) done(taskName string, at time.Time) time.Time {
+	return l.row(taskName, at, crsapi.StatusExecuting, phase{3 * time.Minute, crsapi.StatusSucceeded}).last().at
+}
+
+// start returns when the backup of the next slot begins, some minutes after it, and
+// goes on to the slot after.
+func (l *life) start() time.Time {
+	at := l.slot.Add(l.upTo(10 * time.Minute))
+	l.slot = l.next(l.slot)
+	return at
+}
+
+// skip lets slots pass without a backup.
+func (l *life) skip(slots int) {
+	for range slots {
+		l.slot = l.next(l.slot)
+	}
+}
+
+// success adds the next scheduled backup and returns its end.
+func (l *life) success() time.Time {
+	at := l.start()
+	if l.IntN(2) == 0 {
+		return l.row(backup, at, crsapi.StatusExecuting, phase{l.running(), crsapi.StatusSucceeded}).last().at
+	}
+	return l.row(backup, at, crsapi.StatusPending, phase{time.Minute + l.upTo(4*time.Minute), crsapi.StatusExecuting},
+		phase{l.running(), crsapi.StatusSucceeded}).last().at
+}
+
+// failure adds a scheduled backup that fails, and returns when.
+func (l *life) failure(status crsapi.Status) time.Time {
+	return l.row(backup, l.start(), crsapi.StatusExecuting, phase{l.running(), status}).last().at
+}
+
+func (l *life) running() time.Duration { return 2*time.Minute + l.upTo(40*time.Minute) }
+
+// upTo returns a random time of whole seconds.
+func (l *life) upTo(d time.Duration) time.Duration {
+	return time.Duration(l.Int64N(int64(d/time.Second))) * time.Second
+}
+
+// missing returns when a backup is missing: when the newest success is older than the
+// usual interval × 1.05 + 2 h, or than 26 h while fewer than three intervals between
+// finished backups are listed. The usual one is the second longest, so that one
+// exception changes nothing.
+func (l *life) missing() time.Time {
+	listed := slices.DeleteFunc(slices.Clone(l.finished), func(t time.Time) bool {
+		return t.Before(l.slot.Add(-l.region.retention))
+	})
+	if len(listed) < 4 {
+		return l.succeeded.Add(26 * time.Hour)
+	}
+	slices.SortFunc(listed, time.Time.Compare)
+	var intervals []time.Duration
+	for i := range len(listed) - 1 {
+		intervals = append(intervals, listed[i+1].Sub(listed[i]))
+	}
+	slices.Sort(intervals)
+	usual := intervals[len(intervals)-2]
+	return l.succeeded.Add(usual + usual/20 + 2*time.Hour)
+}
+
+// is writes down the truth about the trouble that happens now. One that is over before
+// it can be known only looks like one.
+func (l *life) is(known, cured, until time.Time, taskName string) {
+	if known.After(l.sc.end) {
+		return
+	}
+	f := fault{
+		kind: l.trouble.kind, region: l.region.name, redisID: l.id, taskName: taskName,
+		right: l.trouble.right, explained: l.trouble.explained, optional: l.trouble.optional,
+		known: known, slack: l.trouble.slack, cured: cured, until: until,
+	}
+	if !known.Before(cured) {
+		f.right, f.explained = nil, nil
+		f.known = l.succeeded
+	}
+	l.sc.faults = append(l.sc.faults, f)
+}
+
+// quiet writes down that nothing is wrong in a time, though it may look so.
+func (l *life) quiet(from, to time.Time) { l.is(from, to, to, "") }

@@ -1,0 +1,149 @@
+package year
+
+import (
+	"compress/gzip"
+	"encoding/gob"
+	"errors"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// frame is what happens at one step: what Prometheus scrapes, or what happens to it.
+type frame struct {
+	At      int64 // seconds
+	Prom    promDoes
+	Targets []scrape
+}
+
+// scrape is what one target answers, as the difference to its last scrape.
+type scrape struct {
+	Target int
+	State  scrapeState
+	New    []string // series that were never seen before; their ids go on from the last
+	Set    []sample
+	Gone   []int // series that are there no more
+}
+
+type scrapeState int
+
+const (
+	answered   scrapeState = iota
+	unanswered             // up is 0
+	noTarget               // service discovery does not have it
+)
+
+type sample struct {
+	ID    int
+	Value float64
+}
+
+// header says what a recording is of.
+type header struct{ Options options }
+
+// recorder writes a recording.
+type recorder struct {
+	file *os.File
+	zip  *gzip.Writer
+	gob  *gob.Encoder
+
+	targets []*memory
+}
+
+// memory is what a scraper knows of a target.
+type memory struct {
+	ids    map[string]int // of all series that were ever seen
+	values map[int]float64
+}
+
+func record(path string, h header, targets int) (*recorder, error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	zip, err := gzip.NewWriterLevel(f, gzip.BestSpeed)
+	if err != nil {
+		return nil, err
+	}
+	r := &recorder{file: f, zip: zip, gob: gob.NewEncoder(zip)}
+	for range targets {
+		r.targets = append(r.targets, &memory{ids: map[string]int{}, values: map[int]float64{}})
+	}
+	return r, r.gob.Encode(h)
+}
+
+func (r *recorder) close() error {
+	return errors.Join(r.zip.Close(), r.file.Close())
+}
+
+// forget drops what the scraper knows, as Prometheus does when it ends. A series that
+// ends meanwhile gets no stale marker.
+func (r *recorder) forget() {
+	for _, m := range r.targets {
+		clear(m.values)
+	}
+}
+
+// difference returns what a text of series changes.
+func (m *memory) difference(text string) (s scrape, err error) {
+	seen := make(map[int]bool, len(m.values))
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if !strings.HasPrefix(line, "crs_") || strings.HasPrefix(line, "crs_api_request_duration_seconds") {
+			continue // comments, the Go runtime, and what no rule reads
+		}
+		cut := strings.LastIndexByte(line, ' ')
+		value, err := strconv.ParseFloat(line[cut+1:], 64)
+		if err != nil {
+			return scrape{}, err
+		}
+		id, known := m.ids[line[:cut]]
+		if !known {
+			id = len(m.ids)
+			m.ids[strings.Clone(line[:cut])] = id
+			s.New = append(s.New, line[:cut])
+		}
+		seen[id] = true
+		if old, there := m.values[id]; !there || old != value {
+			s.Set = append(s.Set, sample{id, value})
+			m.values[id] = value
+		}
+	}
+	for id := range m.values {
+		if !seen[id] {
+			s.Gone = append(s.Gone, id)
+			delete(m.values, id)
+		}
+	}
+	return s, nil
+}
+
+// play calls use for each frame of a recording.
+func play(path string, use func(frame) error) (h header, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return h, err
+	}
+	defer f.Close()
+	zip, err := gzip.NewReader(f)
+	if err != nil {
+		return h, err
+	}
+	dec := gob.NewDecoder(zip)
+	if err := dec.Decode(&h); err != nil {
+		return h, err
+	}
+	for {
+		var next frame
+		switch err := dec.Decode(&next); {
+		case errors.Is(err, io.EOF):
+			return h, nil
+		case err != nil:
+			return h, err
+		}
+		if err := use(next); err != nil {
+			return h, err
+		}
+	}
+}

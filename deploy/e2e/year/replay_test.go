@@ -1,0 +1,240 @@
+package year
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/rules"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+)
+
+// evaluateAfter is how long after a scrape the rules are evaluated.
+const evaluateAfter = 15 * time.Second
+
+// prometheus is the parts of Prometheus that decide what fires, at virtual times: its
+// storage, its engine and its rule groups.
+type prometheus struct {
+	dir       string // of the storages
+	rulesFile string
+	interval  time.Duration
+	watch     func(at time.Time, firing []labels.Labels)
+
+	db      *tsdb.DB
+	engine  *promql.Engine
+	parser  parser.Parser
+	groups  []*rules.Group // none while it does not run
+	evals   int            // since it was started
+	targets []*target
+	spent   time.Duration // on evaluations
+	count   int           // evaluations
+}
+
+// target is the state of one target's scrape.
+type target struct {
+	parser parser.Parser
+	labels labels.Labels
+	up     series
+	known  []series // by id
+	values map[int]float64
+}
+
+type series struct {
+	labels labels.Labels
+	ref    storage.SeriesRef
+}
+
+func newPrometheus(dir, rulesFile string, watch func(time.Time, []labels.Labels)) (*prometheus, error) {
+	p := &prometheus{
+		dir: dir, rulesFile: rulesFile, watch: watch, parser: parser.NewParser(parser.Options{}),
+	}
+	p.engine = promql.NewEngine(promql.EngineOpts{
+		MaxSamples: 50e6, Timeout: 2 * time.Minute, LookbackDelta: 5 * time.Minute, Parser: p.parser,
+	})
+	for _, r := range regions {
+		for _, e := range r.exporters {
+			own := labels.FromStrings("job", "crs", "instance", e.address)
+			p.targets = append(p.targets, &target{
+				parser: p.parser, labels: own, values: map[int]float64{},
+				up: series{labels: labels.FromStrings(labels.MetricName, "up", "job", "crs", "instance", e.address)},
+			})
+		}
+	}
+	return p, p.open()
+}
+
+// open begins with an empty storage.
+func (p *prometheus) open() error {
+	if err := p.close(); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(p.dir, "tsdb")
+	if err != nil {
+		return err
+	}
+	opts := tsdb.DefaultOptions()
+	opts.RetentionDuration = (15 * day).Milliseconds() // as Prometheus has it by default
+	opts.WALSegmentSize = -1                           // a restart of Prometheus keeps the storage open
+	p.db, err = tsdb.Open(dir, nil, nil, opts, nil)
+	for _, t := range p.targets {
+		t.up.ref = 0
+		for i := range t.known {
+			t.known[i].ref = 0
+		}
+	}
+	return err
+}
+
+func (p *prometheus) close() error {
+	if p.db == nil {
+		return nil
+	}
+	err := p.db.Close()
+	return errors.Join(err, os.RemoveAll(p.db.Dir()))
+}
+
+// step does what a frame says.
+func (p *prometheus) step(f frame) error {
+	at := time.Unix(f.At, 0)
+	if f.Prom != runs {
+		return p.stop(f.Prom)
+	}
+	app := p.db.Appender(context.Background())
+	for i := range f.Targets {
+		if err := p.targets[f.Targets[i].Target].append(app, at, &f.Targets[i]); err != nil {
+			return fmt.Errorf("append at %s: %w", at, err)
+		}
+	}
+	if err := app.Commit(); err != nil {
+		return err
+	}
+	return p.evaluate(at.Add(evaluateAfter))
+}
+
+// stop ends the scrapes and rules. What was scraped stays, unless it is lost.
+func (p *prometheus) stop(how promDoes) error {
+	running := len(p.groups) > 0
+	p.groups = nil
+	for _, t := range p.targets {
+		clear(t.values)
+	}
+	if how == lost && running {
+		return p.open()
+	}
+	return nil
+}
+
+// append adds what one scrape of a target adds to the storage, with a stale marker for
+// each series that ends, as a scrape of Prometheus does.
+func (t *target) append(app storage.Appender, at time.Time, s *scrape) error {
+	for _, text := range s.New {
+		l, err := t.parser.ParseMetric(text)
+		if err != nil {
+			return err
+		}
+		b := labels.NewBuilder(l)
+		t.labels.Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
+		t.known = append(t.known, series{labels: b.Labels()})
+	}
+	stale := math.Float64frombits(value.StaleNaN)
+	up := 1.0
+	ended := s.Gone
+	if s.State != answered {
+		up = 0
+		for id := range t.values {
+			ended = append(ended, id)
+		}
+	}
+	for _, id := range ended {
+		delete(t.values, id)
+		if err := t.known[id].append(app, at, stale); err != nil {
+			return err
+		}
+	}
+	for _, v := range s.Set {
+		t.values[v.ID] = v.Value
+	}
+	for id, v := range t.values {
+		if err := t.known[id].append(app, at, v); err != nil {
+			return err
+		}
+	}
+	if s.State == noTarget {
+		up = stale
+	}
+	return t.up.append(app, at, up)
+}
+
+func (s *series) append(app storage.Appender, at time.Time, v float64) (err error) {
+	s.ref, err = app.Append(s.ref, s.labels, at.UnixMilli(), v)
+	return err
+}
+
+// evaluate evaluates all groups, and tells what fires. After a start the state of the
+// alerts is restored after the second evaluation, as Prometheus does.
+func (p *prometheus) evaluate(at time.Time) error {
+	if p.groups == nil {
+		if err := p.load(); err != nil {
+			return err
+		}
+	}
+	begun := time.Now()
+	p.evals++
+	var firing []labels.Labels
+	for _, g := range p.groups {
+		g.Eval(context.Background(), at)
+		if p.evals == 2 {
+			g.RestoreForState(at)
+		}
+		for _, r := range g.Rules() {
+			if err := r.LastError(); err != nil {
+				return fmt.Errorf("rule %s at %s: %w", r.Name(), at, err)
+			}
+		}
+		for _, r := range g.AlertingRules() {
+			r.ForEachActiveAlert(func(a *rules.Alert) {
+				if a.State == rules.StateFiring {
+					firing = append(firing, a.Labels)
+				}
+			})
+		}
+	}
+	p.spent += time.Since(begun)
+	p.count++
+	p.watch(at, firing)
+	return nil
+}
+
+// load starts the rules anew.
+func (p *prometheus) load() error {
+	m := rules.NewManager(&rules.ManagerOptions{
+		QueryFunc: rules.EngineQueryFunc(p.engine, p.db), AppendableV2: p.db, Queryable: p.db,
+		NotifyFunc:      func(context.Context, string, ...*rules.Alert) {},
+		OutageTolerance: time.Hour, ForGracePeriod: 10 * time.Minute, ResendDelay: time.Minute,
+		Parser: p.parser,
+	})
+	groups, errs := m.LoadGroups(time.Minute, labels.EmptyLabels(), "", nil, false, p.rulesFile)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for _, g := range groups {
+		p.groups = append(p.groups, g)
+	}
+	slices.SortFunc(p.groups, func(a, b *rules.Group) int {
+		if a.Name() < b.Name() {
+			return -1
+		}
+		return 1
+	})
+	p.evals = 0
+	return nil
+}

@@ -1,0 +1,351 @@
+package year
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// tolerance is how far an alert may be from the truth: a step, an evaluation, and what
+// a poll takes.
+const tolerance = 5 * time.Minute
+
+// mayRingOn is how long an alert may fire after its cause has ended: alerts about the
+// watcher keep firing for a while, so that flapping is one alert.
+const mayRingOn = 30 * time.Minute
+
+// The ways in which an alert is wrong.
+const (
+	missed      = "missed"
+	late        = "told late"
+	cleared     = "cleared without a cure"
+	dataLost    = "cleared when the data was lost"
+	again       = "fired again"
+	pages       = "more than one page"
+	rangOn      = "fired on after the cure"
+	unexplained = "no fault explains it"
+)
+
+var problems = []string{missed, late, cleared, dataLost, again, pages, rangOn, unexplained}
+
+// judgement compares what fired with the truth.
+type judgement struct {
+	sc      *scenario
+	firings []*firing
+	end     time.Time // of the last evaluation
+	blind   map[string][]span
+	restart []span // Prometheus is down, or has just been started
+	lost    []span // the same, where its data is lost
+
+	kinds  map[string]*tally
+	lines  []string       // one for each fault that is not right
+	counts map[string]int // of problems, by "problem: kind"
+}
+
+// tally is what became of the faults of a kind.
+type tally struct {
+	faults, told, unseen int
+	problems             map[string]int
+	detection            []time.Duration
+}
+
+func judge(sc *scenario, n *notices) *judgement {
+	j := &judgement{
+		sc: sc, firings: n.all, end: n.last, blind: map[string][]span{},
+		kinds: map[string]*tally{}, counts: map[string]int{},
+	}
+	for _, r := range regions {
+		j.blind[r.name] = sc.blind(r.name)
+	}
+	for _, i := range sc.incidents {
+		if i.promDoes != runs {
+			s := span{i.from, i.to.Add(settle)}
+			j.restart = append(j.restart, s)
+			if i.promDoes == lost {
+				j.lost = append(j.lost, s)
+			}
+		}
+	}
+	for i := range sc.faults {
+		j.judgeFault(&sc.faults[i])
+	}
+	for _, f := range j.firings {
+		j.judgeFiring(f)
+	}
+	return j
+}
+
+// about reports if an alert is about the subject of a fault.
+func about(f *fault, a *firing) bool {
+	get := a.labels.Get
+	switch {
+	case f.redisID != "":
+		return get("region") == f.region && get("redisId") == f.redisID &&
+			(f.taskName == "" || get("taskName") == "" || get("taskName") == f.taskName)
+	case get("redisId") != "":
+		return false
+	case get("region") != "":
+		return f.region == get("region")
+	case get("instance") != "":
+		return f.instance == get("instance")
+	default:
+		return f.instance != "" || f.region == "" // that no exporter is there at all
+	}
+}
+
+func (f *fault) tells(alert string) bool { return slices.Contains(f.right, alert) }
+
+func (f *fault) explains(a *firing) bool {
+	return (f.tells(a.alert) || slices.Contains(f.explained, a.alert)) && about(f, a)
+}
+
+// seen returns when a fault's region has been watched for some time since t.
+func (j *judgement) seen(f *fault, t time.Time, enough time.Duration) time.Time {
+	blind := j.restart
+	if f.redisID != "" {
+		blind = merge(append(slices.Clone(j.blind[f.region]), j.restart...))
+	}
+	for _, b := range blind {
+		if !t.Before(b.to) {
+			continue
+		}
+		if t.Add(enough).Before(b.from) {
+			break
+		}
+		if t.Before(b.from) {
+			enough -= b.from.Sub(t)
+		}
+		t = b.to
+	}
+	return t.Add(enough)
+}
+
+// window returns from when until when the alerts of a fault may fire.
+func (j *judgement) window(f *fault) span {
+	return span{f.known.Add(-tolerance), j.seen(f, f.until, mayRingOn)}
+}
+
+// told returns the firings that a fault explains, in order.
+func (j *judgement) told(f *fault) (all []*firing) {
+	w := j.window(f)
+	for _, a := range j.firings {
+		if f.explains(a) && a.from.Before(w.to) && (a.to.IsZero() || a.to.After(f.known)) {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+func (j *judgement) judgeFault(f *fault) {
+	k := j.kinds[f.kind]
+	if k == nil {
+		k = &tally{problems: map[string]int{}}
+		j.kinds[f.kind] = k
+	}
+	k.faults++
+	if !f.wrong() {
+		return
+	}
+	all := j.told(f)
+	first := slices.IndexFunc(all, func(a *firing) bool { return f.tells(a.alert) })
+	deadline := j.seen(f, f.known, f.slack)
+	if first < 0 {
+		switch {
+		case f.optional:
+		case !deadline.Before(f.cured) || deadline.After(j.end):
+			k.unseen++ // it was over before it could be told
+		default:
+			j.wrong(k, f, missed, nil)
+		}
+		return
+	}
+	k.told++
+	at := later(all[first].from, f.known)
+	k.detection = append(k.detection, at.Sub(f.known))
+	if !f.optional && at.After(deadline.Add(tolerance)) {
+		j.wrong(k, f, late, all)
+	}
+	j.judgeCourse(k, f, all, at)
+}
+
+// judgeCourse judges what happens between the first alert and the cure.
+func (j *judgement) judgeCourse(k *tally, f *fault, all []*firing, told time.Time) {
+	to := j.seen(f, f.cured, 0)
+	if to.After(j.end) {
+		to = j.end
+	}
+	at := told
+	for _, a := range all {
+		if a.from.After(to) {
+			break
+		}
+		if a.from.After(at.Add(tolerance)) && !f.optional {
+			j.gap(k, f, all, span{at, a.from})
+		}
+		if a.to.IsZero() {
+			at = to
+		} else {
+			at = later(at, a.to)
+		}
+	}
+	if at.Add(tolerance).Before(to) && !f.optional {
+		j.gap(k, f, all, span{at, to})
+	}
+	fired, paged := map[string]int{}, 0
+	for _, a := range all {
+		if a.from.Before(to) && !a.from.Before(f.known.Add(-tolerance)) {
+			fired[a.alert]++
+			if !a.paged.IsZero() && a.paged.Before(to) {
+				paged++
+			}
+		}
+	}
+	for _, n := range fired {
+		if n > 1 {
+			j.wrong(k, f, again, all)
+			break
+		}
+	}
+	if paged > 1 {
+		j.wrong(k, f, pages, all)
+	}
+}
+
+// gap judges that nothing fires for a fault in a time before its cure.
+func (j *judgement) gap(k *tally, f *fault, all []*firing, s span) {
+	in := func(spans []span) bool {
+		return slices.ContainsFunc(spans, func(g span) bool { return g.from.Before(s.to) && s.from.Before(g.to) })
+	}
+	if in(j.lost) {
+		j.wrong(k, f, dataLost, all)
+	} else {
+		j.wrong(k, f, cleared, all)
+	}
+}
+
+// judgeFiring judges if a fault explains that an alert fires, and for how long.
+func (j *judgement) judgeFiring(a *firing) {
+	explained, end := false, time.Time{}
+	var nearest *fault
+	for i := range j.sc.faults {
+		f := &j.sc.faults[i]
+		w := j.window(f)
+		if !about(f, a) || !a.from.Before(w.to) || !a.to.IsZero() && a.to.Before(w.from) {
+			continue
+		}
+		nearest = f
+		if f.explains(a) && !a.from.Before(w.from) {
+			explained = true
+		}
+		if f.explains(a) {
+			end = later(end, w.to)
+		}
+	}
+	kind := "nothing"
+	if nearest != nil {
+		kind = nearest.kind
+	}
+	switch {
+	case !explained:
+		j.count(unexplained, a.alert+" at "+kind)
+		j.lines = append(j.lines, fmt.Sprintf("%s: %s (%s)", unexplained, a, kind))
+	case !end.IsZero() && (a.to.IsZero() && j.end.After(end.Add(tolerance)) || a.to.After(end.Add(tolerance))):
+		j.count(rangOn, a.alert+" at "+kind)
+		j.lines = append(j.lines, fmt.Sprintf("%s: %s (%s, until %s)", rangOn, a, kind, stamp(end)))
+	}
+}
+
+func (j *judgement) wrong(k *tally, f *fault, problem string, all []*firing) {
+	k.problems[problem]++
+	j.count(problem, f.kind)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s", problem, f)
+	for _, a := range all {
+		fmt.Fprintf(&b, "\n      %s", a)
+	}
+	j.lines = append(j.lines, b.String())
+}
+
+func (j *judgement) count(problem, kind string) { j.counts[problem+": "+kind]++ }
+
+// total returns how often a problem occurs.
+func (j *judgement) total(problem string) (n int) {
+	for key, count := range j.counts {
+		if strings.HasPrefix(key, problem+": ") {
+			n += count
+		}
+	}
+	return n
+}
+
+// report returns the judgement as text.
+func (j *judgement) report() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d, %d days, %d instances: %d faults and look-alikes, %d firings\n\n", j.sc.Seed, j.sc.Days, j.sc.Instances, len(j.sc.faults), len(j.firings))
+	fmt.Fprintf(&b, "%-52s %6s %6s %6s %6s %6s %6s %6s %6s %9s %9s\n", "kind", "faults", "told", "unseen", "missed", "late", "clear", "again", "pages", "median", "maximum")
+	for _, name := range slices.Sorted(maps.Keys(j.kinds)) {
+		k := j.kinds[name]
+		p := k.problems
+		fmt.Fprintf(&b, "%-52s %6d %6d %6d %6d %6d %6d %6d %6d %9s %9s\n", name, k.faults, k.told, k.unseen,
+			p[missed], p[late], p[cleared]+p[dataLost], p[again], p[pages], k.median(), k.maximum())
+	}
+	b.WriteString("\n")
+	for _, key := range slices.Sorted(maps.Keys(j.counts)) {
+		fmt.Fprintf(&b, "%5d %s\n", j.counts[key], key)
+	}
+	b.WriteString("\n")
+	for _, line := range slices.Sorted(slices.Values(j.lines)) {
+		b.WriteString(line + "\n")
+	}
+	for _, p := range problems {
+		fmt.Fprintf(&b, "total %s: %d\n", p, j.total(p))
+	}
+	return b.String()
+}
+
+func (k *tally) median() string {
+	if len(k.detection) == 0 {
+		return noTold
+	}
+	slices.Sort(k.detection)
+	return k.detection[len(k.detection)/2].Round(time.Second).String()
+}
+
+func (k *tally) maximum() string {
+	if len(k.detection) == 0 {
+		return noTold
+	}
+	return slices.Max(k.detection).Round(time.Second).String()
+}
+
+func (f *fault) String() string {
+	return fmt.Sprintf("%s %s%s%s%s, known %s, cured %s", f.kind, f.region, space(f.redisID), space(f.taskName), space(f.instance), stamp(f.known), stamp(f.cured))
+}
+
+func (f *firing) String() string {
+	return fmt.Sprintf("%s from %s to %s%s", f.identity(), stamp(f.from), stamp(f.to), map[bool]string{true: "", false: ", page"}[f.paged.IsZero()])
+}
+
+func space(s string) string {
+	if s == "" {
+		return ""
+	}
+	return " " + s
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "the end"
+	}
+	return t.UTC().Format("01-02 15:04:05")
+}
+
+func later(a, b time.Time) time.Time {
+	if cmp.Compare(a.Unix(), b.Unix()) < 0 {
+		return b
+	}
+	return a
+}

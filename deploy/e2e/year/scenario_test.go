@@ -1,0 +1,223 @@
+package year
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
+)
+
+// begin is the first moment of every scenario. A bubble begins in January 2000; the
+// time up to here is the history that the first scrape finds listed.
+var begin = time.Date(2000, time.March, 1, 0, 0, 0, 0, time.UTC)
+
+const backup = "backupInstance"
+
+// span is the time from one moment until, but not including, another one.
+type span struct{ from, to time.Time }
+
+func (s span) contains(t time.Time) bool { return !t.Before(s.from) && t.Before(s.to) }
+
+// change is the moment at which a task gets a status.
+type change struct {
+	at     time.Time
+	status crsapi.Status
+}
+
+// task is one row of a task list from its submission until it leaves the list.
+type task struct {
+	id       int64
+	redisID  string
+	taskName string
+	changes  []change // the first one is the submission
+	leaves   time.Time
+}
+
+func (t *task) submitted() time.Time { return t.changes[0].at }
+
+func (t *task) last() change { return t.changes[len(t.changes)-1] }
+
+// schedule is when an instance is backed up.
+type schedule struct {
+	name   string
+	every  time.Duration
+	first  time.Duration // of the slots of a day or week, after its midnight
+	skips  func(time.Weekday) bool
+	needs  time.Duration // the rows must be listed for this long, or an exception is needed
+	weight int
+}
+
+var schedules = []schedule{
+	{name: "nightly", every: 24 * time.Hour, weight: 14},
+	{name: "every eight hours", every: 8 * time.Hour, weight: 3},
+	{name: "weekly", every: 7 * 24 * time.Hour, needs: 30 * 24 * time.Hour, weight: 3},
+	{name: "Monday to Friday", every: 24 * time.Hour, needs: 30 * 24 * time.Hour, weight: 2, skips: func(d time.Weekday) bool {
+		return d == time.Saturday || d == time.Sunday
+	}},
+}
+
+// next returns the first slot after t.
+func (s schedule) next(t time.Time) time.Time {
+	slot := t.Truncate(s.every).Add(s.first)
+	for !slot.After(t) || s.skips != nil && s.skips(slot.Weekday()) {
+		slot = slot.Add(s.every)
+	}
+	return slot
+}
+
+// region is a region of the account, and who watches it.
+type region struct {
+	name      string
+	retention time.Duration // a row leaves the list at this age
+	exporters []exporterPlan
+}
+
+type exporterPlan struct {
+	address string
+	apis    []crsapi.API
+	state   bool // keeps a state file
+}
+
+var regions = []region{
+	{"ap-guangzhou", 7 * 24 * time.Hour, []exporterPlan{
+		{"gz:10991", []crsapi.API{crsapi.API20}, true},
+	}},
+	{"ap-shanghai", 30 * 24 * time.Hour, []exporterPlan{ // a pair, which goes over to API 3.0
+		{"sh-a:10991", []crsapi.API{crsapi.API20, crsapi.API30}, true},
+		{"sh-b:10991", []crsapi.API{crsapi.API20, crsapi.API30}, false},
+	}},
+	{"ap-beijing", 7 * 24 * time.Hour, []exporterPlan{
+		{"bj:10991", []crsapi.API{crsapi.API30}, false},
+	}},
+}
+
+// rename gives an instance another name. All of its rows show it.
+type rename struct {
+	at            time.Time
+	redisID, name string
+}
+
+// scenario is everything that happens, and the truth about it. It depends on its
+// options only.
+type scenario struct {
+	options
+	end       time.Time
+	tasks     map[string][]*task // by region
+	renames   []rename
+	incidents []incident
+	faults    []fault
+}
+
+type options struct {
+	Seed      uint64
+	Days      int
+	Instances int
+	Coarse    bool // scrape and evaluate less often while nothing happens
+}
+
+func newScenario(o options) *scenario {
+	sc := &scenario{options: o, end: begin.AddDate(0, 0, o.Days), tasks: map[string][]*task{}}
+	for i := range o.Instances {
+		sc.addInstance(i)
+	}
+	var id int64
+	for _, r := range regions {
+		slices.SortStableFunc(sc.tasks[r.name], func(a, b *task) int {
+			return a.submitted().Compare(b.submitted())
+		})
+		for _, t := range sc.tasks[r.name] {
+			id++
+			t.id = id
+		}
+		sc.addIncidents(r)
+	}
+	sc.addPrometheusIncidents()
+	slices.SortStableFunc(sc.renames, func(a, b rename) int { return a.at.Compare(b.at) })
+	slices.SortStableFunc(sc.incidents, func(a, b incident) int { return a.from.Compare(b.from) })
+	slices.SortStableFunc(sc.faults, func(a, b fault) int {
+		return cmp.Or(a.known.Compare(b.known), cmp.Compare(a.region, b.region), cmp.Compare(a.redisID, b.redisID))
+	})
+	return sc
+}
+
+// random returns a source that depends on the seed and a name only, so that what
+// happens to one subject does not change when another one is added.
+func (sc *scenario) random(subject string) *rand.Rand {
+	h := sc.Seed
+	for _, c := range subject {
+		h = h*1099511628211 + uint64(c)
+	}
+	return rand.New(rand.NewPCG(sc.Seed, h))
+}
+
+// blind returns the times at which nobody watches a region, in order.
+func (sc *scenario) blind(region string) []span {
+	var spans []span
+	for _, i := range sc.incidents {
+		if i.blinds && (i.region == region || i.region == "") {
+			spans = append(spans, i.span)
+		}
+	}
+	return merge(spans)
+}
+
+func merge(spans []span) []span {
+	slices.SortFunc(spans, func(a, b span) int { return a.from.Compare(b.from) })
+	var merged []span
+	for _, s := range spans {
+		if n := len(merged); n > 0 && !s.from.After(merged[n-1].to) {
+			if s.to.After(merged[n-1].to) {
+				merged[n-1].to = s.to
+			}
+			continue
+		}
+		merged = append(merged, s)
+	}
+	return merged
+}
+
+// fine returns the times at which every minute counts: around the begin and the end of
+// each fault and incident, and while the polls flap.
+func (sc *scenario) fine() []span {
+	var spans []span
+	around := func(t time.Time, after time.Duration) {
+		spans = append(spans, span{t.Add(-6 * time.Minute), t.Add(after)})
+	}
+	for _, f := range sc.faults {
+		around(f.known, 30*time.Minute)
+		around(f.cured, 20*time.Minute)
+	}
+	for _, i := range sc.incidents {
+		around(i.from, time.Hour)
+		around(i.to, time.Hour)
+		if i.everyOther {
+			spans = append(spans, i.span)
+		}
+	}
+	return merge(spans)
+}
+
+// steps returns the moments of the scrapes. The coarse step is four minutes: less than
+// the five minutes for which Prometheus sees a sample, so that no series ends because
+// of it, and rules that read their own last result still do.
+func (sc *scenario) steps() []time.Time {
+	fine := sc.fine()
+	var steps []time.Time
+	for t := begin; t.Before(sc.end); {
+		steps = append(steps, t)
+		for len(fine) > 0 && !t.Before(fine[0].to) {
+			fine = fine[1:]
+		}
+		next := t.Truncate(4 * time.Minute).Add(4 * time.Minute)
+		if !sc.Coarse || len(fine) > 0 && next.After(fine[0].from) {
+			next = t.Add(time.Minute)
+		}
+		t = next
+	}
+	return steps
+}
+
+func instanceID(i int) string { return fmt.Sprintf("crs-%08d", i) }

@@ -1,0 +1,194 @@
+package year
+
+import (
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+)
+
+// stage is where a scenario is played: the API, its exporters, and what scrapes them.
+type stage struct {
+	sc       *scenario
+	server   *crsapitest.Server
+	world    *world
+	watchers []*watcher
+	recorder *recorder
+
+	ends      map[int]func() // of the incidents that go on, by index
+	started   int            // incidents that have begun
+	promState promDoes
+
+	flapping []incident // whose effect is there in every other step
+	odd      bool
+	unflap   []func() // removes the effects of this step
+}
+
+// recordScenario plays a scenario and records what Prometheus scrapes.
+func recordScenario(t *testing.T, sc *scenario, path string) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(begin))
+		s := &stage{sc: sc, server: crsapitest.NewMemoryServer(), ends: map[int]func(){}}
+		t.Cleanup(s.server.Close)
+		s.world = newWorld(sc, s.server)
+		s.world.become(begin)
+		for _, r := range regions {
+			for _, plan := range r.exporters {
+				s.watchers = append(s.watchers, newWatcher(t, s.server, r.name, plan))
+			}
+		}
+		var err error
+		if s.recorder, err = record(path, header{sc.options}, len(s.watchers)); err != nil {
+			t.Fatal(err)
+		}
+		for _, at := range sc.steps() {
+			time.Sleep(time.Until(at))
+			s.step(t, at)
+		}
+		if err := s.recorder.close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func (s *stage) step(t *testing.T, now time.Time) {
+	s.world.become(now)
+	s.happen(t, now)
+	s.flap()
+	f := frame{At: now.Unix(), Prom: s.promState}
+	if s.promState == runs {
+		f.Targets = s.scrape(t)
+	}
+	if err := s.recorder.gob.Encode(f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// happen begins and ends the incidents of a step.
+func (s *stage) happen(t *testing.T, now time.Time) {
+	incidents := s.sc.incidents
+	for i, end := range s.ends {
+		if !now.Before(incidents[i].to) {
+			end()
+			delete(s.ends, i)
+		}
+	}
+	for s.started < len(incidents) && !incidents[s.started].from.After(now) {
+		if i := incidents[s.started]; now.Before(i.to) {
+			s.ends[s.started] = s.start(t, i)
+		}
+		s.started++
+	}
+}
+
+// start begins an incident and returns what ends it.
+func (s *stage) start(t *testing.T, i incident) (end func()) {
+	switch {
+	case i.promDoes != runs:
+		s.promState = i.promDoes
+		s.recorder.forget()
+		return func() { s.promState = runs }
+	case i.exporter != "":
+		w := s.watchers[slices.IndexFunc(s.watchers, func(w *watcher) bool { return w.address == i.exporter })]
+		return s.startOf(t, w, i.exporterDoes)
+	case i.skew != 0:
+		s.server.SetClockSkew(i.skew)
+		return func() { s.server.SetClockSkew(0) }
+	case i.rawRow != "":
+		s.server.SetRawRows(i.region, i.rawRow)
+		return func() { s.server.SetRawRows(i.region) }
+	case i.everyOther:
+		s.flapping = append(s.flapping, i)
+		return func() {
+			s.flapping = slices.DeleteFunc(s.flapping, func(f incident) bool { return f.region == i.region })
+		}
+	default:
+		remove := s.server.Inject(crsapitest.Fault{API: i.api, Region: i.region, Rate: i.rate, Do: i.effect})
+		return func() {
+			remove()
+			if i.auto {
+				s.goOver(t, i.region)
+			}
+		}
+	}
+}
+
+// flap lets the effects that come and go be there in every other step.
+func (s *stage) flap() {
+	for _, remove := range s.unflap {
+		remove()
+	}
+	s.unflap = nil
+	if s.odd = !s.odd; s.odd {
+		for _, i := range s.flapping {
+			s.unflap = append(s.unflap, s.server.Inject(crsapitest.Fault{Region: i.region, Do: i.effect}))
+		}
+	}
+}
+
+func (s *stage) startOf(t *testing.T, w *watcher, does exporterDoes) (end func()) {
+	switch does {
+	case down:
+		w.stop()
+		return func() { w.start(t) }
+	case cut:
+		w.cut.Store(true)
+		return func() { w.cut.Store(false) }
+	case away:
+		w.away = true
+		return func() { w.away = false }
+	case unscraped:
+		w.unscraped = true
+		return func() { w.unscraped = false }
+	default:
+		panic("nothing happens to " + w.address)
+	}
+}
+
+// goOver restarts the exporters of a region, with the flag that lets them read through
+// each API.
+func (s *stage) goOver(t *testing.T, region string) {
+	for _, w := range s.watchers {
+		if w.region == region {
+			w.stop()
+			w.apis = []crsapi.API{crsapi.API20, crsapi.API30}
+			w.start(t)
+		}
+	}
+}
+
+// scrape scrapes all targets at the same time.
+func (s *stage) scrape(t *testing.T) []scrape {
+	scrapes := make([]scrape, len(s.watchers))
+	texts := make([]string, len(s.watchers))
+	var wait sync.WaitGroup
+	for n, w := range s.watchers {
+		if !w.away && !w.unscraped {
+			wait.Go(func() { texts[n] = w.scrape(t.Context()) })
+		}
+	}
+	wait.Wait()
+	for n, w := range s.watchers {
+		m := s.recorder.targets[n]
+		switch {
+		case w.away:
+			scrapes[n].State = noTarget
+			clear(m.values)
+		case texts[n] == "":
+			scrapes[n].State = unanswered
+			clear(m.values)
+		default:
+			var err error
+			if scrapes[n], err = m.difference(texts[n]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		scrapes[n].Target = n
+	}
+	return scrapes
+}

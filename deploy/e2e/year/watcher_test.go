@@ -1,0 +1,106 @@
+package year
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/collector"
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+)
+
+// watcher is an exporter of a region, across its restarts.
+type watcher struct {
+	exporterPlan
+	region    string
+	server    *crsapitest.Server
+	stateFile string
+	cut       atomic.Bool // cannot reach the API
+	away      bool        // not in service discovery
+	unscraped bool        // runs, but cannot be reached
+
+	exporter *collector.Exporter // nil while it does not run
+}
+
+func newWatcher(t *testing.T, server *crsapitest.Server, region string, plan exporterPlan) *watcher {
+	w := &watcher{exporterPlan: plan, region: region, server: server}
+	if plan.state {
+		w.stateFile = filepath.Join(t.TempDir(), "state")
+	}
+	t.Cleanup(w.stop)
+	w.start(t)
+	return w
+}
+
+func (w *watcher) start(t *testing.T) {
+	t.Helper()
+	if w.exporter != nil {
+		return
+	}
+	e, err := collector.New(collector.Config{
+		Regions: []string{w.region},
+		Dial:    w.dial,
+		// What a year costs decides: each scrape asks for what may have changed.
+		Sync:          collector.SyncIncremental,
+		TimeoutOffset: 500 * time.Millisecond,
+		StateFile:     w.stateFile,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.exporter = e
+}
+
+func (w *watcher) stop() {
+	if w.exporter != nil {
+		w.exporter.Close()
+		w.exporter = nil
+	}
+}
+
+func (w *watcher) dial(region string, observe func(crsapi.Attempt)) ([]collector.Source, error) {
+	var sources []collector.Source
+	for _, api := range w.apis {
+		cfg := crsapi.DefaultConfig(api)
+		cfg.Region, cfg.Observe, cfg.Transport = region, observe, w
+		cfg.Endpoint = w.server.URL
+		if api != crsapi.API20 {
+			cfg.Endpoint = w.server.URL3
+		}
+		cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+		client, err := crsapi.NewClient(cfg)
+		if err != nil {
+			return nil, fmt.Errorf("dial %s: %w", region, err)
+		}
+		sources = append(sources, collector.FromAPI(client))
+	}
+	return sources, nil
+}
+
+// RoundTrip implements http.RoundTripper.
+func (w *watcher) RoundTrip(r *http.Request) (*http.Response, error) {
+	if w.cut.Load() {
+		return nil, errors.New("no route to host")
+	}
+	return w.server.Client().Transport.RoundTrip(r)
+}
+
+// scrape returns the text that a scrape gets, or nothing if it fails.
+func (w *watcher) scrape(ctx context.Context) string {
+	if w.exporter == nil {
+		return ""
+	}
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/metrics", http.NoBody)
+	r.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "10")
+	answer := httptest.NewRecorder()
+	w.exporter.Handler().ServeHTTP(answer, r)
+	return answer.Body.String()
+}
