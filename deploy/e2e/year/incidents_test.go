@@ -19,7 +19,6 @@ type incident struct {
 	rate       float64           // of requests with the effect; 0 for all
 	api        string            // only of this API
 	everyOther bool              // the effect is there at every other scrape only
-	skew       time.Duration     // of the API's clock
 	rawRow     string            // a row that cannot be read
 
 	exporterDoes exporterDoes
@@ -81,9 +80,12 @@ var regionIncidents = []incidentKind{
 		from: 3 * time.Hour, to: 10 * time.Hour, right: tells(keysRefused), explained: tells(pollFailing, unwatched), slack: 10 * time.Minute},
 	{incident: incident{kind: "permission denied", effect: crsapitest.APIError(4102), blinds: true}, weight: 2,
 		from: 3 * time.Hour, to: 10 * time.Hour, right: tells(keysRefused), explained: tells(pollFailing, unwatched), slack: 10 * time.Minute},
-	{incident: incident{kind: "clock wrong by minutes", skew: 2 * time.Minute}, weight: 2,
+	// An exporter whose clock is late sees a Date that is ahead. The clock of a bubble is
+	// everybody's, so that the API's header tells of it.
+	{incident: incident{kind: "clock wrong by minutes", effect: crsapitest.DateSkew(2 * time.Minute)}, weight: 2,
 		from: 2 * time.Hour, to: 8 * time.Hour, right: tells(clockSkew), slack: 15 * time.Minute},
-	{incident: incident{kind: "clock wrong by more than the API allows", skew: 20 * time.Minute, blinds: true}, weight: 1,
+	{incident: incident{kind: "clock wrong by more than the API allows", blinds: true,
+		effect: crsapitest.All(crsapitest.DateSkew(20*time.Minute), crsapitest.APIError(4200))}, weight: 1,
 		from: 2 * time.Hour, to: 8 * time.Hour, right: tells(keysRefused, clockSkew), explained: tells(pollFailing, unwatched), slack: 15 * time.Minute},
 	{incident: incident{kind: "a row that cannot be read", rawRow: `{"redisId":"crs-unreadable","startTime":"soon","taskName":"backupInstance","status":3}`}, weight: 2,
 		from: 2 * time.Hour, to: 12 * time.Hour, right: tells(rowsRejected), slack: 15 * time.Minute},
@@ -116,13 +118,13 @@ var prometheusIncidents = []incidentKind{
 	{incident: incident{kind: "Prometheus loses its data", promDoes: lost, blinds: true}, weight: 1, from: 2 * time.Minute, to: 10 * time.Minute},
 }
 
-// addIncidents lets things happen to a region one after another, every two days or so.
+// addIncidents lets things happen to a region one after another.
 func (sc *scenario) addIncidents(r region) {
 	rng := sc.random("region " + r.name)
 	retired := begin.Add(sc.end.Sub(begin)*3/5 + 90*time.Minute)
 	over := false
 	for t := begin.Add(12 * time.Hour); ; {
-		t = t.Add(4*time.Hour + time.Duration(rng.Int64N(int64(3*day))).Truncate(time.Second))
+		t = t.Add(4*time.Hour + time.Duration(rng.Int64N(int64(sc.often()/2))).Truncate(time.Second))
 		k := pick(rng, regionIncidents, func(k incidentKind) int {
 			if k.of != nil && !k.of(r) {
 				return 0
@@ -165,7 +167,7 @@ func (sc *scenario) addIncidents(r region) {
 func (sc *scenario) addPrometheusIncidents() {
 	rng := sc.random("Prometheus")
 	for t := begin.Add(day); ; {
-		t = t.Add(2*time.Hour + time.Duration(rng.Int64N(int64(5*day))).Truncate(time.Second))
+		t = t.Add(2*time.Hour + time.Duration(rng.Int64N(int64(sc.often()))).Truncate(time.Second))
 		k := pick(rng, prometheusIncidents, func(k incidentKind) int { return k.weight })
 		i := k.incident
 		i.span = span{t, t.Add(k.from + time.Duration(rng.Int64N(int64(k.to-k.from))).Truncate(time.Second))}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
@@ -25,6 +26,7 @@ type life struct {
 	succeeded time.Time   // submission of the newest success, or since when it is due
 	gone      bool        // the instance has no future
 	trouble   trouble     // that happens now
+	opening   *trouble    // that happens before all others
 }
 
 func (sc *scenario) addInstance(i int) {
@@ -32,6 +34,11 @@ func (sc *scenario) addInstance(i int) {
 	rng := sc.random(fmt.Sprintf("instance %d", i))
 	l := &life{Rand: rng, sc: sc, region: r, id: instanceID(i)}
 	l.schedule = l.pickSchedule(r.retention)
+	l.opening = &troubles[(i+int(sc.Seed)*sc.Instances)%len(troubles)] // so that each kind happens
+	if sc.Script != "" {
+		l.schedule = schedules[0]
+		l.opening = kindOf(strings.Split(sc.Script, ";")[i])
+	}
 	l.slot = l.next(begin.Add(-r.retention - l.every))
 	l.succeeded = l.slot
 	for generation := 1; ; generation++ {
@@ -65,28 +72,47 @@ func pick[T any](rng *rand.Rand, list []T, weight func(T) int) T {
 	panic("unreachable")
 }
 
-// live goes on until the end of the scenario or of the instance. A trouble comes every
-// eight days or so, and at least three good backups are between two of them.
+// live goes on until the end of the scenario or of the instance. At least three good
+// backups are between two troubles.
 func (l *life) live() {
-	const often = 8 * day
 	good := 0
 	for l.slot.Before(l.sc.end) && !l.gone {
-		chance := min(0.5, float64(l.every)/float64(often))
-		if l.slot.Before(begin.Add(6*time.Hour)) || good < 3 || l.Float64() > chance {
-			l.success()
-			good++
+		if next := l.draw(good); next != nil && l.slot.After(begin.Add(6*time.Hour)) {
+			l.trouble = *next
+			l.trouble.happens(l)
+			good = 0
 			continue
 		}
-		l.trouble = pick(l.Rand, l.possible(), func(t trouble) int { return t.weight })
-		l.trouble.happens(l)
-		good = 0
+		l.success()
+		good++
 	}
 }
 
-func (l *life) possible() []trouble {
-	return slices.DeleteFunc(slices.Clone(troubles), func(t trouble) bool {
-		return t.of != nil && !t.of(l)
-	})
+// draw returns the trouble of the next slot, nil for none.
+func (l *life) draw(good int) *trouble {
+	possible := func(t trouble) bool { return t.of == nil || t.of(l) }
+	chance := min(0.5, float64(l.every)/float64(l.sc.often()))
+	switch opening := l.opening; {
+	case opening != nil && possible(*opening):
+		if l.slot.After(begin.Add(6 * time.Hour)) {
+			l.opening = nil
+		}
+		return opening
+	case l.sc.Script != "" || good < 3:
+		return nil
+	case nightly(l) && l.sc.burst(l.region.name, l.slot) && l.IntN(3) > 0:
+		return &burst
+	case l.Float64() < chance:
+		t := pick(l.Rand, troubles, func(t trouble) int {
+			if !possible(t) {
+				return 0
+			}
+			return t.weight
+		})
+		return &t
+	default:
+		return nil
+	}
 }
 
 // bear continues with a new instance in the place of one that is gone.

@@ -5,7 +5,6 @@ import (
 	"encoding/gob"
 	"errors"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 )
@@ -44,9 +43,8 @@ type header struct{ Options options }
 
 // recorder writes a recording.
 type recorder struct {
-	file *os.File
-	zip  *gzip.Writer
-	gob  *gob.Encoder
+	zip *gzip.Writer
+	gob *gob.Encoder
 
 	targets []*memory
 }
@@ -57,25 +55,19 @@ type memory struct {
 	values map[int]float64
 }
 
-func record(path string, h header, targets int) (*recorder, error) {
-	f, err := os.Create(path)
+func record(to io.Writer, h header, targets int) (*recorder, error) {
+	zip, err := gzip.NewWriterLevel(to, gzip.BestSpeed)
 	if err != nil {
 		return nil, err
 	}
-	zip, err := gzip.NewWriterLevel(f, gzip.BestSpeed)
-	if err != nil {
-		return nil, err
-	}
-	r := &recorder{file: f, zip: zip, gob: gob.NewEncoder(zip)}
+	r := &recorder{zip: zip, gob: gob.NewEncoder(zip)}
 	for range targets {
 		r.targets = append(r.targets, &memory{ids: map[string]int{}, values: map[int]float64{}})
 	}
 	return r, r.gob.Encode(h)
 }
 
-func (r *recorder) close() error {
-	return errors.Join(r.zip.Close(), r.file.Close())
-}
+func (r *recorder) close() error { return r.zip.Close() }
 
 // forget drops what the scraper knows, as Prometheus does when it ends. A series that
 // ends meanwhile gets no stale marker.
@@ -120,13 +112,8 @@ func (m *memory) difference(text string) (s scrape, err error) {
 }
 
 // play calls use for each frame of a recording.
-func play(path string, use func(frame) error) (h header, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return h, err
-	}
-	defer f.Close()
-	zip, err := gzip.NewReader(f)
+func play(from io.Reader, use func(frame) error) (h header, err error) {
+	zip, err := gzip.NewReader(from)
 	if err != nil {
 		return h, err
 	}

@@ -47,9 +47,9 @@ type judgement struct {
 
 // tally is what became of the faults of a kind.
 type tally struct {
-	faults, told, unseen int
-	problems             map[string]int
-	detection            []time.Duration
+	faults, toldOf, unseen int
+	problems               map[string]int
+	detection              []time.Duration // since it could be seen
 }
 
 func judge(sc *scenario, n *notices) *judgement {
@@ -150,6 +150,8 @@ func (j *judgement) judgeFault(f *fault) {
 		return
 	}
 	all := j.told(f)
+	v := &verdict{judgement: j, tally: k, fault: f}
+	defer v.end(all)
 	first := slices.IndexFunc(all, func(a *firing) bool { return f.tells(a.alert) })
 	deadline := j.seen(f, f.known, f.slack)
 	if first < 0 {
@@ -158,71 +160,98 @@ func (j *judgement) judgeFault(f *fault) {
 		case !deadline.Before(f.cured) || deadline.After(j.end):
 			k.unseen++ // it was over before it could be told
 		default:
-			j.wrong(k, f, missed, nil)
+			v.wrong(missed)
 		}
 		return
 	}
-	k.told++
+	k.toldOf++
 	at := later(all[first].from, f.known)
-	k.detection = append(k.detection, at.Sub(f.known))
+	k.detection = append(k.detection, max(0, at.Sub(j.seen(f, f.known, 0))))
 	if !f.optional && at.After(deadline.Add(tolerance)) {
-		j.wrong(k, f, late, all)
+		v.wrong(late)
 	}
-	j.judgeCourse(k, f, all, at)
+	v.judgeCourse(all, at)
+}
+
+// verdict is the judgement of one fault.
+type verdict struct {
+	*judgement
+	*tally
+	*fault
+	found []string // its problems
+}
+
+// wrong counts a problem of the fault.
+func (v *verdict) wrong(problem string) {
+	v.found = append(v.found, problem)
+	v.tally.problems[problem]++
+	v.count(problem, v.kind)
+}
+
+// end adds the fault and all that fired for it to the report, if it has a problem.
+func (v *verdict) end(all []*firing) {
+	if len(v.found) == 0 {
+		return
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n      %s", v.fault, strings.Join(v.found, ", "))
+	for _, a := range all {
+		fmt.Fprintf(&b, "\n      %s", a)
+	}
+	v.lines = append(v.lines, b.String())
 }
 
 // judgeCourse judges what happens between the first alert and the cure.
-func (j *judgement) judgeCourse(k *tally, f *fault, all []*firing, told time.Time) {
-	to := j.seen(f, f.cured, 0)
-	if to.After(j.end) {
-		to = j.end
+func (v *verdict) judgeCourse(all []*firing, told time.Time) {
+	to := v.seen(v.fault, v.cured, 0)
+	if to.After(v.judgement.end) {
+		to = v.judgement.end
 	}
-	at := told
-	for _, a := range all {
-		if a.from.After(to) {
-			break
-		}
-		if a.from.After(at.Add(tolerance)) && !f.optional {
-			j.gap(k, f, all, span{at, a.from})
-		}
-		if a.to.IsZero() {
-			at = to
-		} else {
-			at = later(at, a.to)
-		}
-	}
-	if at.Add(tolerance).Before(to) && !f.optional {
-		j.gap(k, f, all, span{at, to})
+	if !v.optional {
+		v.judgeGaps(all, told, to)
 	}
 	fired, paged := map[string]int{}, 0
 	for _, a := range all {
-		if a.from.Before(to) && !a.from.Before(f.known.Add(-tolerance)) {
+		if a.from.Before(to) && !a.from.Before(v.known.Add(-tolerance)) {
 			fired[a.alert]++
 			if !a.paged.IsZero() && a.paged.Before(to) {
 				paged++
 			}
 		}
 	}
-	for _, n := range fired {
-		if n > 1 {
-			j.wrong(k, f, again, all)
-			break
-		}
+	if slices.ContainsFunc(slices.Collect(maps.Values(fired)), func(n int) bool { return n > 1 }) {
+		v.wrong(again)
 	}
 	if paged > 1 {
-		j.wrong(k, f, pages, all)
+		v.wrong(pages)
 	}
 }
 
-// gap judges that nothing fires for a fault in a time before its cure.
-func (j *judgement) gap(k *tally, f *fault, all []*firing, s span) {
-	in := func(spans []span) bool {
-		return slices.ContainsFunc(spans, func(g span) bool { return g.from.Before(s.to) && s.from.Before(g.to) })
+// judgeGaps judges that something fires all the time from the first alert to the cure.
+func (v *verdict) judgeGaps(all []*firing, from, to time.Time) {
+	at := from
+	for _, a := range all {
+		if a.from.After(to) {
+			break
+		}
+		if a.from.After(at.Add(tolerance)) {
+			v.gap(span{at, a.from})
+		}
+		if a.to.IsZero() {
+			return
+		}
+		at = later(at, a.to)
 	}
-	if in(j.lost) {
-		j.wrong(k, f, dataLost, all)
+	if at.Add(tolerance).Before(to) {
+		v.gap(span{at, to})
+	}
+}
+
+func (v *verdict) gap(s span) {
+	if slices.ContainsFunc(v.lost, func(l span) bool { return l.from.Before(s.to) && s.from.Before(l.to) }) {
+		v.wrong(dataLost)
 	} else {
-		j.wrong(k, f, cleared, all)
+		v.wrong(cleared)
 	}
 }
 
@@ -258,17 +287,6 @@ func (j *judgement) judgeFiring(a *firing) {
 	}
 }
 
-func (j *judgement) wrong(k *tally, f *fault, problem string, all []*firing) {
-	k.problems[problem]++
-	j.count(problem, f.kind)
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s", problem, f)
-	for _, a := range all {
-		fmt.Fprintf(&b, "\n      %s", a)
-	}
-	j.lines = append(j.lines, b.String())
-}
-
 func (j *judgement) count(problem, kind string) { j.counts[problem+": "+kind]++ }
 
 // total returns how often a problem occurs.
@@ -289,7 +307,7 @@ func (j *judgement) report() string {
 	for _, name := range slices.Sorted(maps.Keys(j.kinds)) {
 		k := j.kinds[name]
 		p := k.problems
-		fmt.Fprintf(&b, "%-52s %6d %6d %6d %6d %6d %6d %6d %6d %9s %9s\n", name, k.faults, k.told, k.unseen,
+		fmt.Fprintf(&b, "%-52s %6d %6d %6d %6d %6d %6d %6d %6d %9s %9s\n", name, k.faults, k.toldOf, k.unseen,
 			p[missed], p[late], p[cleared]+p[dataLost], p[again], p[pages], k.median(), k.maximum())
 	}
 	b.WriteString("\n")

@@ -116,6 +116,19 @@ type options struct {
 	Days      int
 	Instances int
 	Coarse    bool // scrape and evaluate less often while nothing happens
+
+	// Script, if not empty, has one kind of trouble for each instance, separated by
+	// semicolons. Each happens once, and nothing else does.
+	Script string
+}
+
+// often is the mean time between two troubles of an instance. In a short scenario more
+// goes wrong, so that it has something of most kinds.
+func (sc *scenario) often() time.Duration {
+	if sc.Days <= 31 {
+		return 3 * day
+	}
+	return 8 * day
 }
 
 func newScenario(o options) *scenario {
@@ -132,15 +145,25 @@ func newScenario(o options) *scenario {
 			id++
 			t.id = id
 		}
-		sc.addIncidents(r)
+		if o.Script == "" {
+			sc.addIncidents(r)
+		}
 	}
-	sc.addPrometheusIncidents()
+	if o.Script == "" {
+		sc.addPrometheusIncidents()
+	}
 	slices.SortStableFunc(sc.renames, func(a, b rename) int { return a.at.Compare(b.at) })
 	slices.SortStableFunc(sc.incidents, func(a, b incident) int { return a.from.Compare(b.from) })
 	slices.SortStableFunc(sc.faults, func(a, b fault) int {
 		return cmp.Or(a.known.Compare(b.known), cmp.Compare(a.region, b.region), cmp.Compare(a.redisID, b.redisID))
 	})
 	return sc
+}
+
+// burst reports if many backups of a region fail in the night of a slot.
+func (sc *scenario) burst(region string, slot time.Time) bool {
+	night := slot.Sub(begin) / day
+	return sc.Script == "" && slot.After(begin.Add(day)) && sc.random(fmt.Sprint("burst", region, night)).IntN(20) == 0
 }
 
 // random returns a source that depends on the seed and a name only, so that what

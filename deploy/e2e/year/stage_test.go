@@ -1,6 +1,7 @@
 package year
 
 import (
+	"io"
 	"slices"
 	"sync"
 	"testing"
@@ -28,8 +29,8 @@ type stage struct {
 	unflap   []func() // removes the effects of this step
 }
 
-// recordScenario plays a scenario and records what Prometheus scrapes.
-func recordScenario(t *testing.T, sc *scenario, path string) {
+// recordScenario plays a scenario and writes what Prometheus scrapes.
+func recordScenario(t *testing.T, sc *scenario, to io.Writer) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(begin))
@@ -43,7 +44,7 @@ func recordScenario(t *testing.T, sc *scenario, path string) {
 			}
 		}
 		var err error
-		if s.recorder, err = record(path, header{sc.options}, len(s.watchers)); err != nil {
+		if s.recorder, err = record(to, header{sc.options}, len(s.watchers)); err != nil {
 			t.Fatal(err)
 		}
 		for _, at := range sc.steps() {
@@ -96,9 +97,6 @@ func (s *stage) start(t *testing.T, i incident) (end func()) {
 	case i.exporter != "":
 		w := s.watchers[slices.IndexFunc(s.watchers, func(w *watcher) bool { return w.address == i.exporter })]
 		return s.startOf(t, w, i.exporterDoes)
-	case i.skew != 0:
-		s.server.SetClockSkew(i.skew)
-		return func() { s.server.SetClockSkew(0) }
 	case i.rawRow != "":
 		s.server.SetRawRows(i.region, i.rawRow)
 		return func() { s.server.SetRawRows(i.region) }

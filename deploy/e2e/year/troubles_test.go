@@ -176,6 +176,21 @@ var troubles = []trouble{
 	}},
 }
 
+// burst is that many backups of a night fail.
+var burst = trouble{
+	kind: "backup failed in a burst", right: tells(backupFailed), explained: tells(backupMissing), slack: minutesToSee,
+	happens: func(l *life) { l.fail(1, failed) },
+}
+
+func kindOf(name string) *trouble {
+	for i := range troubles {
+		if troubles[i].kind == name {
+			return &troubles[i]
+		}
+	}
+	panic("no kind of trouble is " + name)
+}
+
 // births are the first days of an instance.
 var births = []trouble{
 	{kind: "created", weight: 4, happens: func(l *life) {

@@ -1,0 +1,88 @@
+package year
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// judged is a rule file that tells two kinds of faults as it should. The tests of the
+// judge do not depend on the shipped rules.
+const judged = `
+groups:
+  - name: judged
+    rules:
+      - alert: CRSBackupFailed
+        expr: |
+          max without (instance, outcome) (crs_backup_last_start_timestamp_seconds{outcome="failed"})
+          > max without (instance, outcome) (crs_backup_last_start_timestamp_seconds{outcome="succeeded"})
+        labels: {severity: critical}
+      - alert: CRSBackupStuck
+        expr: time() - min without (instance, status) (crs_task_oldest_start_timestamp_seconds) > 3 * 3600
+        labels: {severity: warning}
+`
+
+// TestJudge plays rules with a defect. The judge must tell each one, and nothing else.
+func TestJudge(t *testing.T) {
+	const (
+		failing = "backup failed, repeated by hand"
+		hanging = "backup hangs, then succeeds"
+	)
+	instead := func(old, now string) string {
+		if !strings.Contains(judged, old) {
+			t.Fatalf("the rules have no %q", old)
+		}
+		return strings.Replace(judged, old, now, 1)
+	}
+	expr := judged[strings.Index(judged, "expr: |"):strings.Index(judged, "        labels: {severity: critical}")]
+	const critical = "labels: {severity: critical}"
+	tests := []struct {
+		name  string
+		rules string
+		wants map[string]int
+	}{
+		{"none", judged, map[string]int{}},
+		{"renamed", instead("CRSBackupFailed", "CRSOther"), map[string]int{
+			missed + ": " + failing: 1, unexplained + ": CRSOther at " + failing: 1,
+		}},
+		{"never fires", instead(expr, "expr: vector(1) == 2\n"), map[string]int{missed + ": " + failing: 1}},
+		{"late", instead(critical, "for: 45m\n        "+critical), map[string]int{late + ": " + failing: 1}},
+		{"after a day", instead(critical, "for: 1d\n        "+critical), map[string]int{missed + ": " + failing: 1}},
+		{"ends late", instead(critical, "keep_firing_for: 2h\n        "+critical), map[string]int{
+			rangOn + ": CRSBackupFailed at " + failing: 1,
+		}},
+		{"ends early", instead("3 * 3600", "3 * 3600 < 4 * 3600"), map[string]int{cleared + ": " + hanging: 1}},
+		{"comes and goes", instead("3 * 3600", "3 * 3600 and on () (vector(time()) % 7200 < 3600)"), map[string]int{
+			late + ": " + hanging: 1, cleared + ": " + hanging: 5, again + ": " + hanging: 1,
+		}},
+		{"fires for a region", instead(expr, `expr: crs_up{region="ap-guangzhou"}`+"\n"), map[string]int{
+			missed + ": " + failing: 1, unexplained + ": CRSBackupFailed at nothing": 1,
+		}},
+		{"fires for all", instead(expr, "expr: max without (instance, redisName) (crs_instance_info)\n"), map[string]int{
+			unexplained + ": CRSBackupFailed at " + failing: 1,
+			unexplained + ": CRSBackupFailed at " + hanging: 1,
+			unexplained + ": CRSBackupFailed at renamed":    1,
+		}},
+		{"two pages", judged + strings.ReplaceAll(judged[strings.Index(judged, "      - alert: CRSBackupFailed"):strings.Index(judged, "      - alert: CRSBackupStuck")],
+			"CRSBackupFailed", "CRSBackupMissing"), map[string]int{pages + ": " + failing: 1}},
+	}
+	sc := newScenario(options{Seed: 1, Days: 3, Instances: 3, Coarse: true, Script: failing + ";" + hanging + ";renamed"})
+	recording := filepath.Join(t.TempDir(), "recording")
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "rules.yml")
+			if err := os.WriteFile(file, []byte(test.rules), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			j, err := perform(t, sc, recording, file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := fmt.Sprint(j.counts), fmt.Sprint(test.wants); got != want {
+				t.Errorf("got %s, want %s\n%s", got, want, j.report())
+			}
+		})
+	}
+}
