@@ -16,7 +16,7 @@ LDFLAGS := -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Revision=$(shell git
 COMPILE := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 TARGETS := linux-amd64 linux-arm64 darwin-arm64 windows-amd64
 
-.PHONY: build test unit vet fuzz e2e bench soak lint release reproducible
+.PHONY: build test unit vet fuzz e2e year bench soak lint release reproducible
 
 build:
 	$(COMPILE) -o crs_exporter .
@@ -61,6 +61,12 @@ fuzz:
 e2e:
 	@echo 'building the real Prometheus and Alertmanager: about ten minutes the first time, later a few seconds'
 	cd deploy/e2e && $(GO) test -count=1 -timeout 60m ./...
+
+# A simulated year of the alerts, in less than an hour on two cores. Another SEED is
+# another year.
+SEED ?= 1
+year:
+	cd deploy/e2e && $(GO) test -run TestScenario -v -timeout 3h ./year -days 365 -coarse -seed $(SEED)
 
 # Takes about ten minutes.
 bench:

@@ -34,11 +34,25 @@ type notices struct {
 	gaps []span
 }
 
+// gaps returns when Prometheus is down or has just been started.
+func (sc *scenario) gaps() (all, dataLost []span) {
+	for _, i := range sc.incidents {
+		if i.promDoes != runs {
+			s := span{i.from, i.to.Add(settle)}
+			all = append(all, s)
+			if i.promDoes == lost {
+				dataLost = append(dataLost, s)
+			}
+		}
+	}
+	return merge(all), dataLost
+}
+
 // settle is how long a started Prometheus may take to fire an alert again: it restores
 // the alert's state after two evaluations, and gives it a grace of ten minutes.
 const settle = 15 * time.Minute
 
-func newNotices(alertmanagerFile string) (*notices, error) {
+func newNotices(sc *scenario, alertmanagerFile string) (*notices, error) {
 	text, err := os.ReadFile(alertmanagerFile)
 	if err != nil {
 		return nil, err
@@ -49,7 +63,8 @@ func newNotices(alertmanagerFile string) (*notices, error) {
 	if err := yaml.Unmarshal(text, &c); err != nil {
 		return nil, err
 	}
-	return &notices{inhibit: c.InhibitRules, open: map[string]*firing{}}, nil
+	gaps, _ := sc.gaps()
+	return &notices{inhibit: c.InhibitRules, open: map[string]*firing{}, gaps: gaps}, nil
 }
 
 // inhibitRule is an entry of Alertmanager's inhibit_rules.
@@ -83,9 +98,6 @@ func (ms matchers) match(l labels.Labels) bool {
 
 // see is called after each evaluation.
 func (n *notices) see(at time.Time, now []labels.Labels) {
-	if !n.last.IsZero() && at.Sub(n.last) > 5*time.Minute {
-		n.gaps = append(n.gaps, span{n.last, at.Add(settle)})
-	}
 	n.last = at
 	seen := map[string]bool{}
 	for i, l := range now {
@@ -115,12 +127,12 @@ func (n *notices) see(at time.Time, now []labels.Labels) {
 
 // resumed returns the firing with these labels that was open before a gap.
 func (n *notices) resumed(key string, at time.Time) *firing {
-	if len(n.gaps) == 0 || !n.gaps[len(n.gaps)-1].contains(at) {
+	gap := slices.IndexFunc(n.gaps, func(s span) bool { return s.contains(at) })
+	if gap < 0 {
 		return nil
 	}
-	gap := n.gaps[len(n.gaps)-1]
 	for _, f := range slices.Backward(n.all) {
-		if !f.to.IsZero() && f.to.After(gap.from) && f.labels.String() == key {
+		if !f.to.IsZero() && f.to.After(n.gaps[gap].from) && f.labels.String() == key {
 			return f
 		}
 	}

@@ -61,7 +61,7 @@ func TestJudge(t *testing.T) {
 			missed + ": " + failing: 1, unexplained + ": CRSBackupFailed at nothing": 1,
 		}},
 		{"fires for all", instead(expr, "expr: max without (instance, redisName) (crs_instance_info)\n"), map[string]int{
-			unexplained + ": CRSBackupFailed at " + failing: 1,
+			early + ": CRSBackupFailed at " + failing:       1,
 			unexplained + ": CRSBackupFailed at " + hanging: 1,
 			unexplained + ": CRSBackupFailed at renamed":    1,
 		}},

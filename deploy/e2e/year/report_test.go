@@ -26,10 +26,11 @@ const (
 	again       = "fired again"
 	pages       = "more than one page"
 	rangOn      = "fired on after the cure"
+	early       = "told too early"
 	unexplained = "no fault explains it"
 )
 
-var problems = []string{missed, late, cleared, dataLost, again, pages, rangOn, unexplained}
+var problems = []string{missed, late, cleared, dataLost, again, pages, rangOn, early, unexplained}
 
 // judgement compares what fired with the truth.
 type judgement struct {
@@ -60,15 +61,7 @@ func judge(sc *scenario, n *notices) *judgement {
 	for _, r := range regions {
 		j.blind[r.name] = sc.blind(r.name)
 	}
-	for _, i := range sc.incidents {
-		if i.promDoes != runs {
-			s := span{i.from, i.to.Add(settle)}
-			j.restart = append(j.restart, s)
-			if i.promDoes == lost {
-				j.lost = append(j.lost, s)
-			}
-		}
-	}
+	j.restart, j.lost = sc.gaps()
 	for i := range sc.faults {
 		j.judgeFault(&sc.faults[i])
 	}
@@ -212,11 +205,14 @@ func (v *verdict) judgeCourse(all []*firing, told time.Time) {
 	}
 	fired, paged := map[string]int{}, 0
 	for _, a := range all {
-		if a.from.Before(to) && !a.from.Before(v.known.Add(-tolerance)) {
+		if !a.from.Before(to) {
+			break
+		}
+		if !a.from.Before(v.known.Add(-tolerance)) {
 			fired[a.alert]++
-			if !a.paged.IsZero() && a.paged.Before(to) {
-				paged++
-			}
+		}
+		if !a.paged.IsZero() && a.paged.Before(to) {
+			paged++
 		}
 	}
 	if slices.ContainsFunc(slices.Collect(maps.Values(fired)), func(n int) bool { return n > 1 }) {
@@ -255,36 +251,39 @@ func (v *verdict) gap(s span) {
 	}
 }
 
-// judgeFiring judges if a fault explains that an alert fires, and for how long.
+// judgeFiring judges if a fault explains that an alert fires, from its begin and to
+// its end.
 func (j *judgement) judgeFiring(a *firing) {
-	explained, end := false, time.Time{}
-	var nearest *fault
+	began, follows, kind := false, false, "nothing"
+	var end time.Time
 	for i := range j.sc.faults {
 		f := &j.sc.faults[i]
 		w := j.window(f)
 		if !about(f, a) || !a.from.Before(w.to) || !a.to.IsZero() && a.to.Before(w.from) {
 			continue
 		}
-		nearest = f
-		if f.explains(a) && !a.from.Before(w.from) {
-			explained = true
-		}
 		if f.explains(a) {
+			began = began || !a.from.Before(w.from)
+			follows = true
 			end = later(end, w.to)
 		}
+		if kind == "nothing" || f.explains(a) {
+			kind = f.kind
+		}
 	}
-	kind := "nothing"
-	if nearest != nil {
-		kind = nearest.kind
-	}
+	problem, until := "", end.Add(tolerance)
 	switch {
-	case !explained:
-		j.count(unexplained, a.alert+" at "+kind)
-		j.lines = append(j.lines, fmt.Sprintf("%s: %s (%s)", unexplained, a, kind))
-	case !end.IsZero() && (a.to.IsZero() && j.end.After(end.Add(tolerance)) || a.to.After(end.Add(tolerance))):
-		j.count(rangOn, a.alert+" at "+kind)
-		j.lines = append(j.lines, fmt.Sprintf("%s: %s (%s, until %s)", rangOn, a, kind, stamp(end)))
+	case began && (a.to.IsZero() && j.end.After(until) || a.to.After(until)):
+		problem = rangOn
+	case began:
+		return
+	case follows:
+		problem = early
+	default:
+		problem = unexplained
 	}
+	j.count(problem, a.alert+" at "+kind)
+	j.lines = append(j.lines, fmt.Sprintf("%s: %s (%s)", problem, a, kind))
 }
 
 func (j *judgement) count(problem, kind string) { j.counts[problem+": "+kind]++ }

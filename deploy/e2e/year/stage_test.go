@@ -48,6 +48,9 @@ func recordScenario(t *testing.T, sc *scenario, to io.Writer) {
 			t.Fatal(err)
 		}
 		for _, at := range sc.steps() {
+			if since := at.Sub(begin); since > 0 && since%(30*day) == 0 {
+				t.Logf("%d days are recorded", since/day)
+			}
 			time.Sleep(time.Until(at))
 			s.step(t, at)
 		}
@@ -133,7 +136,12 @@ func (s *stage) startOf(t *testing.T, w *watcher, does exporterDoes) (end func()
 	switch does {
 	case down:
 		w.stop()
-		return func() { w.start(t) }
+		w.downs++
+		return func() {
+			if w.downs--; w.downs == 0 {
+				w.start(t)
+			}
+		}
 	case cut:
 		w.cut.Store(true)
 		return func() { w.cut.Store(false) }
@@ -153,9 +161,11 @@ func (s *stage) startOf(t *testing.T, w *watcher, does exporterDoes) (end func()
 func (s *stage) goOver(t *testing.T, region string) {
 	for _, w := range s.watchers {
 		if w.region == region {
-			w.stop()
 			w.apis = []crsapi.API{crsapi.API20, crsapi.API30}
-			w.start(t)
+			if w.downs == 0 {
+				w.stop()
+				w.start(t)
+			}
 		}
 	}
 }

@@ -24,6 +24,9 @@ var (
 	tells     = func(alerts ...string) []string { return alerts }
 	frequent  = func(l *life) bool { return l.every <= day }
 	nightly   = func(l *life) bool { return l.every == day && l.skips == nil }
+	forgetful = func(l *life) bool {
+		return len(l.region.exporters) == 1 && !l.region.exporters[0].state && l.sc.Script == ""
+	}
 	shortList = func(l *life) bool { return nightly(l) && l.region.retention <= 7*day }
 )
 
@@ -113,6 +116,16 @@ var troubles = []trouble{
 		t := l.row("importRdb", l.slot, executing, phase{25*time.Hour + l.upTo(5*time.Hour), failed})
 		l.is(t.submitted().Add(3*time.Hour), t.last().at.Add(20*time.Hour), t.last().at.Add(26*time.Hour), t.taskName)
 	}},
+	{kind: "import runs for over a day and fails while the exporter restarts", weight: 2, of: forgetful,
+		right: tells(taskStuck, taskFailed), slack: minutesToSee, happens: func(l *life) {
+			t := l.row("importRdb", l.slot, executing, phase{25*time.Hour + l.upTo(5*time.Hour), failed})
+			at := t.last().at
+			l.sc.incidents = append(l.sc.incidents, incident{
+				kind: "exporter restarts", span: span{at.Add(-time.Minute), at.Add(time.Minute)},
+				region: l.region.name, exporter: l.region.exporters[0].address, exporterDoes: down,
+			})
+			l.is(t.submitted().Add(3*time.Hour), at.Add(20*time.Hour), at.Add(26*time.Hour), t.taskName)
+		}},
 	{kind: "resize fails", weight: 5, right: tells(taskFailed), slack: minutesToSee, happens: func(l *life) {
 		t := l.row("resizeInstance", l.slot.Add(l.upTo(5*time.Hour)), executing, phase{l.running(), failed})
 		l.is(t.last().at, t.last().at.Add(20*time.Hour), t.last().at.Add(26*time.Hour), t.taskName)

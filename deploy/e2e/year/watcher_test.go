@@ -28,6 +28,7 @@ type watcher struct {
 	unscraped bool        // runs, but cannot be reached
 
 	exporter *collector.Exporter // nil while it does not run
+	downs    int                 // incidents that keep it from running
 }
 
 func newWatcher(t *testing.T, server *crsapitest.Server, region string, plan exporterPlan) *watcher {

@@ -5,8 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,9 +32,25 @@ var (
 
 const alertmanagerFile = "../../alertmanager/alertmanager.yml"
 
-// tolerated is what the shipped rules get wrong in the week that the tests play. Each
-// number may only fall.
-var tolerated = map[string]int{}
+// tolerated is what the shipped rules get wrong in the week that the tests play: what,
+// of which kind, and how often. Each number may only fall.
+var tolerated = map[string]int{
+	"cleared without a cure: failed, and listed no more":                      2,
+	"cleared without a cure: import runs for over a day and fails":            2,
+	"cleared without a cure: one of a pair down for days":                     1,
+	"missed: exporter leaves service discovery":                               1,
+	"more than one page: backup failed":                                       3,
+	"more than one page: backup hangs, then fails":                            1,
+	"more than one page: failed, and listed no more":                          2,
+	"more than one page: isolated, alive again without a start, backup fails": 1,
+	"no fault explains it: CRSBackupMissing at creation not listed":           1,
+	"no fault explains it: CRSBackupMissing at isolated and restored":         1,
+	"no fault explains it: CRSBackupMissing at long backup begins later":      1,
+	"no fault explains it: CRSBackupMissing at nothing":                       3,
+	"no fault explains it: CRSBackupStuck at deleted, and a row never ends":   1,
+	"told too early: CRSBackupMissing at backup hangs, then succeeds":         1,
+	"told too early: CRSBackupMissing at backup switched off":                 1,
+}
 
 // TestScenario plays a scenario and judges the alerts: by default a week, whose
 // judgement must not be worse than what is tolerated, else what the flags say.
@@ -49,67 +68,78 @@ func TestScenario(t *testing.T) {
 	if !week || *seed != 1 {
 		return
 	}
-	for _, p := range problems {
-		if n := j.total(p); n != tolerated[p] {
-			t.Errorf("%s: %d, want %d", p, n, tolerated[p])
+	for _, key := range slices.Sorted(maps.Keys(j.counts)) {
+		if n := j.counts[key]; n > tolerated[key] {
+			t.Errorf("%s: %d times, at most %d are tolerated", key, n, tolerated[key])
+		}
+	}
+	for key, n := range tolerated {
+		if j.counts[key] < n {
+			t.Logf("%s: %d times; tolerate no more than that", key, j.counts[key])
 		}
 	}
 }
 
 // perform plays a scenario to the rules and judges the alerts. With a file, the
-// recording is kept there; if it is there already, it is played.
+// recording is kept there; if it is there already, only the rules are played.
 func perform(t *testing.T, sc *scenario, file, rulesFile string) (*judgement, error) {
 	t.Helper()
-	if file != "" {
-		if _, err := os.Stat(file); err != nil {
-			recordTo(t, sc, file)
-		}
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		return replay(t, sc, f, rulesFile)
+	if file == "" {
+		return performLive(t, sc, io.Discard, rulesFile)
 	}
-	// The rules are played while the recording is made. The pipe belongs to no bubble.
-	r, w, err := os.Pipe()
+	f, err := os.Open(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return performAndKeep(t, sc, file, rulesFile)
+	}
 	if err != nil {
 		return nil, err
 	}
-	type result struct {
-		j   *judgement
-		err error
-	}
-	done := make(chan result)
-	go func() {
-		j, err := replay(t, sc, r, rulesFile)
-		done <- result{j, errors.Join(err, r.Close())}
-	}()
-	recorded := t.Run("record", func(t *testing.T) { recordScenario(t, sc, w) })
-	err = w.Close()
-	played := <-done
-	if !recorded && played.err == nil {
-		played.err = errors.New("the recording is incomplete")
-	}
-	return played.j, errors.Join(err, played.err)
+	defer f.Close()
+	return replay(t, sc, f, rulesFile)
 }
 
-func recordTo(t *testing.T, sc *scenario, file string) {
+func performAndKeep(t *testing.T, sc *scenario, file, rulesFile string) (*judgement, error) {
 	t.Helper()
 	f, err := os.CreateTemp(filepath.Dir(file), "recording")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	defer os.Remove(f.Name())
-	recordScenario(t, sc, f)
-	if err := errors.Join(f.Close(), os.Rename(f.Name(), file)); err != nil {
-		t.Fatal(err)
+	j, err := performLive(t, sc, f, rulesFile)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, err
 	}
+	return j, os.Rename(f.Name(), file)
+}
+
+// performLive plays the rules while the recording is made.
+func performLive(t *testing.T, sc *scenario, keep io.Writer, rulesFile string) (*judgement, error) {
+	t.Helper()
+	r, w, err := os.Pipe() // belongs to no bubble
+	if err != nil {
+		return nil, err
+	}
+	var (
+		j      *judgement
+		failed error
+		player sync.WaitGroup
+	)
+	player.Go(func() {
+		j, failed = replay(t, sc, r, rulesFile)
+		failed = errors.Join(failed, r.Close()) // so that the recorder ends, too
+	})
+	recorded := t.Run("record", func(t *testing.T) { recordScenario(t, sc, io.MultiWriter(w, keep)) })
+	err = w.Close()
+	player.Wait()
+	if !recorded && failed == nil {
+		failed = errors.New("the recording is incomplete")
+	}
+	return j, errors.Join(failed, err)
 }
 
 // replay plays a recording to the rules and judges what fires.
 func replay(t *testing.T, sc *scenario, from io.Reader, rulesFile string) (*judgement, error) {
-	n, err := newNotices(alertmanagerFile)
+	n, err := newNotices(sc, alertmanagerFile)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,46 @@
+// Package year judges the shipped alerts over a simulated time: a week in each run of
+// the tests, a year with make year. It has tests only.
+//
+//	scenario   what happens, from a seed: backups and other tasks, troubles of the
+//	           instances, incidents of the API, the exporters and Prometheus; and the
+//	           truth about each of them
+//	world      makes the simulator of the API list what the scenario says
+//	watcher    the real exporter, with the real client, across its restarts
+//	stage      plays the scenario in a testing/synctest bubble and records what a
+//	           scraper gets
+//	prometheus plays a recording to the rules, with Prometheus' own engine, rules and
+//	           storage, at the times of the recording; with stale markers, restarts and
+//	           the restored state of alerts as Prometheus has them
+//	notices    which alerts fired from when until when, and which were pages after
+//	           Alertmanager's inhibitions
+//	judgement  compares them with the truth
+//
+// The truth does not follow the rules. It is written where a trouble is injected, from
+// the user's view: which alerts are right, from when it can be known, and when it is
+// cured. See the tables in troubles_test.go and incidents_test.go. An alert is wrong if
+//
+//	missed                 no right alert fires, though the region could be watched
+//	                       for long enough before the cure
+//	told late              it fires later than the fault's kind allows
+//	cleared without a cure nothing fires for the fault any more, and it is not cured,
+//	                       or nobody can see that it is
+//	fired again            the same alert fires twice for one fault
+//	more than one page     critical alerts after the inhibitions, for one fault
+//	fired on               it fires long after the cure could be seen
+//	told too early         it fires before there is a fault, and goes on into one
+//	no fault explains it   all others
+//
+// While a region cannot be watched, nothing has to be told, and what fires has to go on.
+// An alert that goes on within a quarter of an hour after Prometheus was down has not
+// ended: Prometheus restores it.
+//
+// Not simulated: Alertmanager's grouping and repetition, and pairs of Prometheus.
+//
+// Flags of the test binary: -seed, -days, -instances, -coarse for steps of four minutes
+// where nothing happens, -recording to keep what was scraped, so that other rules can
+// be played to it in less time, and -rules:
+//
+//	go test -run TestScenario -v ./year -days 30 -coarse -recording /tmp/30
+//	go test -run TestScenario -v ./year -days 30 -coarse -recording /tmp/30 -rules /tmp/crs.yml
+//	go test -run TestScenario -v ./year -days 1 -instances 1000
+package year
