@@ -5,22 +5,25 @@ import "time"
 // The alerts that a fault is told by. Only this list and the judgement's tables know
 // their names.
 const (
-	backupFailed   = "CRSBackupFailed"
-	backupMissing  = "CRSBackupMissing"
-	backupStuck    = "CRSBackupStuck"
-	taskFailed     = "CRSTaskFailed"
-	taskStuck      = "CRSTaskStuck"
-	statusUnknown  = "CRSTaskStatusUnknown"
-	unlisted       = "CRSInstanceUnlisted" // in trouble, and listed no more
-	pollFailing    = "CRSRegionPollFailing"
-	unwatched      = "CRSRegionUnwatched"
-	exporterDown   = "CRSExporterDown"
-	keysRefused    = "CRSCredentialsRejected"
-	apiRetired     = "CRSAPIRetired"
-	throttled      = "CRSThrottled"
-	clockSkew      = "CRSClockSkew"
-	rowsRejected   = "CRSRowsRejected"
-	noTold         = "-"
+	backupFailed  = "CRSBackupFailed"
+	backupMissing = "CRSBackupMissing"
+	backupStuck   = "CRSBackupStuck"
+	taskFailed    = "CRSTaskFailed"
+	taskStuck     = "CRSTaskStuck"
+	statusUnknown = "CRSTaskStatusUnknown"
+	unlisted      = "CRSInstanceUnlisted" // in trouble, and listed no more
+	pollFailing   = "CRSRegionPollFailing"
+	unwatched     = "CRSRegionUnwatched"
+	exporterDown  = "CRSExporterDown"
+	keysRefused   = "CRSCredentialsRejected"
+	apiRetired    = "CRSAPIRetired"
+	throttled     = "CRSThrottled"
+	clockSkew     = "CRSClockSkew"
+	rowsRejected  = "CRSRowsRejected"
+)
+
+// How soon a fault must be told.
+const (
 	minutesToSee   = 5 * time.Minute
 	minutesMissing = 20 * time.Minute // the alert waits for a quarter of an hour
 )

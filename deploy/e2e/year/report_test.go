@@ -36,10 +36,11 @@ var problems = []string{missed, late, cleared, dataLost, again, pages, rangOn, e
 type judgement struct {
 	sc      *scenario
 	firings []*firing
-	end     time.Time // of the last evaluation
-	blind   map[string][]span
-	restart []span // Prometheus is down, or has just been started
-	lost    []span // the same, where its data is lost
+	end     time.Time         // of the last evaluation
+	blind   map[string][]span // when nobody sees a region, in order
+	restart []span            // Prometheus is down, or has just been started
+	lost    []span            // the same, where its data is lost
+	windows []span            // when the alerts of each fault may fire
 
 	kinds  map[string]*tally
 	lines  []string       // one for each fault that is not right
@@ -58,12 +59,14 @@ func judge(sc *scenario, n *notices) *judgement {
 		sc: sc, firings: n.all, end: n.last, blind: map[string][]span{},
 		kinds: map[string]*tally{}, counts: map[string]int{},
 	}
-	for _, r := range regions {
-		j.blind[r.name] = sc.blind(r.name)
-	}
 	j.restart, j.lost = sc.gaps()
+	for _, r := range regions {
+		j.blind[r.name] = merge(append(sc.blind(r.name), j.restart...))
+	}
 	for i := range sc.faults {
-		j.judgeFault(&sc.faults[i])
+		f := &sc.faults[i]
+		j.windows = append(j.windows, span{f.known.Add(-tolerance), j.seen(f, f.until, mayRingOn)})
+		j.judgeFault(f, j.windows[i])
 	}
 	for _, f := range j.firings {
 		j.judgeFiring(f)
@@ -99,7 +102,7 @@ func (f *fault) explains(a *firing) bool {
 func (j *judgement) seen(f *fault, t time.Time, enough time.Duration) time.Time {
 	blind := j.restart
 	if f.redisID != "" {
-		blind = merge(append(slices.Clone(j.blind[f.region]), j.restart...))
+		blind = j.blind[f.region]
 	}
 	for _, b := range blind {
 		if !t.Before(b.to) {
@@ -116,14 +119,8 @@ func (j *judgement) seen(f *fault, t time.Time, enough time.Duration) time.Time 
 	return t.Add(enough)
 }
 
-// window returns from when until when the alerts of a fault may fire.
-func (j *judgement) window(f *fault) span {
-	return span{f.known.Add(-tolerance), j.seen(f, f.until, mayRingOn)}
-}
-
 // told returns the firings that a fault explains, in order.
-func (j *judgement) told(f *fault) (all []*firing) {
-	w := j.window(f)
+func (j *judgement) told(f *fault, w span) (all []*firing) {
 	for _, a := range j.firings {
 		if f.explains(a) && a.from.Before(w.to) && (a.to.IsZero() || a.to.After(f.known)) {
 			all = append(all, a)
@@ -132,7 +129,7 @@ func (j *judgement) told(f *fault) (all []*firing) {
 	return all
 }
 
-func (j *judgement) judgeFault(f *fault) {
+func (j *judgement) judgeFault(f *fault, window span) {
 	k := j.kinds[f.kind]
 	if k == nil {
 		k = &tally{problems: map[string]int{}}
@@ -142,7 +139,7 @@ func (j *judgement) judgeFault(f *fault) {
 	if !f.wrong() {
 		return
 	}
-	all := j.told(f)
+	all := j.told(f, window)
 	v := &verdict{judgement: j, tally: k, fault: f}
 	defer v.end(all)
 	first := slices.IndexFunc(all, func(a *firing) bool { return f.tells(a.alert) })
@@ -258,7 +255,7 @@ func (j *judgement) judgeFiring(a *firing) {
 	var end time.Time
 	for i := range j.sc.faults {
 		f := &j.sc.faults[i]
-		w := j.window(f)
+		w := j.windows[i]
 		if !about(f, a) || !a.from.Before(w.to) || !a.to.IsZero() && a.to.Before(w.from) {
 			continue
 		}
@@ -325,7 +322,7 @@ func (j *judgement) report() string {
 
 func (k *tally) median() string {
 	if len(k.detection) == 0 {
-		return noTold
+		return "-"
 	}
 	slices.Sort(k.detection)
 	return k.detection[len(k.detection)/2].Round(time.Second).String()
@@ -333,7 +330,7 @@ func (k *tally) median() string {
 
 func (k *tally) maximum() string {
 	if len(k.detection) == 0 {
-		return noTold
+		return "-"
 	}
 	return slices.Max(k.detection).Round(time.Second).String()
 }

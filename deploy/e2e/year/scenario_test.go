@@ -207,15 +207,17 @@ func merge(spans []span) []span {
 func (sc *scenario) fine() []span {
 	var spans []span
 	around := func(t time.Time, after time.Duration) {
-		spans = append(spans, span{t.Add(-6 * time.Minute), t.Add(after)})
+		spans = append(spans, span{t.Add(-2 * time.Minute), t.Add(after)})
 	}
 	for _, f := range sc.faults {
-		around(f.known, 30*time.Minute)
-		around(f.cured, 20*time.Minute)
+		if f.wrong() {
+			around(f.known, 10*time.Minute)
+			around(f.cured, 10*time.Minute)
+		}
 	}
 	for _, i := range sc.incidents {
-		around(i.from, time.Hour)
-		around(i.to, time.Hour)
+		around(i.from, 40*time.Minute)
+		around(i.to, 40*time.Minute)
 		if i.everyOther {
 			spans = append(spans, i.span)
 		}
