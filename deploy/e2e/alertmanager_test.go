@@ -74,23 +74,43 @@ func TestInhibition(t *testing.T) {
 		Labels map[string]string `json:"labels"`
 	}
 	var firing []alert
+	add := func(name, job, region, redisID string) {
+		labels := map[string]string{
+			"alertname": name, "severity": alerts(t)[name].Labels["severity"], "job": job, "region": region,
+		}
+		if redisID != "" {
+			labels["redisId"] = redisID
+		}
+		firing = append(firing, alert{labels})
+	}
 	for name, regions := range map[string][]string{
 		"CRSCredentialsRejected": {"a", "d"},
 		"CRSAPIRetired":          {"e"},
 		"CRSRegionUnwatched":     {"a", "b", "e"},
 		"CRSRegionPollFailing":   {"a", "b", "c", "d", "e"},
-		"CRSBackupFailed":        {"a", "b", "c"},
 	} {
 		for _, region := range regions {
-			firing = append(firing, alert{map[string]string{
-				"alertname": name, "severity": alerts(t)[name].Labels["severity"], "job": "crs", "region": region,
-			}})
+			add(name, "crs", region, "")
 		}
 	}
+	// Each alert on a backup with each other one, and alone.
+	for name, instances := range map[string][]string{
+		"CRSBackupFailed":  {"all", "failed-missing", "failed-stuck", "failed"},
+		"CRSBackupMissing": {"all", "failed-missing", "missing-stuck", "missing"},
+		"CRSBackupStuck":   {"all", "failed-stuck", "missing-stuck", "stuck"},
+		// Other tasks are other causes.
+		"CRSTaskFailed":       {"all"},
+		"CRSInstanceUnlisted": {"all"},
+	} {
+		for _, redisID := range instances {
+			add(name, "crs", "f", redisID)
+		}
+	}
+	// The same instance, in another job or region.
+	add("CRSBackupMissing", "other", "f", "failed")
+	add("CRSBackupStuck", "crs", "g", "missing")
 	// A region with the same name in the job of another account.
-	firing = append(firing, alert{map[string]string{
-		"alertname": "CRSRegionPollFailing", "severity": "warning", "job": "other", "region": "a",
-	}})
+	add("CRSRegionPollFailing", "other", "a", "")
 	body, err := json.Marshal(firing)
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +129,8 @@ func TestInhibition(t *testing.T) {
 		t.Fatalf("post alerts: %s", resp.Status)
 	}
 	want := []string{
+		"CRSBackupMissing crs f all", "CRSBackupMissing crs f failed-missing",
+		"CRSBackupStuck crs f all", "CRSBackupStuck crs f failed-stuck", "CRSBackupStuck crs f missing-stuck",
 		"CRSRegionPollFailing crs a", "CRSRegionPollFailing crs b", "CRSRegionPollFailing crs d", "CRSRegionPollFailing crs e",
 		"CRSRegionUnwatched crs a", "CRSRegionUnwatched crs e",
 	}
@@ -127,7 +149,9 @@ func TestInhibition(t *testing.T) {
 		for _, a := range known {
 			switch a.Status.State {
 			case "suppressed":
-				inhibited = append(inhibited, a.Labels["alertname"]+" "+a.Labels["job"]+" "+a.Labels["region"])
+				inhibited = append(inhibited, strings.TrimSpace(strings.Join([]string{
+					a.Labels["alertname"], a.Labels["job"], a.Labels["region"], a.Labels["redisId"],
+				}, " ")))
 			case "active":
 				active++
 			}

@@ -220,7 +220,7 @@ func testAlertPath(t *testing.T, api, backupFailed string) {
 		"--storage.tsdb.path="+t.TempDir(),
 		"--web.listen-address="+prometheus)
 	until(t, prometheus, `crs_up{job="crs", region="ap-guangzhou"} == 1`)
-	until(t, prometheus, `crs:backup_age_seconds{redisId="crs-izbob1wh"} > 86400`)
+	until(t, prometheus, `crs:backup_max_age_seconds{redisId="crs-izbob1wh"} == 26 * 3600`)
 	if got := webhook.of("CRSBackupFailed"); len(got) != 0 {
 		t.Fatalf("notified before any failure: %+v", got)
 	}
@@ -234,7 +234,7 @@ func testAlertPath(t *testing.T, api, backupFailed string) {
 	fired := time.Now()
 	wantLabels := map[string]string{
 		"alertname": "CRSBackupFailed", "severity": "critical", "job": "crs", "region": region,
-		"redisId": redisID, "redisName": "for API test",
+		"redisId": redisID,
 	}
 	if !maps.Equal(firing.Labels, wantLabels) || firing.Receiver != "pager" {
 		t.Errorf("notified %s\n%v, want pager\n%v", firing.Receiver, firing.Labels, wantLabels)
@@ -305,7 +305,7 @@ func testAlertPath(t *testing.T, api, backupFailed string) {
 	// A newer backup that is still executing does not resolve the alert.
 	exporter.api.Add(region, task("backupInstance", crsapi.StatusExecuting, now.Add(-30*time.Second)))
 	until(t, prometheus, `crs_tasks{taskName="backupInstance", status="executing"} == 1`)
-	until(t, prometheus, `crs:task_age_seconds{taskName="backupInstance", status="executing"}`)
+	until(t, prometheus, `crs:task_unfinished_timestamp_seconds{taskName="backupInstance", status="executing"}`)
 	if got := webhook.of("CRSBackupFailed"); len(got) != 1 {
 		t.Errorf("notified %d times while a backup is executing, want once: %+v", len(got), got)
 	}
@@ -386,10 +386,10 @@ func TestExposed(t *testing.T) {
 		}
 		tasks = append(tasks, backup)
 	}
+	// The usual interval needs four finished backups.
 	tasks = append(tasks,
-		task("backupInstance", crsapi.StatusSucceeded, time.Now().Add(-24*time.Hour)), // the third interval
-		task("newInstance", crsapi.StatusSucceeded, time.Now().Add(-48*time.Hour)),
-	)
+		task("backupInstance", crsapi.StatusSucceeded, time.Now().Add(-24*time.Hour)),
+		task("newInstance", crsapi.StatusSucceeded, time.Now().Add(-48*time.Hour)))
 	exporter.api.SetTasks(region, tasks)
 	// Only API 2.0 has the status error, and only API 3.0 has durations.
 	families := map[string]*dto.MetricFamily{}

@@ -260,6 +260,24 @@ func parseQuery(t *testing.T, d dashboard, query string) parser.Expr {
 	return expr
 }
 
+// checkAlternatives reports every alternative of a selector like {__name__=~"a|b"} that the exporter does not expose.
+func checkAlternatives(t *testing.T, expr parser.Expr, sel *parser.VectorSelector) {
+	t.Helper()
+	for _, m := range sel.LabelMatchers {
+		if m.Name != labels.MetricName {
+			continue
+		}
+		if len(m.SetMatches()) == 0 {
+			t.Errorf("%s: the test cannot tell which metrics %s selects", expr, m)
+		}
+		for _, name := range m.SetMatches() {
+			if _, ok := exposed[name]; !ok {
+				t.Errorf("%s: metric %q is not exposed", expr, name)
+			}
+		}
+	}
+}
+
 // checkNames reports every metric, label and closed-set value in expr that does not exist: the exporter does not
 // expose it, and no shipped recording rule (recorded) creates it.
 func checkNames(t *testing.T, recorded map[string][]string, expr parser.Expr) {
@@ -269,6 +287,10 @@ func checkNames(t *testing.T, recorded map[string][]string, expr parser.Expr) {
 	parser.Inspect(expr, func(n parser.Node, _ []parser.Node) error {
 		switch n := n.(type) {
 		case *parser.VectorSelector:
+			if n.Name == "" {
+				checkAlternatives(t, expr, n)
+				return nil
+			}
 			names, ok := exposed[n.Name]
 			if !ok {
 				names, ok = recorded[n.Name]
@@ -353,13 +375,21 @@ const (
   crs_backup_last_start_timestamp_seconds{job="crs",region="a",redisId="crs-failed",outcome="succeeded"} 150000x400
   crs_backup_last_start_timestamp_seconds{job="crs",region="a",redisId="crs-failed",outcome="failed"} 236400x400
   crs_backup_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-error",outcome="failed"} 236400x400
-  crs_task_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-new",taskName="newInstance",status="succeeded"} 236400x400
+  crs_instance_alive_since_timestamp_seconds{job="crs",region="b",redisId="crs-new"} 236400x400
   crs_instance_info{job="crs",region="b",redisId="crs-never",redisName="never",projectId="7"} 1x400
-  crs_task_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-never",taskName="setPassword",status="succeeded"} 100000x400
+  crs_instance_oldest_start_timestamp_seconds{job="crs",region="b",redisId="crs-never"} 100000x400
+  crs_instance_oldest_start_timestamp_seconds{job="crs",region="b",redisId="crs-error"} 100000x400
   crs_instance_info{job="crs",region="b",redisId="crs-gone",redisName="gone",projectId="7"} 1x400
   crs_backup_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-gone",outcome="failed"} 100000x400
   crs_instance_gone{job="crs",region="b",redisId="crs-gone"} 1x400
   crs_instance_gone{job="crs",region="b",redisId="crs-never"} 0x400
+  crs_instance_gone{job="crs",region="b",redisId="crs-new"} 0x400
+  crs_instance_gone{job="crs",region="b",redisId="crs-error"} 0x400
+  crs_instance_gone{job="crs",region="b",redisId="crs-fixed"} 0x400
+  crs_instance_gone{job="crs",region="a",redisId="crs-ok"} 0x400
+  crs_instance_gone{job="crs",region="a",redisId="crs-late"} 0x400
+  crs_instance_gone{job="crs",region="a",redisId="crs-failed"} 0x400
+  crs_backup_usual_interval_seconds{job="crs",region="a",redisId="crs-ok"} 86400x400
   crs_task_last_duration_seconds{job="crs",region="b",redisId="crs-fixed",taskName="AUTOBACKUP",status="failed"} 30x400
   crs_task_last_duration_seconds{job="crs",region="b",redisId="crs-fixed",taskName="backupInstance",status="succeeded"} 60x400
   crs_backup_last_start_timestamp_seconds{job="crs",region="b",redisId="crs-fixed",outcome="failed"} 236000x400

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -9,15 +8,18 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/promql/promqltest"
 )
 
 const (
 	prometheusDir    = "../prometheus"
 	alertmanagerFile = "../alertmanager/alertmanager.yml"
+	readmeFile       = "../../README.md"
 )
 
 func readFile(t *testing.T, path string) string {
@@ -100,6 +102,22 @@ func TestCommentExamples(t *testing.T) {
 		writeFile(t, filepath.Join(dir, "exceptions_test.yml"), readFile(t, "testdata/exceptions_test.yml"))
 		run(t, promtool, "test", "rules", filepath.Join(dir, "exceptions_test.yml"))
 	})
+	t.Run("regions and exporters that are forgotten", func(t *testing.T) {
+		dir := t.TempDir()
+		rules := readFile(t, rulesFile)
+		for _, name := range []struct{ shipped, tested string }{
+			{`{region=~"none"}`, `{region=~"sh|other"}`},
+			{`{instance=~"none"}`, `{instance=~"b:10991"}`},
+		} {
+			if strings.Count(rules, name.shipped) != 1 {
+				t.Fatalf("%s must contain %s exactly once", rulesFile, name.shipped)
+			}
+			rules = strings.Replace(rules, name.shipped, name.tested, 1)
+		}
+		writeFile(t, filepath.Join(dir, "crs.yml"), rules)
+		writeFile(t, filepath.Join(dir, "forgotten_test.yml"), readFile(t, "testdata/forgotten_test.yml"))
+		run(t, promtool, "test", "rules", filepath.Join(dir, "forgotten_test.yml"))
+	})
 }
 
 var exception = regexp.MustCompile(`(?m)^ *# +(\S.* or)$`)
@@ -179,24 +197,32 @@ func TestAlertsAreDocumented(t *testing.T) {
 	}
 }
 
-// TestBackupNamesInOnePlace checks that one rule and one variable of the dashboard know
-// which tasks are backups, and that no other rule or query names them.
-func TestBackupNamesInOnePlace(t *testing.T) {
+// TestBackupNames checks that all rules, queries and examples mean the same tasks by
+// backups.
+func TestBackupNames(t *testing.T) {
 	const names = "backupInstance|AUTOBACKUP"
+	var readme strings.Builder
+	for _, block := range promqlBlock.FindAllStringSubmatch(readFile(t, readmeFile), -1) {
+		readme.WriteString(block[1])
+	}
+	matcher := regexp.MustCompile(`taskName(?:=~|!~|!=|=)"([^"]*)"`)
 	anyName := regexp.MustCompile(names)
-	var found []string
-	for _, g := range shippedRules(t).Groups {
-		for _, r := range g.Rules {
-			if anyName.MatchString(fmt.Sprint(r)) {
-				found = append(found, r.Record+r.Alert)
+	for file, text := range map[string]string{
+		rulesFile: readFile(t, rulesFile), runbooksFile: readFile(t, runbooksFile), readmeFile: readme.String(),
+	} {
+		found := false
+		for _, m := range matcher.FindAllStringSubmatch(text, -1) {
+			if !anyName.MatchString(m[1]) {
+				continue
+			}
+			found = true
+			if m[1] != names {
+				t.Errorf("%s has %s, want the names %s", file, m[0], names)
 			}
 		}
-	}
-	if !slices.Equal(found, []string{"crs:backup_task"}) {
-		t.Errorf("the rules %q name backups, want only crs:backup_task", found)
-	}
-	if n := strings.Count(readFile(t, rulesFile), `{taskName=~"`+names+`"}`); n != 1 {
-		t.Errorf("%s has taskName=~%q %d times, want once", rulesFile, names, n)
+		if !found {
+			t.Errorf("%s does not name backups", file)
+		}
 	}
 	// The variable has each of the two names once.
 	if n := len(anyName.FindAllString(readFile(t, dashboardFile), -1)); n != 2 {
@@ -218,27 +244,42 @@ func TestRulesNames(t *testing.T) {
 	// Assume that the result of a rule has all labels of its inputs. checkNames then
 	// finds names that do not exist at all.
 	recorded := map[string][]string{"up": {"job", "instance"}}
-	for _, g := range shippedRules(t).Groups {
-		for _, r := range g.Rules {
-			t.Run(r.Record+r.Alert, func(t *testing.T) {
-				expr, err := parser.NewParser(parser.Options{}).ParseExpr(r.Expr)
-				if err != nil {
-					t.Fatal(err)
+	inputs := func(t *testing.T, r rulefmt.Rule) (expr parser.Expr, names []string) {
+		t.Helper()
+		expr, err := parser.NewParser(parser.Options{}).ParseExpr(r.Expr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range parser.ExtractSelectors(expr) {
+			for _, m := range s {
+				if m.Name != labels.MetricName {
+					continue
 				}
-				var names []string
-				for range 2 { // twice, because a rule can read its own result
-					for _, s := range parser.ExtractSelectors(expr) {
-						for _, m := range s {
-							if m.Name == labels.MetricName {
-								names = append(names, exposed[m.Value]...)
-								names = append(names, recorded[m.Value]...)
-							}
+				for _, name := range append(m.SetMatches(), m.Value) {
+					for _, l := range append(slices.Clone(exposed[name]), recorded[name]...) {
+						if !slices.Contains(names, l) {
+							names = append(names, l)
 						}
 					}
-					if r.Record != "" {
-						recorded[r.Record] = names
-					}
 				}
+			}
+		}
+		return expr, names
+	}
+	groups := shippedRules(t).Groups
+	for range 3 { // a rule can read its own result and those of later rules
+		for _, g := range groups {
+			for _, r := range g.Rules {
+				if r.Record != "" {
+					_, recorded[r.Record] = inputs(t, r)
+				}
+			}
+		}
+	}
+	for _, g := range groups {
+		for _, r := range g.Rules {
+			t.Run(r.Record+r.Alert, func(t *testing.T) {
+				expr, names := inputs(t, r)
 				checkNames(t, recorded, expr)
 				for _, text := range r.Annotations {
 					for _, m := range templateLabel.FindAllStringSubmatch(text, -1) {
@@ -258,5 +299,75 @@ func TestRulesNames(t *testing.T) {
 			}
 			checkNames(t, recorded, expr)
 		})
+	}
+}
+
+var promqlBlock = regexp.MustCompile("(?s)```promql\n(.*?)```")
+
+// TestReadmeAlerts evaluates the three alerts of the README on the metrics of the exporter.
+func TestReadmeAlerts(t *testing.T) {
+	const metrics = `load 1m
+  crs_instance_gone{job="crs",instance="a",region="gz",redisId="well"} 0x10
+  crs_instance_gone{job="crs",instance="b",region="gz",redisId="well"} 0x10
+  crs_instance_gone{job="crs",instance="a",region="gz",redisId="ill"} 0x10
+  crs_instance_gone{job="crs",instance="b",region="gz",redisId="ill"} 0x10
+  crs_instance_gone{job="crs",instance="a",region="gz",redisId="new"} 0x10
+  crs_instance_gone{job="crs",instance="a",region="gz",redisId="never"} 0x10
+  crs_instance_gone{job="crs",instance="a",region="gz",redisId="restored"} 0x10
+  crs_instance_gone{job="crs",instance="a",region="gz",redisId="gone"} 1x10
+  crs_backup_last_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="well",outcome="succeeded"} -3600x10
+  crs_backup_last_start_timestamp_seconds{job="crs",instance="b",region="gz",redisId="well",outcome="succeeded"} -3600x10
+  crs_backup_last_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="well",outcome="failed"} -90000x10
+  crs_backup_last_start_timestamp_seconds{job="crs",instance="b",region="gz",redisId="well",outcome="failed"} -90000x10
+  crs_backup_last_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="ill",outcome="succeeded"} -100000x10
+  crs_backup_last_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="ill",outcome="failed"} -3600x10
+  crs_backup_last_start_timestamp_seconds{job="crs",instance="b",region="gz",redisId="ill",outcome="failed"} -3600x10
+  crs_backup_last_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="restored",outcome="succeeded"} -500000x10
+  crs_backup_last_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="gone",outcome="failed"} -100000x10
+  crs_instance_alive_since_timestamp_seconds{job="crs",instance="a",region="gz",redisId="restored"} -3600x10
+  crs_instance_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="ill"} -900000x10
+  crs_instance_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="restored"} -900000x10
+  crs_instance_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="new"} -3600x10
+  crs_instance_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="never"} -900000x10
+  crs_instance_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="gone"} -900000x10
+  crs_task_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="ill",taskName="AUTOBACKUP",status="executing"} -20000x10
+  crs_task_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="well",taskName="backupInstance",status="executing"} -60x10
+  crs_task_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="well",taskName="importRdb",status="executing"} -20000x10
+  crs_task_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="gone",taskName="AUTOBACKUP",status="executing"} -20000x10
+`
+	want := [][]string{{"ill"}, {"ill", "never"}, {"ill"}} // failed, missing, stuck
+	blocks := promqlBlock.FindAllStringSubmatch(readFile(t, readmeFile), -1)
+	if len(blocks) != len(want) {
+		t.Fatalf("the README has %d alerts, want %d", len(blocks), len(want))
+	}
+	engine := promqltest.NewTestEngine(t, false, 0, 100_000)
+	store := promqltest.LoadedStorage(t, metrics)
+	for i, block := range blocks {
+		expr, err := parser.NewParser(parser.Options{}).ParseExpr(block[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(block[1], "\n"); n > 2 {
+			t.Errorf("%d lines, want at most 2: %s", n, block[1])
+		}
+		q, err := engine.NewInstantQuery(t.Context(), store, nil, expr.String(), time.Unix(300, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		vector, err := q.Exec(t.Context()).Vector()
+		if err != nil {
+			t.Fatalf("%s: %v", expr, err)
+		}
+		var got []string
+		for _, s := range vector {
+			if id := s.Metric.Get("redisId"); !slices.Contains(got, id) {
+				got = append(got, id)
+			}
+		}
+		q.Close()
+		slices.Sort(got)
+		if !slices.Equal(got, want[i]) {
+			t.Errorf("got %v, want %v: %s", got, want[i], expr)
+		}
 	}
 }
