@@ -58,8 +58,8 @@ func newInstance(series []*listedSeries) *instance {
 			ended = max(ended, s.newestIn(failed), s.newestIn(errored))
 			alive = max(alive, s.newestIn(pending), s.newestIn(executing), s.newestIn(succeeded), s.newestIn(unknown))
 			in.aliveSince = max(in.aliveSince, s.newestIn(succeeded))
-		case "startInstance":
-			alive = max(alive, s.latest)
+		case "startInstance": // until it has succeeded, the instance is isolated
+			alive = max(alive, s.newestIn(succeeded))
 			in.aliveSince = max(in.aliveSince, s.newestIn(succeeded))
 		default:
 			alive = max(alive, s.latest)

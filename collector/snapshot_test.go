@@ -132,7 +132,13 @@ func ends(t crsapi.Task) bool {
 
 // showsInstance reports whether the task can only be of an instance that exists.
 func showsInstance(t crsapi.Task) bool {
-	return t.TaskName != "closeInstance" && t.TaskName != "deleteInstance" && !ends(t)
+	switch t.TaskName {
+	case "closeInstance", "deleteInstance":
+		return false
+	case "startInstance":
+		return t.Status == crsapi.StatusSucceeded
+	}
+	return !ends(t)
 }
 
 func TestStatusNamesAreThoseOfTheAPI(t *testing.T) {
@@ -464,6 +470,48 @@ func TestUsualInterval(t *testing.T) {
 			scrape(t, watch(t, always(l))).want(t, samples{
 				fmt.Sprintf(usualSeries, "crs-a"): test.want,
 				fmt.Sprintf(usualSeries, "crs-b"): "",
+			})
+		})
+	}
+}
+
+func TestLifeOfAnInstance(t *testing.T) {
+	const ok, failed, running = crsapi.StatusSucceeded, crsapi.StatusFailed, crsapi.StatusExecuting
+	type step struct {
+		task   string
+		status crsapi.Status
+	}
+	tests := []struct {
+		name  string
+		steps []step // one a second
+		gone  string
+		since string // second in which it was last created or restored
+	}{
+		{"created", []step{{"newInstance", ok}}, "0", "0"},
+		{"creation runs", []step{{"newInstance", running}}, "0", ""},
+		{"creation failed", []step{{"newInstance", failed}}, "1", ""},
+		{"creation failed, and then it is used", []step{{"newInstance", failed}, {clean, running}}, "0", ""},
+		{"isolated", []step{{"newInstance", ok}, {"closeInstance", ok}}, "1", "0"},
+		{"isolation failed", []step{{"newInstance", ok}, {"closeInstance", failed}}, "0", "0"},
+		{"a restoration runs", []step{{"closeInstance", ok}, {"startInstance", running}}, "1", ""},
+		{"a restoration failed", []step{{"closeInstance", ok}, {"startInstance", failed}}, "1", ""},
+		{"restored", []step{{"newInstance", ok}, {"closeInstance", ok}, {"startInstance", ok}}, "0", "2"},
+		{"alive again without a restoration", []step{{"closeInstance", ok}, {backup, running}}, "0", ""},
+		{"isolated and deleted", []step{{"closeInstance", ok}, {"deleteInstance", ok}}, "1", ""},
+		{"a row that never ends", []step{{backup, running}, {"deleteInstance", ok}}, "1", ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			l := list()
+			for i, s := range test.steps {
+				next := task("crs-a", s.task, "1970-01-01 08:00:00", s.status)
+				next.StartTime = next.StartTime.Add(time.Duration(i) * time.Second)
+				l.tasks = append([]crsapi.Task{next}, l.tasks...)
+			}
+			scrape(t, watch(t, always(l))).want(t, samples{
+				fmt.Sprintf(goneSeries, "crs-a"):  test.gone,
+				fmt.Sprintf(aliveSeries, "crs-a"): test.since,
+				fmt.Sprintf(firstSeries, "crs-a"): "0",
 			})
 		})
 	}
