@@ -241,11 +241,15 @@ func (v *verdict) judgeGaps(all []*firing, from, to time.Time) {
 }
 
 func (v *verdict) gap(s span) {
+	if !s.from.Before(v.cured) {
+		return // it was seen though that could not be expected
+	}
 	if slices.ContainsFunc(v.lost, func(l span) bool { return l.from.Before(s.to) && s.from.Before(l.to) }) {
 		v.wrong(dataLost)
 	} else {
 		v.wrong(cleared)
 	}
+	v.found[len(v.found)-1] += fmt.Sprintf(" from %s to %s", stamp(s.from), stamp(s.to))
 }
 
 // judgeFiring judges if a fault explains that an alert fires, from its begin and to

@@ -32,32 +32,11 @@ var (
 
 const alertmanagerFile = "../../alertmanager/alertmanager.yml"
 
-// tolerated is what the shipped rules get wrong in the week that the tests play: what,
-// of which kind, and how often. Each number may only fall.
-var tolerated = map[string]int{
-	"cleared without a cure: failed, and listed no more":                      2,
-	"cleared without a cure: import runs for over a day and fails":            2,
-	"cleared without a cure: one of a pair down for days":                     1,
-	"missed: exporter leaves service discovery":                               1,
-	"more than one page: backup failed":                                       3,
-	"more than one page: backup hangs, then fails":                            1,
-	"more than one page: failed, and listed no more":                          2,
-	"more than one page: isolated, alive again without a start, backup fails": 1,
-	"no fault explains it: CRSBackupMissing at creation not listed":           1,
-	"no fault explains it: CRSBackupMissing at isolated and restored":         1,
-	"no fault explains it: CRSBackupMissing at long backup begins later":      1,
-	"no fault explains it: CRSBackupMissing at nothing":                       3,
-	"no fault explains it: CRSBackupStuck at deleted, and a row never ends":   1,
-	"told too early: CRSBackupMissing at backup hangs, then succeeds":         1,
-	"told too early: CRSBackupMissing at backup switched off":                 1,
-}
-
-// TestScenario plays a scenario and judges the alerts: by default a week, whose
-// judgement must not be worse than what is tolerated, else what the flags say.
+// TestScenario plays a scenario and judges the alerts: by default a week, else what the
+// flags say. The rules must be right about all of it.
 func TestScenario(t *testing.T) {
 	o := options{Seed: *seed, Days: *days, Instances: *instances, Coarse: *coarse}
-	week := *days == 0
-	if week {
+	if *days == 0 {
 		o = options{Seed: *seed, Days: 7, Instances: 15}
 	}
 	j, err := perform(t, newScenario(o), *recordings, *rulesFlag)
@@ -65,18 +44,8 @@ func TestScenario(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Log("\n" + j.report())
-	if !week || *seed != 1 {
-		return
-	}
 	for _, key := range slices.Sorted(maps.Keys(j.counts)) {
-		if n := j.counts[key]; n > tolerated[key] {
-			t.Errorf("%s: %d times, at most %d are tolerated", key, n, tolerated[key])
-		}
-	}
-	for key, n := range tolerated {
-		if j.counts[key] < n {
-			t.Logf("%s: %d times; tolerate no more than that", key, j.counts[key])
-		}
+		t.Errorf("%s: %d times", key, j.counts[key])
 	}
 }
 
