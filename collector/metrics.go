@@ -135,6 +135,11 @@ var (
 		"Clock of the API minus clock of the exporter, from the Date header of the last response. Positive if the API is ahead.",
 	}
 
+	firstSeenMetric = Metric{
+		"crs_task_first_seen_delay_seconds", typeGauge, regionLabels,
+		"Age that the newest task had when a poll first listed it. Far below 0, or about whole hours: --crs.utc-offset or a clock is wrong.",
+	}
+
 	stateErrorsMetric = Metric{
 		"crs_state_errors_total", typeCounter, nil,
 		"Failed writes of the state file. Until a write succeeds, the counters of transitions stay as last saved.",
@@ -169,7 +174,7 @@ func Metrics() []Metric {
 		lastBackupMetric, usualIntervalMetric, instanceGoneMetric, aliveSinceMetric, oldestTaskMetric, instanceInfoMetric,
 		upMetric, apiInfoMetric, pollDurationMetric, pollPagesMetric, rejectedRowsMetric, lastSuccessMetric,
 		fullReadingsMetric, correctionsMetric, readingPagesMetric, readingPagesReadMetric,
-		apiRequestsMetric, apiFailuresMetric, apiDurationMetric, apiClockSkewMetric,
+		apiRequestsMetric, apiFailuresMetric, apiDurationMetric, apiClockSkewMetric, firstSeenMetric,
 		buildInfoMetric,
 	}
 	for i := range all {

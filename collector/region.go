@@ -53,6 +53,7 @@ type region struct {
 	current int       // index of the source that the region is read through
 	listing *listing  // of that source
 	listed  *snapshot // of the last successful poll; nil before the first
+	newest  time.Time // submission time of the newest task ever listed; zero before one was
 
 	verification verification
 
@@ -209,6 +210,10 @@ func (r *region) run(p *poll) {
 		o.LastSuccess = now
 		o.Tasks, o.Instances, o.NewestTask = o.list.tasks, len(o.list.instances), o.list.newestTask()
 		o.Unlisted = r.queries.unlisted(list)
+		if o.NewestTask.After(r.newest) {
+			r.newest = o.NewestTask
+			r.requests.firstSeen().Set(r.requests.date(now).Sub(r.newest).Seconds())
+		}
 		o.saving = r.save(r.count(list, changes, now))
 		r.log.succeeded(o)
 		r.log.corrected(results)

@@ -19,6 +19,7 @@ type requestMetrics struct {
 
 	fullReadings *prometheus.CounterVec
 	corrections  *prometheus.CounterVec
+	firstSeen    *prometheus.GaugeVec
 }
 
 var _ prometheus.Collector = (*requestMetrics)(nil)
@@ -43,6 +44,8 @@ func newRequestMetrics() *requestMetrics {
 			prometheus.CounterOpts{Name: fullReadingsMetric.Name, Help: fullReadingsMetric.Help}, fullReadingsMetric.Labels),
 		corrections: prometheus.NewCounterVec(
 			prometheus.CounterOpts{Name: correctionsMetric.Name, Help: correctionsMetric.Help}, correctionsMetric.Labels),
+		firstSeen: prometheus.NewGaugeVec(
+			prometheus.GaugeOpts{Name: firstSeenMetric.Name, Help: firstSeenMetric.Help}, firstSeenMetric.Labels),
 	}
 }
 
@@ -54,6 +57,7 @@ func (m *requestMetrics) Describe(ch chan<- *prometheus.Desc) {
 	m.clockSkew.Describe(ch)
 	m.fullReadings.Describe(ch)
 	m.corrections.Describe(ch)
+	m.firstSeen.Describe(ch)
 }
 
 // Collect implements prometheus.Collector.
@@ -64,10 +68,11 @@ func (m *requestMetrics) Collect(ch chan<- prometheus.Metric) {
 	m.clockSkew.Collect(ch)
 	m.fullReadings.Collect(ch)
 	m.corrections.Collect(ch)
+	m.firstSeen.Collect(ch)
 }
 
-// of returns the metrics of one region. All start at 0 except the clock skew,
-// which is not known yet.
+// of returns the metrics of one region. All start at 0 except those that are not
+// known yet: the clock skew, and the age of a new task.
 func (m *requestMetrics) of(region string) *regionRequests {
 	r := &regionRequests{
 		requests:  m.requests.WithLabelValues(region),
@@ -79,6 +84,7 @@ func (m *requestMetrics) of(region string) *regionRequests {
 			return m.fullReadings.WithLabelValues(region, string(cause))
 		},
 		corrections: m.corrections.WithLabelValues(region),
+		firstSeen:   func() prometheus.Gauge { return m.firstSeen.WithLabelValues(region) },
 	}
 	for _, cause := range mirror.Causes() {
 		r.fullReadings(cause)
@@ -98,6 +104,7 @@ type regionRequests struct {
 
 	fullReadings func(mirror.Cause) prometheus.Counter
 	corrections  prometheus.Counter
+	firstSeen    func() prometheus.Gauge // the first call creates the series
 
 	answered atomic.Pointer[func()] // called for each answer that is no failure
 }

@@ -1,7 +1,9 @@
 package collector_test
 
 import (
+	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
@@ -36,5 +38,32 @@ func TestRequestsOfEachRegion(t *testing.T) {
 	})
 	wantEqual(t, "failures", after.of("crs_api_failures_total").nonzero(), samples{
 		`crs_api_failures_total{reason="throttled",region="ap-guangzhou"}`: "1",
+	})
+}
+
+func TestDelayOfANewTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const series = `crs_task_first_seen_delay_seconds{region="ap-guangzhou"}`
+		ago := func(age time.Duration) crsapi.Task {
+			task := task("crs-a", backup, "2017-02-10 03:00:00", crsapi.StatusSucceeded)
+			task.StartTime = time.Now().Add(-age)
+			return task
+		}
+		source := &fakeSource{list: list()}
+		e := watch(t, source)
+		scrape(t, e).want(t, samples{series: ""})
+		first := ago(time.Hour)
+		source.set(list(first), nil)
+		scrape(t, e).want(t, samples{series: "3600"})
+		time.Sleep(time.Minute)
+		scrape(t, e).want(t, samples{series: "3600"})
+		source.set(list(ago(2*time.Minute), first), nil)
+		scrape(t, e).want(t, samples{series: "120"})
+		source.set(list(first), nil) // the newest left
+		scrape(t, e).want(t, samples{series: "120"})
+		source.set(list(ago(-8*time.Hour), first), nil)
+		scrape(t, e).want(t, samples{series: "-28800"})
+		source.set(nil, errors.New("strange"))
+		scrape(t, e).want(t, samples{series: "-28800"})
 	})
 }

@@ -58,6 +58,7 @@ var exposed = map[string][]string{
 	"crs_api_request_duration_seconds_sum":        {"region"},
 	"crs_api_request_duration_seconds_count":      {"region"},
 	"crs_api_clock_skew_seconds":                  {"region"},
+	"crs_task_first_seen_delay_seconds":           {"region"},
 	"crs_credentials_last_load_timestamp_seconds": {},
 	"crs_exporter_build_info":                     {"branch", "goarch", "goos", "goversion", "revision", "tags", "version"},
 }
