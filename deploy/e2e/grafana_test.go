@@ -752,6 +752,22 @@ func TestDashboardLayout(t *testing.T) {
 	}
 }
 
+// The first screen has about 18 grid rows. It says which backups failed or are
+// missing; the health of the exporter is one line of stats above.
+func TestDashboardFirstScreen(t *testing.T) {
+	d := loadDashboard(t)
+	const line, screen = 3, 18
+	for _, p := range d.Panels {
+		bottom := p.GridPos.Y + p.GridPos.H
+		switch {
+		case strings.Contains(p.Title, "ackup") && !strings.HasPrefix(p.Title, "Duration") && bottom > screen:
+			t.Errorf("%q ends at grid row %d", p.Title, bottom)
+		case p.GridPos.Y < line && (p.Type != "stat" || bottom > line):
+			t.Errorf("%q is in the line of stats", p.Title)
+		}
+	}
+}
+
 // validUnits are the ids of the Grafana value formats that this dashboard may use.
 var validUnits = []string{"none", "short", "s", "reqps", "dateTimeAsLocal"}
 
