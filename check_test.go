@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -253,8 +254,13 @@ func TestCheckSendsFewRequests(t *testing.T) {
 	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: {
 		backup("crs-1", day, crsapi.StatusFailed), backup("crs-2", day.Add(-time.Hour), crsapi.StatusFailed), backup("crs-3", day.Add(time.Hour), crsapi.StatusFailed),
 	}})
+	var mu sync.Mutex
 	var requested []string
-	server.OnRequest(func(r crsapitest.Request) { requested = append(requested, r.Region) })
+	server.OnRequest(func(r crsapitest.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		requested = append(requested, r.Region)
+	})
 	for _, test := range []struct {
 		args            []string
 		tasks, requests int
