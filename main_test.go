@@ -210,7 +210,7 @@ func serveTasks(t *testing.T, api crsapi.API, tasks map[string][]crsapi.Task) (*
 // atOnce runs subtests in parallel, because they mostly wait. t.Parallel cannot
 // be used with t.Setenv.
 func atOnce(t *testing.T, tests map[string]func(*testing.T)) {
-	slots := make(chan struct{}, 12)
+	slots := make(chan struct{}, 6) // more would starve each other of CPU time
 	var running sync.WaitGroup
 	for name, test := range tests {
 		running.Go(func() {
