@@ -60,6 +60,10 @@ var exposed = map[string][]string{
 	"crs_api_clock_skew_seconds":                  {"region"},
 	"crs_task_first_seen_delay_seconds":           {"region"},
 	"crs_credentials_last_load_timestamp_seconds": {},
+	"crs_credentials_expiry_timestamp_seconds":    {},
+	"crs_state_errors_total":                      {},
+	"crs_state_last_reset_timestamp_seconds":      {},
+	"crs_log_lines_dropped_total":                 {},
 	"crs_exporter_build_info":                     {"branch", "goarch", "goos", "goversion", "revision", "tags", "version"},
 }
 
