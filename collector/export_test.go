@@ -28,5 +28,5 @@ func WaitSaved(ctx context.Context, writes ...<-chan struct{}) error {
 func DateAfter(a crsapi.Attempt, now func() time.Time) time.Time {
 	r := newRequestMetrics().of("")
 	r.observe(a)
-	return r.date(now())
+	return r.clock.Time(now())
 }

@@ -212,7 +212,7 @@ func (r *region) run(p *poll) {
 		o.Unlisted = r.queries.unlisted(list)
 		if o.NewestTask.After(r.newest) {
 			r.newest = o.NewestTask
-			r.requests.firstSeen().Set(r.requests.date(now).Sub(r.newest).Seconds())
+			r.requests.firstSeen().Set(r.requests.clock.Time(now).Sub(r.newest).Seconds())
 		}
 		o.saving = r.save(r.count(list, changes, now))
 		r.log.succeeded(o)
@@ -338,7 +338,7 @@ func (r *region) count(list *snapshot, changes iter.Seq[ledger.Change], now time
 	changed = r.ledger.Apply(ledger.Batch{
 		Kind: kind, Source: scope, Whole: r.listed == nil,
 		Changes: changes,
-		Time:    now, Date: r.requests.date(now),
+		Time:    now, Date: r.requests.clock.Time(now),
 	})
 	r.listed = list
 	return changed

@@ -100,7 +100,7 @@ type regionRequests struct {
 	failures  map[crsapi.Reason]prometheus.Counter
 	duration  prometheus.Observer
 	clockSkew func() prometheus.Gauge // the first call creates the series
-	lastDate  atomic.Pointer[dated]   // nil before the first Date header
+	clock     crsapi.Clock            // by the Date headers
 
 	fullReadings func(mirror.Cause) prometheus.Counter
 	corrections  prometheus.Counter
@@ -131,7 +131,8 @@ func (r *regionRequests) observe(a crsapi.Attempt) {
 	}
 	if a.HasClockSkew {
 		r.clockSkew().Set(a.ClockSkew.Seconds())
-		r.lastDate.Store(&dated{time.Now(), a.ClockSkew})
+		now := time.Now()
+		r.clock.Set(now.Add(a.ClockSkew), now)
 	}
 }
 
@@ -141,21 +142,4 @@ func (r *regionRequests) fail(reason crsapi.Reason) {
 		failures = r.failures[crsapi.ReasonAPI]
 	}
 	failures.Inc()
-}
-
-// dated is when an answer came by our clock, and how far the API's is ahead.
-type dated struct {
-	at   time.Time
-	skew time.Duration
-}
-
-// date returns the time of the API's clock. What has passed since its last Date
-// header is measured by the monotonic clock, because ours may jump. Without a
-// Date header it is our time.
-func (r *regionRequests) date(now time.Time) time.Time {
-	last := r.lastDate.Load()
-	if last == nil {
-		return now
-	}
-	return last.at.Add(now.Sub(last.at) + last.skew)
 }

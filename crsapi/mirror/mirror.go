@@ -75,7 +75,7 @@ type Mirror struct {
 	unproven int  // full readings in a row that proved nothing
 	byOffset time.Time
 
-	dated atomic.Pointer[dated] // the last Date header; nil before the first
+	clock crsapi.Clock // by the Date headers
 
 	changed map[Key]struct{} // since the last successful Poll
 	whole   bool             // everything changed
@@ -163,7 +163,7 @@ func (m *Mirror) poll(ctx context.Context, full bool) error {
 	}
 	m.begin = beginning
 	if m.cfg.Lookback > 0 {
-		m.begin = m.now().Add(-m.cfg.Lookback).Unix()
+		m.begin = m.clock.Time(time.Now()).Add(-m.cfg.Lookback).Unix()
 		m.set(span{beginning, m.begin - 1}, nil, false)
 	}
 	if time.Now().Before(m.byOffset) {
@@ -353,25 +353,12 @@ func (m *Mirror) answer(s span, q crsapi.Query, p *crsapi.Page) (answer, error) 
 
 // unchecked returns a page as an answer.
 func (m *Mirror) unchecked(p *crsapi.Page) answer {
-	a := answer{rows: m.rowsOf(p), total: p.TotalCount, date: m.now().Unix()}
+	a := answer{rows: m.rowsOf(p), total: p.TotalCount, date: m.clock.Time(time.Now()).Unix()}
 	if !p.Date.IsZero() {
 		a.date = p.Date.Unix()
-		m.dated.Store(&dated{p.Date, time.Now()})
+		m.clock.Set(p.Date, time.Now())
 	}
 	return a
-}
-
-// dated is a Date header, and when it came by our clock.
-type dated struct{ date, at time.Time }
-
-// now returns the time of the API's clock, because ours may be wrong or jump:
-// the last Date header, and what has passed since by the monotonic clock. Before
-// the first Date header it is our time.
-func (m *Mirror) now() time.Time {
-	if last := m.dated.Load(); last != nil {
-		return last.date.Add(time.Since(last.at))
-	}
-	return time.Now()
 }
 
 // check checks the number of rows.
