@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -148,9 +147,9 @@ func (b *builder) region(o *outcome, counters *ledger.Counters) {
 		counted = counters.All
 	}
 	b.series(region, listed, counted)
-	if o.list != nil {
-		for _, id := range slices.Sorted(maps.Keys(o.list.instances)) {
-			b.instance(region, id, o.list.instances[id])
+	for i, s := range listed { // ordered by instance
+		if i == 0 || s.RedisID != listed[i-1].RedisID {
+			b.instance(region, s.RedisID, o.list.instances[s.RedisID])
 		}
 	}
 }
