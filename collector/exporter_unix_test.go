@@ -14,16 +14,24 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// A write that does not end: scrapes wait a second for it, each shows its own
-// list with the counters last saved, and polls go on.
-func TestStalledDisk(t *testing.T) {
-	s := newStateful(t)
+// newStalled returns a stateful Exporter whose next write does not end, and what it
+// has saved. To open the pipe for reading lets the write go on.
+func newStalled(t *testing.T) (s *stateful, saved samples, pipe string) {
+	t.Helper()
+	s = newStateful(t)
 	s.scrape(running)
-	saved := s.scrape(running).transitions()
-	pipe := s.cfg.StateFile + ".tmp"
+	saved = s.scrape(running).transitions()
+	pipe = s.cfg.StateFile + ".tmp"
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return s, saved, pipe
+}
+
+// A write that does not end: scrapes wait a second for it, each shows its own
+// list with the counters last saved, and polls go on.
+func TestStalledDisk(t *testing.T) {
+	s, saved, pipe := newStalled(t)
 	begin := time.Now()
 	s.wantUnsaved("the disk stalls", saved)
 	if took := time.Since(begin); took < time.Second {
@@ -43,8 +51,7 @@ func TestStalledDisk(t *testing.T) {
 	// A failed poll shows them, too.
 	s.source.set(nil, errRetired)
 	wantEqual(t, "the poll fails", scrape(t, s.e).transitions(), saved)
-	// To open the pipe lets the write go on. It fails, because a pipe cannot be
-	// synced.
+	// The write goes on, and fails, because a pipe cannot be synced.
 	file, err := os.OpenFile(pipe, os.O_RDONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -61,13 +68,7 @@ func TestStalledDisk(t *testing.T) {
 
 // Close leaves only the writer behind.
 func TestCloseWithAStalledDisk(t *testing.T) {
-	s := newStateful(t)
-	s.scrape(running)
-	saved := s.scrape(running).transitions()
-	pipe := s.cfg.StateFile + ".tmp"
-	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	s, saved, pipe := newStalled(t)
 	s.wantUnsaved("the disk stalls", saved)
 	begin := time.Now()
 	s.e.Close()

@@ -68,77 +68,71 @@ func TestBadBackend(t *testing.T) {
 		"not a list":        {do: crsapitest.Body(`{"Response":{"RequestId":"r"}}`), noRetry: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			eachAPI(t, func(t *testing.T, api crsapi.API) {
-				synctest.Test(t, func(t *testing.T) {
-					var seen recorder
-					c, server := serve(t, api, crsapitest.DocumentExample(), func(cfg *crsapi.Config) { cfg.Observe = seen.observe })
-					defer c.CloseIdleConnections()
-					openAll(t, c, server)
-					server.Inject(crsapitest.Fault{Do: server.OnOpenConnections(test.do)})
-
-					// One call meets the fault: the rest of the kept connections go, too.
-					_, err := c.Page(t.Context(), crsapi.Query{})
-					if (err != nil) != test.noRetry {
-						t.Errorf("the first call: %v", err)
-					}
-					before := len(seen.reasons())
-					if before != c.Concurrency()+2 && !test.noRetry {
-						t.Errorf("attempts %v, want one that fails", seen.reasons())
-					}
-					if failed := together(t, c, 50); failed != nil {
-						t.Errorf("%d calls failed, the first with %v", len(failed), failed[0])
-					}
-					if failed := slices.DeleteFunc(seen.reasons()[before:], func(r crsapi.Reason) bool { return r == "" }); len(failed) != 0 {
-						t.Errorf("%d attempts failed: %v", len(failed), failed)
-					}
-				})
+			onBadConnections(t, test.do, func(t *testing.T, c *crsapi.Client, seen *recorder) {
+				// One call meets the fault: the rest of the kept connections go, too.
+				_, err := c.Page(t.Context(), crsapi.Query{})
+				if (err != nil) != test.noRetry {
+					t.Errorf("the first call: %v", err)
+				}
+				before := len(seen.reasons())
+				if before != c.Concurrency()+2 && !test.noRetry {
+					t.Errorf("attempts %v, want one that fails", seen.reasons())
+				}
+				if failed := together(t, c, 50); failed != nil {
+					t.Errorf("%d calls failed, the first with %v", len(failed), failed[0])
+				}
+				if failed := slices.DeleteFunc(seen.reasons()[before:], func(r crsapi.Reason) bool { return r == "" }); len(failed) != 0 {
+					t.Errorf("%d attempts failed: %v", len(failed), failed)
+				}
 			})
-			eachAPI(t, func(t *testing.T, api crsapi.API) {
-				synctest.Test(t, func(t *testing.T) {
-					var seen recorder
-					c, server := serve(t, api, crsapitest.DocumentExample(), func(cfg *crsapi.Config) { cfg.Observe = seen.observe })
-					defer c.CloseIdleConnections()
-					openAll(t, c, server)
-					server.Inject(crsapitest.Fault{Do: server.OnOpenConnections(test.do)})
-
-					// Each of the kept connections may be in use when the first fault shows.
-					failed := together(t, c, 50)
-					if len(failed) > 0 && !test.noRetry {
-						t.Errorf("%d calls failed, the first with %v", len(failed), failed[0])
-					}
-					if failed := together(t, c, 50); failed != nil {
-						t.Errorf("%d calls of the next poll failed, the first with %v", len(failed), failed[0])
-					}
-					bad := slices.DeleteFunc(seen.reasons(), func(r crsapi.Reason) bool { return r == "" })
-					if len(bad) > c.Concurrency() {
-						t.Errorf("%d attempts failed, at most one for each connection should: %v", len(bad), bad)
-					}
-				})
+			onBadConnections(t, test.do, func(t *testing.T, c *crsapi.Client, seen *recorder) {
+				// Each of the kept connections may be in use when the first fault shows.
+				failed := together(t, c, 50)
+				if len(failed) > 0 && !test.noRetry {
+					t.Errorf("%d calls failed, the first with %v", len(failed), failed[0])
+				}
+				if failed := together(t, c, 50); failed != nil {
+					t.Errorf("%d calls of the next poll failed, the first with %v", len(failed), failed[0])
+				}
+				bad := slices.DeleteFunc(seen.reasons(), func(r crsapi.Reason) bool { return r == "" })
+				if len(bad) > c.Concurrency() {
+					t.Errorf("%d attempts failed, at most one for each connection should: %v", len(bad), bad)
+				}
 			})
 		})
 	}
 }
 
+// onBadConnections runs a test through each API, with a client whose connections all
+// go bad. A new one is good.
+func onBadConnections(t *testing.T, do crsapitest.Effect, test func(t *testing.T, c *crsapi.Client, seen *recorder)) {
+	t.Helper()
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		synctest.Test(t, func(t *testing.T) {
+			var seen recorder
+			c, server := serve(t, api, crsapitest.DocumentExample(), func(cfg *crsapi.Config) { cfg.Observe = seen.observe })
+			defer c.CloseIdleConnections()
+			openAll(t, c, server)
+			server.Inject(crsapitest.Fault{Do: server.OnOpenConnections(do)})
+			test(t, c, &seen)
+		})
+	})
+}
+
 // TestDeadlineOnABadConnection lets the deadline of a call end the attempt: that
 // connection was bad, too.
 func TestDeadlineOnABadConnection(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		synctest.Test(t, func(t *testing.T) {
-			c, server := serve(t, api, crsapitest.DocumentExample(), nil)
-			defer c.CloseIdleConnections()
-			openAll(t, c, server)
-			server.Inject(crsapitest.Fault{Do: server.OnOpenConnections(crsapitest.Hang)})
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			if _, err := c.Page(ctx, crsapi.Query{}); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("got %v", err)
-			}
-			ctx, cancel = context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			if _, err := c.Page(ctx, crsapi.Query{}); err != nil {
-				t.Error(err)
-			}
-		})
+	onBadConnections(t, crsapitest.Hang, func(t *testing.T, c *crsapi.Client, _ *recorder) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := c.Page(ctx, crsapi.Query{}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := c.Page(ctx, crsapi.Query{}); err != nil {
+			t.Error(err)
+		}
 	})
 }
 
