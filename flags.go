@@ -81,10 +81,6 @@ func parseFlags(args []string, stdout, stderr io.Writer) (*settings, error) {
 	return s, s.validateWeb()
 }
 
-// regionName matches what NewClient accepts, and the empty name, about which
-// collector.New has an error of its own.
-var regionName = regexp.MustCompile(`^[A-Za-z0-9-]*$`)
-
 // takeRegions splits the regions of the environment variable, and names the flag
 // or the variable, whichever was used, if a name cannot be one.
 func (s *settings) takeRegions() error {
@@ -96,7 +92,7 @@ func (s *settings) takeRegions() error {
 		})
 	}
 	for _, name := range s.collector.Regions {
-		if !regionName.MatchString(name) {
+		if !crsapi.IsRegionName(name) { // for an empty one, collector.New has an error
 			return fmt.Errorf("%s must have only letters, digits and hyphens in the name of a region, not %q: %s", origin, name, advice)
 		}
 	}

@@ -163,7 +163,7 @@ func (cfg *Config) validate() error {
 		return invalid("API", "must be %s, %s or %s, not %q", API20, API30, APITCE, cfg.API)
 	case cfg.Region == "":
 		return invalid("Region", "must not be empty")
-	case !v2 && strings.Trim(cfg.Region, letters) != "":
+	case !v2 && !IsRegionName(cfg.Region):
 		return invalid("Region", "must have only letters, digits and hyphens, not %q", cfg.Region)
 	case cfg.Credentials == nil:
 		return invalid("Credentials", "must not be nil")
@@ -191,8 +191,11 @@ func (cfg *Config) validate() error {
 	return nil
 }
 
-// letters are the characters of a region name that may be part of a host name.
-const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
+// IsRegionName reports whether name has only letters, digits and hyphens, so that it
+// may be part of a host name. That of an empty name is true.
+func IsRegionName(name string) bool {
+	return strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") == ""
+}
 
 // endpoint returns the URL of the region. Its host is in lower case, as the
 // signature of API 3.0 has it.

@@ -111,7 +111,7 @@ func TestLongRegions(t *testing.T) {
 		if longRegion(short) != name || longRegion(name) != name {
 			t.Errorf("%s is %s, %s is %s", short, longRegion(short), name, longRegion(name))
 		}
-		if long[name] || strings.Trim(name, letters) != "" || !strings.Contains(name, "-") {
+		if long[name] || !IsRegionName(name) || !strings.Contains(name, "-") {
 			t.Errorf("%s is %q", short, name)
 		}
 		long[name] = true
