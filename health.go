@@ -86,7 +86,7 @@ func dialListener(ctx context.Context, address string) (net.Conn, error) {
 }
 
 // dialVsock connects to a listener of this machine. The kernel needs its module
-// vsock_loopback for that, and gives up after 2 seconds.
+// vsock_loopback for that, and ends the attempt after 2 seconds.
 func dialVsock(port string) (net.Conn, error) {
 	number, err := strconv.ParseUint(port, 10, 32)
 	if err != nil {

@@ -17,8 +17,8 @@ const maxAnswers = 3
 // errCut ends the readers of an answer that made room for a newer one.
 var errCut = errors.New("newer answers need the memory")
 
-// answers holds what scrapes say of tasks, encoded. Scrapes that say the same in
-// the same form share one answer. It is safe for concurrent use.
+// answers holds the metrics of the regions, encoded for scrapes. Scrapes that show
+// the same in the same form share one answer. It is safe for concurrent use.
 type answers struct {
 	// keep keeps an answer without readers: a poll may answer later scrapes.
 	keep bool
@@ -39,7 +39,7 @@ type form struct {
 	gzip   bool
 }
 
-// answer is the part of a response that says something of tasks.
+// answer is the part of a response with the metrics of the regions.
 type answer struct {
 	form
 	names   []string // of the only families; all if empty
@@ -91,8 +91,8 @@ func (as *answers) join(results *Results, f form, names []string) *answer {
 	return a
 }
 
-// makeRoom frees answers so that one more can be encoded. No reader waits for those
-// it cuts: they are being written.
+// makeRoom frees answers so that one more can be encoded. It cuts only encoded ones:
+// the others take no memory yet.
 func (as *answers) makeRoom(results *Results) {
 	as.mu.Lock()
 	defer as.mu.Unlock()

@@ -116,8 +116,8 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// notAnID returns the index of a text that is several IDs, or more than an ID; -1
-// if there is none. The documents do not say which characters an ID has.
+// notAnID returns the index of a text that is several IDs, or more than an ID, or
+// -1. The documents do not say which characters an ID has.
 func notAnID(ids []string) int {
 	return slices.IndexFunc(ids, func(id string) bool {
 		return strings.ContainsFunc(id, func(r rune) bool {

@@ -25,7 +25,7 @@ type Results struct{ regions []regionResult }
 type regionResult struct {
 	region   *region
 	outcome  *outcome
-	counters *ledger.Counters // that are saved; nil if there are none
+	counters *ledger.Counters // that are saved; nil if none are
 
 	read, due int // pages of a full reading in progress
 }

@@ -58,9 +58,9 @@ func (e *Exporter) Handler() http.Handler {
 	return promhttp.InstrumentMetricHandler(e.registry, h)
 }
 
-// metricsHandler answers scrapes. What an answer says of tasks is encoded once for
-// all scrapes that say the same. The exporter's own metrics follow, gathered for
-// each answer.
+// metricsHandler answers scrapes. The metrics of the regions are encoded once for
+// all scrapes that show the same. The exporter's own metrics follow, gathered for
+// each scrape.
 type metricsHandler struct {
 	exporter *Exporter
 	own      http.Handler
@@ -98,7 +98,7 @@ func (h *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case errors.Is(err, errCut):
-		panic(http.ErrAbortHandler) // or the client takes what it has for all
+		panic(http.ErrAbortHandler) // or the client would take the response for a whole one
 	case err != nil && !errors.Is(err, http.ErrNotSupported):
 		level.Debug(h.exporter.logger).Log("msg", "cannot write the response", "err", err)
 	case showsTransitions(r):

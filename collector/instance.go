@@ -17,7 +17,7 @@ const minIntervals = 3
 const never = math.MinInt64
 
 // instance is what the listed tasks say of an instance. It never changes. Times are
-// submission times, never where there is none.
+// submission times, never if no such task is listed.
 type instance struct {
 	listedInstance
 	backupSucceeded, backupFailed int64 // of the newest finished backups

@@ -23,9 +23,9 @@ const (
 )
 
 // listing is the lists of a region through one source. Watched instances are asked
-// for in the way that costs less: by one list of the whole region, of which the
-// others are left out here, or by one list for each. Both show the same tasks: who
-// may list the region is taken to see the instances there that he may ask for.
+// for in the way that costs less: by one list of the whole region, from which the
+// others are removed here, or by one list for each. Both show the same tasks,
+// if a key that may list the region sees there all instances that it may ask for.
 type listing struct {
 	source  Source
 	queries queries

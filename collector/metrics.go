@@ -106,7 +106,7 @@ var (
 	}
 	correctionsMetric = Metric{
 		"crs_corrections_total", typeCounter, regionLabels,
-		"What full readings corrected: tasks that were missing, and statuses of tasks that were taken for final. Normally 0.",
+		"What full readings corrected: tasks that were missing, and statuses of tasks that seemed to be final. Normally 0.",
 	}
 	readingPagesMetric = Metric{
 		"crs_reading_pages", typeGauge, regionLabels,
@@ -146,7 +146,7 @@ var (
 	}
 	stateSizeMetric = Metric{
 		"crs_state_size_bytes", typeGauge, nil,
-		"Size of the state file, 0 if there is none yet.",
+		"Size of the state file, 0 as long as no file exists.",
 	}
 	stateLastResetMetric = Metric{
 		"crs_state_last_reset_timestamp_seconds", typeGauge, nil,

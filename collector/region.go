@@ -78,7 +78,7 @@ type outcome struct {
 	RegionStatus
 	list     *snapshot        // nil if the poll failed
 	counters *ledger.Counters // nil before the first success; may not be saved yet
-	saving   <-chan struct{}  // closed when the write of the counters has ended; nil if there is none
+	saving   <-chan struct{}  // closed when the write of the counters has ended; nil without a write
 }
 
 // start makes the region ready for its first poll. The API in use before a

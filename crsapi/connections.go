@@ -64,10 +64,9 @@ func (c *connections) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.RoundTrip(req)
 }
 
-// renew makes later requests use connections that do not exist yet, with a new
-// look-up of the name. Those that are in use are closed after their request:
-// when the response of a bad one has been read, it is back among the kept ones
-// already, so all are given up.
+// renew makes later requests use new connections, with a new look-up of the name.
+// It closes all kept connections, and those in use after their request: when the
+// response of a bad one has been read, nobody knows which of the kept ones it is.
 func (c *connections) renew() {
 	c.mu.Lock()
 	old := c.transport

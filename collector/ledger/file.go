@@ -144,7 +144,7 @@ func (s *Store) Ledger(region string) *Ledger {
 
 // Saved returns the newest counters of a region that a restart cannot take back,
 // but none newer than c: c if the file has them or newer ones, or if there is no
-// file, else those that the file has. They are nil if there are none.
+// file, else those that the file has. They are nil if the file has none.
 func (s *Store) Saved(region string, c *Counters) *Counters {
 	s.mu.Lock()
 	defer s.mu.Unlock()
