@@ -20,6 +20,7 @@ const (
 	throttled     = "CRSThrottled"
 	clockSkew     = "CRSClockSkew"
 	rowsRejected  = "CRSRowsRejected"
+	timesWrong    = "CRSTaskTimesWrong"
 )
 
 // How soon a fault must be told.

@@ -36,6 +36,7 @@ const (
 	away                   // service discovery does not have it
 	cut                    // cannot reach the API
 	unscraped              // runs, but scrapes of it fail
+	misread                // takes the API's times for those of another zone
 )
 
 type promDoes int
@@ -61,6 +62,7 @@ type incidentKind struct {
 var (
 	pair  = func(r region) bool { return len(r.exporters) > 1 }
 	alone = func(r region) bool { return len(r.exporters) == 1 }
+	calm  = func(r region) bool { return r.calm }
 )
 
 var regionIncidents = []incidentKind{
@@ -101,6 +103,10 @@ var regionIncidents = []incidentKind{
 		from: 5 * time.Hour, to: 40 * time.Hour, right: tells(exporterDown, unwatched, pollFailing), slack: 65 * time.Minute},
 	{incident: incident{kind: "some scrapes fail", exporterDoes: unscraped, blinds: true}, weight: 4,
 		from: 2 * time.Minute, to: 4 * time.Minute},
+
+	// The next task that is submitted shows it.
+	{incident: incident{kind: "wrong time zone", exporterDoes: misread}, weight: 1, of: calm,
+		from: 30 * time.Hour, to: 60 * time.Hour, right: tells(timesWrong), slack: 25 * time.Hour},
 }
 
 var retirement = incidentKind{
@@ -126,12 +132,12 @@ func (sc *scenario) addIncidents(r region) {
 	for t := begin.Add(12 * time.Hour); ; {
 		t = t.Add(4*time.Hour + time.Duration(rng.Int64N(int64(sc.often()/2))).Truncate(time.Second))
 		k := pick(rng, regionIncidents, func(k incidentKind) int {
-			if k.of != nil && !k.of(r) {
+			if k.of != nil && !k.of(r) || r.calm && k.exporterDoes != misread {
 				return 0
 			}
 			return k.weight
 		})
-		if !over && t.After(retired) {
+		if !over && !r.calm && t.After(retired) {
 			over = true
 			k = retirement
 			if len(r.exporters[0].apis) > 1 || r.exporters[0].apis[0] != "2.0" {

@@ -30,10 +30,16 @@ type life struct {
 }
 
 func (sc *scenario) addInstance(i int) {
-	r := regions[i%len(regions)]
+	r := regions[i%3]
+	if i%10 == 9 {
+		r = regions[3]
+	}
 	rng := sc.random(fmt.Sprintf("instance %d", i))
 	l := &life{Rand: rng, sc: sc, region: r, id: instanceID(i)}
 	l.schedule = l.pickSchedule(r.retention)
+	if l.except > 0 {
+		sc.excepted[l.except] = append(sc.excepted[l.except], l.id)
+	}
 	l.opening = &troubles[(i+int(sc.Seed)*sc.Instances)%len(troubles)] // so that each kind happens
 	if sc.Script != "" {
 		l.schedule = schedules[0]
@@ -90,6 +96,9 @@ func (l *life) live() {
 
 // draw returns the trouble of the next slot, nil for none.
 func (l *life) draw(good int) *trouble {
+	if l.region.calm {
+		return nil
+	}
 	possible := func(t trouble) bool { return t.of == nil || t.of(l) }
 	chance := min(0.5, float64(l.every)/float64(l.sc.often()))
 	switch opening := l.opening; {
@@ -193,10 +202,13 @@ func (l *life) upTo(d time.Duration) time.Duration {
 }
 
 // missing returns when a backup is missing: when the newest success is older than the
-// usual interval × 1.05 + 2 h, or than 26 h while fewer than three intervals between
+// exception allows. Without one, older than the usual interval × 1.05 + 2 h, or than 26 h while fewer than three intervals between
 // finished backups are listed. The usual one is the second longest, so that one
 // exception changes nothing.
 func (l *life) missing() time.Time {
+	if l.except > 0 {
+		return l.succeeded.Add(l.except)
+	}
 	listed := slices.DeleteFunc(slices.Clone(l.finished), func(t time.Time) bool {
 		return t.Before(l.slot.Add(-l.region.retention))
 	})

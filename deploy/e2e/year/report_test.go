@@ -206,7 +206,7 @@ func (v *verdict) judgeCourse(all []*firing, told time.Time) {
 			break
 		}
 		if !a.from.Before(v.known.Add(-tolerance)) {
-			fired[a.alert]++
+			fired[a.identity()]++
 		}
 		if !a.paged.IsZero() && a.paged.Before(to) {
 			paged++

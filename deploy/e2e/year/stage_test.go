@@ -151,6 +151,9 @@ func (s *stage) startOf(t *testing.T, w *watcher, does exporterDoes) (end func()
 	case unscraped:
 		w.unscraped = true
 		return func() { w.unscraped = false }
+	case misread:
+		w.restart(t, 3*time.Hour)
+		return func() { w.restart(t, 0) }
 	default:
 		panic("nothing happens to " + w.address)
 	}
@@ -163,8 +166,7 @@ func (s *stage) goOver(t *testing.T, region string) {
 		if w.region == region {
 			w.apis = []crsapi.API{crsapi.API20, crsapi.API30}
 			if w.downs == 0 {
-				w.stop()
-				w.start(t)
+				w.restart(t, w.behind)
 			}
 		}
 	}

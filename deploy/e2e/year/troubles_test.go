@@ -77,7 +77,7 @@ var troubles = []trouble{
 		l.skip(1) // the service does not run two at a time
 		l.is(t.submitted().Add(3*time.Hour), l.success(), t.leaves, "")
 	}},
-	{kind: "backup switched off", weight: 8, right: tells(backupMissing), slack: minutesMissing, happens: func(l *life) {
+	{kind: "backup switched off", weight: 8, right: tells(backupMissing), explained: tells(unlisted), slack: minutesMissing, happens: func(l *life) {
 		known := l.missing()
 		l.skip(2 + l.IntN(3))
 		cured := l.success()

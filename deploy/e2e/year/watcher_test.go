@@ -23,9 +23,10 @@ type watcher struct {
 	region    string
 	server    *crsapitest.Server
 	stateFile string
-	cut       atomic.Bool // cannot reach the API
-	away      bool        // not in service discovery
-	unscraped bool        // runs, but cannot be reached
+	cut       atomic.Bool   // cannot reach the API
+	away      bool          // not in service discovery
+	unscraped bool          // runs, but cannot be reached
+	behind    time.Duration // its time zone, relative to the API's
 
 	exporter *collector.Exporter // nil while it does not run
 	downs    int                 // incidents that keep it from running
@@ -67,11 +68,20 @@ func (w *watcher) stop() {
 	}
 }
 
+// restart starts the exporter with a time zone that is so far behind the API's.
+func (w *watcher) restart(t *testing.T, behind time.Duration) {
+	t.Helper()
+	w.stop()
+	w.behind = behind
+	w.start(t)
+}
+
 func (w *watcher) dial(region string, observe func(crsapi.Attempt)) ([]collector.Source, error) {
 	var sources []collector.Source
 	for _, api := range w.apis {
 		cfg := crsapi.DefaultConfig(api)
 		cfg.Region, cfg.Observe, cfg.Transport = region, observe, w
+		cfg.UTCOffset -= w.behind
 		cfg.Endpoint = w.server.URL
 		if api != crsapi.API20 {
 			cfg.Endpoint = w.server.URL3
