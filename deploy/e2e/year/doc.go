@@ -34,9 +34,9 @@
 // An alert that goes on within a quarter of an hour after Prometheus was down has not
 // ended: Prometheus restores it.
 //
-// Not simulated: Alertmanager's grouping and repetition, and pairs of Prometheus.
+// Not simulated: Alertmanager's grouping and repetition.
 //
-// Flags of the test binary: -seed, -days, -instances, -coarse for steps of four minutes
+// Flags of the test binary: -seed, -days, -instances, -pair for two Prometheus, -coarse for steps of four minutes
 // where nothing happens, -recording to keep what was scraped, so that other rules can
 // be played to it in less time, and -rules:
 //

@@ -23,6 +23,7 @@ type incident struct {
 
 	exporterDoes exporterDoes
 	promDoes     promDoes
+	prom         int  // which of a pair
 	auto         bool // afterwards the exporter reads through any API
 
 	blinds bool // the region cannot be watched meanwhile
@@ -182,6 +183,18 @@ func (sc *scenario) addPrometheusIncidents() {
 		}
 		sc.happen(i, k)
 		t = i.to
+	}
+}
+
+// takeTurns gives the incidents of Prometheus to each of a pair in turn. What one of them
+// does not see, the other one does.
+func (sc *scenario) takeTurns() {
+	turn := 0
+	for n := range sc.incidents {
+		if i := &sc.incidents[n]; i.promDoes != runs {
+			i.prom, i.blinds = turn%2, false
+			turn++
+		}
 	}
 }
 

@@ -34,10 +34,10 @@ type notices struct {
 	gaps []span
 }
 
-// gaps returns when Prometheus is down or has just been started.
+// gaps returns when Prometheus is down or has just been started. A pair has no gaps.
 func (sc *scenario) gaps() (all, dataLost []span) {
 	for _, i := range sc.incidents {
-		if i.promDoes != runs {
+		if i.promDoes != runs && !sc.Pair {
 			s := span{i.from, i.to.Add(settle)}
 			all = append(all, s)
 			if i.promDoes == lost {

@@ -9,10 +9,15 @@ import (
 	"strings"
 )
 
-// frame is what happens at one step: what Prometheus scrapes, or what happens to it.
+// frame is what happens at one step.
 type frame struct {
-	At      int64 // seconds
-	Prom    promDoes
+	At    int64  // seconds
+	Views []view // of each Prometheus
+}
+
+// view is what a Prometheus scrapes, or what happens to it.
+type view struct {
+	Does    promDoes
 	Targets []scrape
 }
 
@@ -46,8 +51,11 @@ type recorder struct {
 	zip *gzip.Writer
 	gob *gob.Encoder
 
-	targets []*memory
+	views []memories // of each Prometheus
 }
+
+// memories is what a Prometheus knows of its targets.
+type memories []*memory
 
 // memory is what a scraper knows of a target.
 type memory struct {
@@ -55,24 +63,27 @@ type memory struct {
 	values map[int]float64
 }
 
-func record(to io.Writer, h header, targets int) (*recorder, error) {
+func record(to io.Writer, h header, prometheuses, targets int) (*recorder, error) {
 	zip, err := gzip.NewWriterLevel(to, gzip.BestSpeed)
 	if err != nil {
 		return nil, err
 	}
 	r := &recorder{zip: zip, gob: gob.NewEncoder(zip)}
-	for range targets {
-		r.targets = append(r.targets, &memory{ids: map[string]int{}, values: map[int]float64{}})
+	r.views = make([]memories, prometheuses)
+	for n := range r.views {
+		for range targets {
+			r.views[n] = append(r.views[n], &memory{ids: map[string]int{}, values: map[int]float64{}})
+		}
 	}
 	return r, r.gob.Encode(h)
 }
 
 func (r *recorder) close() error { return r.zip.Close() }
 
-// forget drops what the scraper knows, as Prometheus does when it ends. A series that
+// forget drops what a Prometheus knows, as Prometheus does when it ends. A series that
 // ends meanwhile gets no stale marker.
-func (r *recorder) forget() {
-	for _, m := range r.targets {
+func (all memories) forget() {
+	for _, m := range all {
 		clear(m.values)
 	}
 }

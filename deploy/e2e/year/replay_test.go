@@ -27,7 +27,6 @@ type prometheus struct {
 	dir       string // of the storages
 	rulesFile string
 	interval  time.Duration
-	watch     func(at time.Time, firing []labels.Labels)
 
 	db      *tsdb.DB
 	engine  *promql.Engine
@@ -37,6 +36,35 @@ type prometheus struct {
 	targets []*target
 	spent   time.Duration // on evaluations
 	count   int           // evaluations
+}
+
+// prometheuses send their alerts to the same Alertmanager, which takes those with the
+// same labels for one.
+type prometheuses []*prometheus
+
+func (all prometheuses) step(f frame, n *notices) error {
+	at := time.Unix(f.At, 0)
+	var firing []labels.Labels
+	runs := false
+	for i, p := range all {
+		more, err := p.step(at, f.Views[i])
+		if err != nil {
+			return err
+		}
+		firing = append(firing, more...)
+		runs = runs || p.groups != nil
+	}
+	if runs {
+		n.see(at.Add(evaluateAfter), firing)
+	}
+	return nil
+}
+
+func (all prometheuses) close() (err error) {
+	for _, p := range all {
+		err = errors.Join(err, p.close())
+	}
+	return err
 }
 
 // target is the state of one target's scrape.
@@ -53,10 +81,8 @@ type series struct {
 	ref    storage.SeriesRef
 }
 
-func newPrometheus(dir, rulesFile string, watch func(time.Time, []labels.Labels)) (*prometheus, error) {
-	p := &prometheus{
-		dir: dir, rulesFile: rulesFile, watch: watch, parser: parser.NewParser(parser.Options{}),
-	}
+func newPrometheus(dir, rulesFile string) (*prometheus, error) {
+	p := &prometheus{dir: dir, rulesFile: rulesFile, parser: parser.NewParser(parser.Options{})}
 	p.engine = promql.NewEngine(promql.EngineOpts{
 		MaxSamples: 50e6, Timeout: 2 * time.Minute, LookbackDelta: 5 * time.Minute, Parser: p.parser,
 	})
@@ -104,20 +130,19 @@ func (p *prometheus) close() error {
 	return errors.Join(err, os.RemoveAll(p.db.Dir()))
 }
 
-// step does what a frame says.
-func (p *prometheus) step(f frame) error {
-	at := time.Unix(f.At, 0)
-	if f.Prom != runs {
-		return p.stop(f.Prom)
+// step does what a view says and returns what fires afterwards.
+func (p *prometheus) step(at time.Time, v view) ([]labels.Labels, error) {
+	if v.Does != runs {
+		return nil, p.stop(v.Does)
 	}
 	app := p.db.Appender(context.Background())
-	for i := range f.Targets {
-		if err := p.targets[f.Targets[i].Target].append(app, at, &f.Targets[i]); err != nil {
-			return fmt.Errorf("append at %s: %w", at, err)
+	for i := range v.Targets {
+		if err := p.targets[v.Targets[i].Target].append(app, at, &v.Targets[i]); err != nil {
+			return nil, fmt.Errorf("append at %s: %w", at, err)
 		}
 	}
 	if err := app.Commit(); err != nil {
-		return err
+		return nil, err
 	}
 	return p.evaluate(at.Add(evaluateAfter))
 }
@@ -181,17 +206,16 @@ func (s *series) append(app storage.Appender, at time.Time, v float64) (err erro
 	return err
 }
 
-// evaluate evaluates all groups, and tells what fires. After a start the state of the
+// evaluate evaluates all groups and returns what fires. After a start the state of the
 // alerts is restored after the second evaluation, as Prometheus does.
-func (p *prometheus) evaluate(at time.Time) error {
+func (p *prometheus) evaluate(at time.Time) (firing []labels.Labels, err error) {
 	if p.groups == nil {
 		if err := p.load(); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	begun := time.Now()
 	p.evals++
-	var firing []labels.Labels
 	for _, g := range p.groups {
 		g.Eval(context.Background(), at)
 		if p.evals == 2 {
@@ -199,7 +223,7 @@ func (p *prometheus) evaluate(at time.Time) error {
 		}
 		for _, r := range g.Rules() {
 			if err := r.LastError(); err != nil {
-				return fmt.Errorf("rule %s at %s: %w", r.Name(), at, err)
+				return nil, fmt.Errorf("rule %s at %s: %w", r.Name(), at, err)
 			}
 		}
 		for _, r := range g.AlertingRules() {
@@ -212,8 +236,7 @@ func (p *prometheus) evaluate(at time.Time) error {
 	}
 	p.spent += time.Since(begun)
 	p.count++
-	p.watch(at, firing)
-	return nil
+	return firing, nil
 }
 
 // load starts the rules anew.

@@ -123,6 +123,7 @@ type options struct {
 	Days      int
 	Instances int
 	Coarse    bool // scrape and evaluate less often while nothing happens
+	Pair      bool // two Prometheus watch the same, and one of them at a time is in trouble
 
 	// Script, if not empty, has one kind of trouble for each instance, separated by
 	// semicolons. Each happens once, and nothing else does.
@@ -150,16 +151,20 @@ func newScenario(o options) *scenario {
 		slices.SortStableFunc(sc.tasks[r.name], func(a, b *task) int {
 			return a.submitted().Compare(b.submitted())
 		})
+		before := id
 		for _, t := range sc.tasks[r.name] {
 			id++
 			t.id = id
 		}
-		if o.Script == "" {
+		if o.Script == "" && id > before {
 			sc.addIncidents(r)
 		}
 	}
 	if o.Script == "" {
 		sc.addPrometheusIncidents()
+	}
+	if o.Pair {
+		sc.takeTurns()
 	}
 	slices.SortStableFunc(sc.renames, func(a, b rename) int { return a.at.Compare(b.at) })
 	slices.SortStableFunc(sc.incidents, func(a, b incident) int { return a.from.Compare(b.from) })
@@ -167,6 +172,13 @@ func newScenario(o options) *scenario {
 		return cmp.Or(a.known.Compare(b.known), cmp.Compare(a.region, b.region), cmp.Compare(a.redisID, b.redisID))
 	})
 	return sc
+}
+
+func (sc *scenario) prometheuses() int {
+	if sc.Pair {
+		return 2
+	}
+	return 1
 }
 
 // burst reports if many backups of a region fail in the night of a slot.

@@ -20,9 +20,9 @@ type stage struct {
 	watchers []*watcher
 	recorder *recorder
 
-	ends      map[int]func() // of the incidents that go on, by index
-	started   int            // incidents that have begun
-	promState promDoes
+	ends     map[int]func() // of the incidents that go on, by index
+	started  int            // incidents that have begun
+	promDoes []promDoes     // of each Prometheus
 
 	flapping []incident // whose effect is there in every other step
 	odd      bool
@@ -34,7 +34,7 @@ func recordScenario(t *testing.T, sc *scenario, to io.Writer) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(begin))
-		s := &stage{sc: sc, server: crsapitest.NewMemoryServer(), ends: map[int]func(){}}
+		s := &stage{sc: sc, server: crsapitest.NewMemoryServer(), ends: map[int]func(){}, promDoes: make([]promDoes, sc.prometheuses())}
 		t.Cleanup(s.server.Close)
 		s.world = newWorld(sc, s.server)
 		s.world.become(begin)
@@ -44,7 +44,7 @@ func recordScenario(t *testing.T, sc *scenario, to io.Writer) {
 			}
 		}
 		var err error
-		if s.recorder, err = record(to, header{sc.options}, len(s.watchers)); err != nil {
+		if s.recorder, err = record(to, header{sc.options}, sc.prometheuses(), len(s.watchers)); err != nil {
 			t.Fatal(err)
 		}
 		for _, at := range sc.steps() {
@@ -64,9 +64,12 @@ func (s *stage) step(t *testing.T, now time.Time) {
 	s.world.become(now)
 	s.happen(t, now)
 	s.flap()
-	f := frame{At: now.Unix(), Prom: s.promState}
-	if s.promState == runs {
-		f.Targets = s.scrape(t)
+	f := frame{At: now.Unix(), Views: make([]view, len(s.promDoes))}
+	for n, does := range s.promDoes {
+		f.Views[n].Does = does
+		if does == runs {
+			f.Views[n].Targets = s.scrape(t, s.recorder.views[n])
+		}
 	}
 	if err := s.recorder.gob.Encode(f); err != nil {
 		t.Fatal(err)
@@ -94,9 +97,9 @@ func (s *stage) happen(t *testing.T, now time.Time) {
 func (s *stage) start(t *testing.T, i incident) (end func()) {
 	switch {
 	case i.promDoes != runs:
-		s.promState = i.promDoes
-		s.recorder.forget()
-		return func() { s.promState = runs }
+		s.promDoes[i.prom] = i.promDoes
+		s.recorder.views[i.prom].forget()
+		return func() { s.promDoes[i.prom] = runs }
 	case i.exporter != "":
 		w := s.watchers[slices.IndexFunc(s.watchers, func(w *watcher) bool { return w.address == i.exporter })]
 		return s.startOf(t, w, i.exporterDoes)
@@ -172,8 +175,8 @@ func (s *stage) goOver(t *testing.T, region string) {
 	}
 }
 
-// scrape scrapes all targets at the same time.
-func (s *stage) scrape(t *testing.T) []scrape {
+// scrape scrapes all targets at the same time, for one Prometheus.
+func (s *stage) scrape(t *testing.T, known memories) []scrape {
 	scrapes := make([]scrape, len(s.watchers))
 	texts := make([]string, len(s.watchers))
 	var wait sync.WaitGroup
@@ -184,7 +187,7 @@ func (s *stage) scrape(t *testing.T) []scrape {
 	}
 	wait.Wait()
 	for n, w := range s.watchers {
-		m := s.recorder.targets[n]
+		m := known[n]
 		switch {
 		case w.away:
 			scrapes[n].State = noTarget

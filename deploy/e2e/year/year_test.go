@@ -28,6 +28,7 @@ var (
 	instances  = flag.Int("instances", 40, "number of instances")
 	coarse     = flag.Bool("coarse", false, "steps of four minutes while nothing happens")
 	recordings = flag.String("recording", "", "file that keeps the recording of the exporters; if it exists, only the rules are played")
+	paired     = flag.Bool("pair", false, "two Prometheus, of which one at a time is in trouble")
 	rulesFlag  = flag.String("rules", "../../prometheus/rules/crs.yml", "file of the rules")
 )
 
@@ -36,7 +37,7 @@ const alertmanagerFile = "../../alertmanager/alertmanager.yml"
 // TestScenario plays a scenario and judges the alerts: by default a week, else what the
 // flags say. The rules must be right about all of it.
 func TestScenario(t *testing.T) {
-	o := options{Seed: *seed, Days: *days, Instances: *instances, Coarse: *coarse}
+	o := options{Seed: *seed, Days: *days, Instances: *instances, Coarse: *coarse, Pair: *paired}
 	if *days == 0 {
 		o = options{Seed: *seed, Days: 7, Instances: 15}
 	}
@@ -47,6 +48,18 @@ func TestScenario(t *testing.T) {
 	t.Log("\n" + j.report())
 	for _, key := range slices.Sorted(maps.Keys(j.counts)) {
 		t.Errorf("%s: %d times", key, j.counts[key])
+	}
+}
+
+// TestPairOfPrometheus has one Prometheus of two in trouble: down for forty minutes, without
+// its data, restarted. That must change nothing.
+func TestPairOfPrometheus(t *testing.T) {
+	j, err := perform(t, newScenario(options{Seed: 54, Days: 4, Instances: 8, Coarse: true, Pair: true}), "", *rulesFlag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(j.counts) > 0 {
+		t.Error("\n" + j.report())
 	}
 }
 
@@ -117,19 +130,24 @@ func replay(t *testing.T, sc *scenario, from io.Reader, rulesFile string) (*judg
 	if err != nil {
 		return nil, err
 	}
-	p, err := newPrometheus(t.TempDir(), rulesFile, n.see)
-	if err != nil {
-		return nil, err
+	all := make(prometheuses, sc.prometheuses())
+	for i := range all {
+		if all[i], err = newPrometheus(t.TempDir(), rulesFile); err != nil {
+			return nil, errors.Join(err, all[:i].close())
+		}
 	}
 	begun := time.Now()
-	h, err := play(from, p.step)
-	if err := errors.Join(err, p.close()); err != nil {
+	h, err := play(from, func(f frame) error { return all.step(f, n) })
+	if err := errors.Join(err, all.close()); err != nil {
 		return nil, err
 	}
 	if h.Options != sc.options {
 		return nil, fmt.Errorf("the recording is of %+v, not of %+v", h.Options, sc.options)
 	}
-	t.Logf("played in %s; %d evaluations, %s each", time.Since(begun).Round(time.Second), p.count, (p.spent / time.Duration(max(1, p.count))).Round(time.Microsecond))
+	t.Logf("played in %s", time.Since(begun).Round(time.Second))
+	for _, p := range all {
+		t.Logf("%d evaluations, %s each", p.count, (p.spent / time.Duration(max(1, p.count))).Round(time.Microsecond))
+	}
 	return judge(sc, n), nil
 }
 
