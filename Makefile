@@ -61,7 +61,7 @@ fuzz:
 	done
 
 e2e:
-	@echo 'building the real Prometheus and Alertmanager: about ten minutes the first time, later a few seconds'
+	@echo 'building the real Prometheus, Alertmanager and Helm: about ten minutes the first time, later a few seconds'
 	cd deploy/e2e && $(GO) test -count=1 -timeout 60m ./...
 
 # A simulated year of the alerts, in less than an hour on two cores. Another SEED is

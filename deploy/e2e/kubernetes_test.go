@@ -111,8 +111,12 @@ func admit(t *testing.T, o object) runtime.Object {
 	switch o := internal.(type) {
 	case *apps.Deployment:
 		errs = appsvalidation.ValidateDeployment(o, podutil.GetValidationOptionsFromPodTemplate(&o.Spec.Template, nil))
+	case *core.ConfigMap:
+		errs = corevalidation.ValidateConfigMap(o)
 	case *core.Namespace:
 		errs = corevalidation.ValidateNamespace(o)
+	case *core.PersistentVolumeClaim:
+		errs = corevalidation.ValidatePersistentVolumeClaim(o, corevalidation.ValidationOptionsForPersistentVolumeClaim(o, nil))
 	case *core.Secret:
 		errs = corevalidation.ValidateSecret(o)
 	case *core.Service:
@@ -187,21 +191,34 @@ func admitCustom(t *testing.T, o object, plural string, into any) {
 	}
 }
 
-// cluster has the objects that `kubectl apply -k deploy/kubernetes/operator` creates.
+// cluster has the objects that `kubectl apply -k deploy/kubernetes/operator` or the Helm chart creates. Objects that are
+// not created are nil or empty.
 type cluster struct {
 	namespace  *core.Namespace
 	account    *core.ServiceAccount
 	deployment *apps.Deployment
 	service    *core.Service
 	policy     *networking.NetworkPolicy
+	configMap  *core.ConfigMap
+	claim      *core.PersistentVolumeClaim
 	monitor    monitoringv1.ServiceMonitor
 	rule       monitoringv1.PrometheusRule
 }
 
 func loadCluster(t *testing.T, dir string) cluster {
 	t.Helper()
+	c := admitAll(t, build(t, dir))
+	if c.namespace == nil || c.account == nil || c.deployment == nil || c.service == nil || c.policy == nil {
+		t.Fatalf("kustomize build %s: objects are missing: %+v", dir, c)
+	}
+	return c
+}
+
+// admitAll handles objects as the API server does; see admit and admitCustom.
+func admitAll(t *testing.T, objects []object) cluster {
+	t.Helper()
 	var c cluster
-	for _, o := range build(t, dir) {
+	for _, o := range objects {
 		switch o.kind {
 		case "ServiceMonitor":
 			admitCustom(t, o, "servicemonitors", &c.monitor)
@@ -219,14 +236,15 @@ func loadCluster(t *testing.T, dir string) cluster {
 			c.deployment = o
 		case *core.Service:
 			c.service = o
+		case *core.ConfigMap:
+			c.configMap = o
+		case *core.PersistentVolumeClaim:
+			c.claim = o
 		case *networking.NetworkPolicy:
 			c.policy = o
 		default:
 			t.Errorf("unexpected object %T", o)
 		}
-	}
-	if c.namespace == nil || c.account == nil || c.deployment == nil || c.service == nil || c.policy == nil {
-		t.Fatalf("kustomize build %s: objects are missing: %+v", dir, c)
 	}
 	return c
 }
@@ -263,20 +281,7 @@ func TestKubernetesBase(t *testing.T) {
 		if c.namespace.Labels["pod-security.kubernetes.io/enforce"] != "restricted" {
 			t.Errorf("namespace labels %v", c.namespace.Labels)
 		}
-		evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var spec externalcorev1.PodSpec
-		if err := corev1.Convert_core_PodSpec_To_v1_PodSpec(&pod.Spec, &spec, nil); err != nil {
-			t.Fatal(err)
-		}
-		level := psaapi.LevelVersion{Level: psaapi.LevelRestricted, Version: psaapi.LatestVersion()}
-		for _, r := range evaluator.EvaluatePod(level, &pod.ObjectMeta, &spec) {
-			if !r.Allowed {
-				t.Errorf("%s: %s", r.ForbiddenReason, r.ForbiddenDetail)
-			}
-		}
+		checkRestricted(t, pod)
 		s := container.SecurityContext
 		if s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem {
 			t.Error("the root file system is writable")
@@ -368,6 +373,25 @@ func TestKubernetesBase(t *testing.T) {
 			t.Errorf("the credentials file is %q, the flags are %v", file, container.Args)
 		}
 	})
+}
+
+// checkRestricted checks that a namespace with the restricted pod security standard admits a pod.
+func checkRestricted(t *testing.T, pod core.PodTemplateSpec) {
+	t.Helper()
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var spec externalcorev1.PodSpec
+	if err := corev1.Convert_core_PodSpec_To_v1_PodSpec(&pod.Spec, &spec, nil); err != nil {
+		t.Fatal(err)
+	}
+	level := psaapi.LevelVersion{Level: psaapi.LevelRestricted, Version: psaapi.LatestVersion()}
+	for _, r := range evaluator.EvaluatePod(level, &pod.ObjectMeta, &spec) {
+		if !r.Allowed {
+			t.Errorf("%s: %s", r.ForbiddenReason, r.ForbiddenDetail)
+		}
+	}
 }
 
 // connection is one that a pod wants to open.

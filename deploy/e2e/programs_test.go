@@ -31,6 +31,7 @@ var programs = map[string]func() (string, error){
 	"promtool":     sync.OnceValues(func() (string, error) { return buildTool("promtool", "prometheus.mod") }),
 	"alertmanager": sync.OnceValues(func() (string, error) { return buildTool("alertmanager", "alertmanager.mod") }),
 	"amtool":       sync.OnceValues(func() (string, error) { return buildTool("amtool", "alertmanager.mod") }),
+	"helm":         sync.OnceValues(func() (string, error) { return buildTool("helm", "helm.mod") }),
 }
 
 // buildTool builds a tool of modfile and returns its path.

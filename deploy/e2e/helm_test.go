@@ -1,0 +1,475 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+	k8syaml "k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/kubernetes/pkg/apis/apps"
+	"k8s.io/kubernetes/pkg/apis/core"
+	sigsyaml "sigs.k8s.io/yaml"
+)
+
+const chartDir = "../helm/crs-exporter"
+
+var updateChart = flag.Bool("update-chart", false, "regenerate the copies of other files in the Helm chart, and the table of its README.md")
+
+// helm runs Helm, which cannot reach a cluster or the user's settings.
+func helm(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program(t, "helm"), args...)
+	cmd.Env = []string{"HOME=" + t.TempDir()}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("helm %s: %w\n%s", args[0], err, stderr.Bytes())
+	}
+	return string(out), err
+}
+
+// renderChart returns the objects that `helm install` creates with values, in YAML.
+func renderChart(t *testing.T, values string) []object {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	writeFile(t, file, values)
+	out, err := helm(t, "template", "crs-exporter", chartDir, "--namespace=crs-exporter", "--values="+file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var objects []object
+	documents := k8syaml.NewYAMLReader(bufio.NewReader(strings.NewReader(out)))
+	for {
+		document, err := documents.Read()
+		if errors.Is(err, io.EOF) {
+			return objects
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var o struct {
+			Kind     string
+			Metadata struct{ Name string }
+		}
+		if err := sigsyaml.Unmarshal(document, &o); err != nil {
+			t.Fatal(err)
+		}
+		if o.Kind != "" {
+			objects = append(objects, object{o.Kind, o.Metadata.Name, document})
+		}
+	}
+}
+
+// chartValues returns a file of values that the chart has for tests.
+func chartValues(t *testing.T, name string) string {
+	t.Helper()
+	return readFile(t, filepath.Join(chartDir, "ci", name+"-values.yaml"))
+}
+
+func TestHelmLint(t *testing.T) {
+	for _, name := range []string{"minimal", "full"} {
+		if _, err := helm(t, "lint", "--strict", chartDir, "--values="+filepath.Join(chartDir, "ci", name+"-values.yaml")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestHelmLikeKubernetes checks that the chart creates the objects of deploy/kubernetes, so that the tests of those
+// hold for the chart too. Labels and selectors differ.
+func TestHelmLikeKubernetes(t *testing.T) {
+	want := loadCluster(t, "operator")
+	got := admitAll(t, renderChart(t, chartValues(t, "minimal")+`
+credentials: {existingSecret: crs-exporter-credentials}
+serviceMonitor: {enabled: true}
+prometheusRule: {enabled: true}
+networkPolicy: {enabled: true}
+`))
+	checkSelectors(t, got)
+	for _, c := range []*cluster{&want, &got} {
+		c.deployment.Spec.Selector, c.deployment.Spec.Template.Labels = nil, nil
+		c.service.Spec.Selector = nil
+		c.policy.Spec.PodSelector.MatchLabels = nil
+	}
+	for name, specs := range map[string][2]any{
+		"Deployment":      {got.deployment.Spec, want.deployment.Spec},
+		"Service":         {got.service.Spec, want.service.Spec},
+		"ServiceAccount":  {got.account.AutomountServiceAccountToken, want.account.AutomountServiceAccountToken},
+		"NetworkPolicy":   {got.policy.Spec, want.policy.Spec},
+		"ServiceMonitor":  {got.monitor.Spec.Endpoints, want.monitor.Spec.Endpoints},
+		"PrometheusRule":  {got.rule.Spec, want.rule.Spec},
+		"namespace":       {got.deployment.Namespace, want.deployment.Namespace},
+		"service account": {got.account.Name, want.account.Name},
+	} {
+		if !reflect.DeepEqual(specs[0], specs[1]) {
+			g, _ := sigsyaml.Marshal(specs[0])
+			w, _ := sigsyaml.Marshal(specs[1])
+			t.Errorf("%s: the chart has\n%s\ndeploy/kubernetes has\n%s", name, g, w)
+		}
+	}
+}
+
+// checkSelectors checks that the selectors of objects select the pod and the service.
+func checkSelectors(t *testing.T, c cluster) {
+	t.Helper()
+	pod := c.deployment.Spec.Template.Labels
+	selectors := map[string]map[string]string{
+		"Deployment": c.deployment.Spec.Selector.MatchLabels, "Service": c.service.Spec.Selector, "NetworkPolicy": c.policy.Spec.PodSelector.MatchLabels,
+	}
+	for name, selector := range selectors {
+		if !contains(pod, selector) || selector["app.kubernetes.io/instance"] == "" {
+			t.Errorf("%s selects %v, the pod has %v", name, selector, pod)
+		}
+	}
+	if selector := c.monitor.Spec.Selector.MatchLabels; !contains(c.service.Labels, selector) {
+		t.Errorf("the ServiceMonitor selects %v, the service has %v", selector, c.service.Labels)
+	}
+}
+
+func TestHelmMinimal(t *testing.T) {
+	var kinds []string
+	for _, o := range renderChart(t, chartValues(t, "minimal")) {
+		admit(t, o)
+		kinds = append(kinds, o.kind)
+	}
+	slices.Sort(kinds)
+	if want := []string{"Deployment", "Service", "ServiceAccount"}; !slices.Equal(kinds, want) {
+		t.Errorf("objects %v, want %v", kinds, want)
+	}
+}
+
+func TestHelmFull(t *testing.T) {
+	objects := renderChart(t, chartValues(t, "full"))
+	c := admitAll(t, objects)
+	checkSelectors(t, c)
+	pod := c.deployment.Spec.Template
+	container := pod.Spec.Containers[0]
+
+	t.Run("restricted", func(t *testing.T) { checkRestricted(t, pod) })
+	t.Run("rules", func(t *testing.T) {
+		var want any
+		var got struct{ Spec any }
+		if err := sigsyaml.UnmarshalStrict([]byte(readFile(t, rulesFile)), &want); err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(objects, func(o object) bool { return o.kind == "PrometheusRule" })
+		if err := sigsyaml.Unmarshal(objects[i].yaml, &got); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got.Spec, want) {
+			t.Errorf("the rules differ from %s", rulesFile)
+		}
+	})
+	t.Run("dashboard", func(t *testing.T) {
+		if got := c.configMap.Data; !maps.Equal(got, map[string]string{filepath.Base(dashboardFile): readFile(t, dashboardFile)}) {
+			t.Errorf("the dashboard differs from %s", dashboardFile)
+		}
+		if c.configMap.Namespace != "grafana" || c.configMap.Labels["grafana_dashboard"] != "1" {
+			t.Errorf("namespace %s, labels %v", c.configMap.Namespace, c.configMap.Labels)
+		}
+	})
+	t.Run("labels", func(t *testing.T) {
+		want := map[string]string{"release": "kube-prometheus-stack", "example.com/team": "databases"}
+		for name, labels := range map[string]map[string]string{"ServiceMonitor": c.monitor.Labels, "PrometheusRule": c.rule.Labels} {
+			if !contains(labels, want) {
+				t.Errorf("%s has %v, want %v", name, labels, want)
+			}
+		}
+		for label, value := range pod.Labels {
+			if strings.Contains(value, c.deployment.Labels["app.kubernetes.io/version"]) {
+				t.Errorf("%s=%s restarts the pod at each new version of the chart", label, value)
+			}
+		}
+	})
+	t.Run("persistence", func(t *testing.T) {
+		claim := volume(t, c.deployment, "/var/lib/crs_exporter").PersistentVolumeClaim
+		if claim == nil || claim.ClaimName != c.claim.Name || !slices.Contains(container.Args, "--state.file=/var/lib/crs_exporter/state") {
+			t.Errorf("claim %+v, arguments %v", claim, container.Args)
+		}
+	})
+	t.Run("web configuration", func(t *testing.T) {
+		secret := volume(t, c.deployment, "/etc/crs_exporter_web").Secret
+		if secret == nil || secret.SecretName != "crs-exporter-web" || !slices.Contains(container.Args, "--web.config.file=/etc/crs_exporter_web/web-config.yml") {
+			t.Errorf("secret %+v, arguments %v", secret, container.Args)
+		}
+		if e := c.monitor.Spec.Endpoints[0]; e.Scheme == nil || e.Scheme.String() != "https" || e.TLSConfig == nil || e.BasicAuth == nil {
+			t.Errorf("endpoint %+v", e)
+		}
+	})
+	t.Run("credentials", func(t *testing.T) {
+		got := map[string]string{}
+		for _, e := range container.Env {
+			if e.ValueFrom != nil {
+				got[e.Name] = e.ValueFrom.SecretKeyRef.Name + " " + e.ValueFrom.SecretKeyRef.Key
+			}
+		}
+		want := map[string]string{"TENCENTCLOUD_SECRET_ID": "crs-key id", "TENCENTCLOUD_SECRET_KEY": "crs-key key", "TENCENTCLOUD_TOKEN": "crs-key token"}
+		if !maps.Equal(got, want) {
+			t.Errorf("environment %v, want %v", got, want)
+		}
+	})
+	t.Run("network policy", func(t *testing.T) {
+		for to, want := range map[connection]bool{
+			{"10.1.2.3", 3128, core.ProtocolTCP}:   true,
+			{"169.254.0.23", 80, core.ProtocolTCP}: false, // the metadata service, which a Secret makes unnecessary
+		} {
+			if allowsEgress(t, c.policy, to) != want {
+				t.Errorf("allows %v: %v, want %v", to, !want, want)
+			}
+		}
+	})
+}
+
+// TestHelmRole checks that a pod without a Secret can use the role of the node.
+func TestHelmRole(t *testing.T) {
+	c := admitAll(t, renderChart(t, chartValues(t, "minimal")+"networkPolicy: {enabled: true}\n"))
+	if !allowsEgress(t, c.policy, connection{"169.254.0.23", 80, core.ProtocolTCP}) {
+		t.Error("does not allow the metadata service")
+	}
+	if v := c.deployment.Spec.Template.Spec.Volumes; len(v) > 0 {
+		t.Errorf("volumes %+v", v)
+	}
+}
+
+// volume returns the volume that the container has at a path.
+func volume(t *testing.T, d *apps.Deployment, path string) core.Volume {
+	t.Helper()
+	for _, m := range d.Spec.Template.Spec.Containers[0].VolumeMounts {
+		for _, v := range d.Spec.Template.Spec.Volumes {
+			if m.MountPath == path && v.Name == m.Name {
+				return v
+			}
+		}
+	}
+	t.Fatalf("nothing is mounted at %s", path)
+	return core.Volume{}
+}
+
+// TestHelmArguments starts the exporter with the arguments of the container, on a simulated API, and runs its probe.
+func TestHelmArguments(t *testing.T) {
+	t.Parallel()
+	exporter := buildExporter(t)
+	for name, values := range map[string]string{
+		"minimal": chartValues(t, "minimal"),
+		"file":    chartValues(t, "minimal") + "credentials: {existingSecret: x}\n",
+		"full":    chartValues(t, "full"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := admitAll(t, renderChart(t, values))
+			container := c.deployment.Spec.Template.Spec.Containers[0]
+			dir, address := t.TempDir(), freeAddress(t)
+			// A password for every request, which a probe does not have.
+			writeFile(t, dir+"/etc/crs_exporter_web/web-config.yml", "basic_auth_users: {x: $2a$04$"+strings.Repeat("a", 53)+"}\n")
+			writeFile(t, dir+"/var/lib/crs_exporter/.keep", "")
+			args := []string{"--demo", "--web.listen-address=" + address}
+			for _, a := range container.Args {
+				args = append(args, strings.Replace(a, "=/", "="+dir+"/", 1))
+			}
+			start(t, []string{"HOME=" + dir}, exporter, args...)
+			eventually(t, "the probe succeeds", func() error {
+				if http := container.LivenessProbe.HTTPGet; http != nil {
+					return errors.Join(get(t, "http://"+address+http.Path, nil), get(t, "http://"+address+container.ReadinessProbe.HTTPGet.Path, nil))
+				}
+				probe := container.LivenessProbe.Exec.Command
+				return exec.CommandContext(t.Context(), exporter, append(probe[1:], "--web.listen-address="+address)...).Run()
+			})
+		})
+	}
+}
+
+// TestHelmNotes checks that the notes show the arguments of the container.
+func TestHelmNotes(t *testing.T) {
+	chart := filepath.Join(t.TempDir(), "chart")
+	if err := os.CopyFS(chart, os.DirFS(chartDir)); err != nil {
+		t.Fatal(err)
+	}
+	// Only `helm install` prints notes, and it needs a cluster.
+	writeFile(t, chart+"/templates/zz.yaml", "kind: Notes\nnotes: {{ include (print $.Template.BasePath \"/NOTES.txt\") . | quote }}\n")
+	out, err := helm(t, "template", "crs-exporter", chart, "--values="+chart+"/ci/full-values.yaml", "--show-only=templates/zz.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct{ Notes string }
+	if err := sigsyaml.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatal(err)
+	}
+	c := admitAll(t, renderChart(t, chartValues(t, "full")))
+	args := c.deployment.Spec.Template.Spec.Containers[0].Args
+	if want := "/bin/crs_exporter --check '" + strings.Join(args, "' '") + "'\n"; !strings.Contains(got.Notes+"\n", want) {
+		t.Errorf("the notes are\n%s\nwant\n%s", got.Notes, want)
+	}
+}
+
+// openValues are the values that may have any key, because Kubernetes or the operator defines them.
+var openValues = []string{
+	"/affinity", "/global", "/podSecurityContext", "/resources/limits", "/resources/requests", "/securityContext",
+	"/serviceMonitor/basicAuth", "/serviceMonitor/tlsConfig",
+}
+
+type valuesSchema struct {
+	Type                 string
+	Ref                  string `json:"$ref"`
+	AdditionalProperties any
+	Properties           map[string]valuesSchema
+}
+
+// TestHelmTypos checks that the chart refuses a key that it does not know, wherever it is, and names it.
+func TestHelmTypos(t *testing.T) {
+	var schema valuesSchema
+	if err := json.Unmarshal([]byte(readFile(t, chartDir+"/values.schema.json")), &schema); err != nil {
+		t.Fatal(err)
+	}
+	var open, closed []string
+	// typos returns an object with a key too many in each object that has a fixed set of keys.
+	var typos func(path string, s valuesSchema) map[string]any
+	typos = func(path string, s valuesSchema) map[string]any {
+		if s.AdditionalProperties != false {
+			open = append(open, path)
+			return map[string]any{}
+		}
+		closed = append(closed, path)
+		values := map[string]any{"typo": true}
+		for key, property := range s.Properties {
+			if property.Type == "object" {
+				values[key] = typos(path+"/"+key, property)
+			}
+		}
+		return values
+	}
+	b, err := json.Marshal(typos("", schema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(open)
+	if !slices.Equal(open, openValues) || len(closed) < 10 {
+		t.Errorf("open values %v, want %v; closed values %v", open, openValues, closed)
+	}
+	message := refusal(t, string(b))
+	for _, path := range closed {
+		if want := "at '" + path + "': additional properties 'typo' not allowed"; !strings.Contains(message, want) {
+			t.Errorf("no message %q in\n%s", want, message)
+		}
+	}
+}
+
+// refusal returns the error of the chart for values that it must refuse.
+func refusal(t *testing.T, values string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	writeFile(t, file, values)
+	_, err := helm(t, "template", "crs-exporter", chartDir, "--values="+filepath.Join(chartDir, "ci", "minimal-values.yaml"), "--values="+file)
+	if err == nil {
+		t.Fatalf("accepts %s", values)
+	}
+	return err.Error()
+}
+
+func TestHelmRefuses(t *testing.T) {
+	for values, want := range map[string]string{
+		"regions: []":                                             "at '/regions': minItems: got 0, want 1",
+		"regions: ap-guangzhou":                                   "at '/regions': got string, want array",
+		"regions: [ap_guangzhou]":                                 "at '/regions/0': 'ap_guangzhou' does not match pattern",
+		"image: {repository: ''}":                                 "at '/image/repository': minLength: got 0, want 1",
+		"api: 3.0":                                                "at '/api': value must be one of 'auto', '2.0', '3.0', 'tce'",
+		"extraArgs: [crs.lookback=36h]":                           "at '/extraArgs/0': 'crs.lookback=36h' does not match pattern",
+		"persistence: {enabled: 'yes'}":                           "at '/persistence/enabled': got string, want boolean",
+		"serviceMonitor: {interval: 60}":                          "at '/serviceMonitor/interval': got number, want string",
+		"podAnnotations: {prometheus.io/port: 123}":               "at '/podAnnotations/prometheus.io~1port': got number, want string",
+		"networkPolicy: {ingressFrom: []}":                        "at '/networkPolicy/ingressFrom': minItems: got 0, want 1",
+		"credentials: {existingSecret: x, secretIdKey: id}":       "credentials.secretIdKey needs credentials.secretKeyKey",
+		"credentials: {secretIdKey: id, secretKeyKey: key}":       "credentials.secretIdKey needs credentials.existingSecret",
+		"credentials: {existingSecret: x, secretKeyKey: key}":     "credentials.secretKeyKey and credentials.tokenKey need credentials.secretIdKey",
+		"webConfig: {existingSecret: x, key: ../web-config.yaml}": "at '/webConfig/key': '../web-config.yaml' does not match pattern",
+	} {
+		if got := refusal(t, values); !strings.Contains(got, want) {
+			t.Errorf("%s: %s\nwant %s", values, got, want)
+		}
+	}
+}
+
+// TestHelmCopies checks the files of the chart that are made from others. A chart can read only files below its folder.
+func TestHelmCopies(t *testing.T) {
+	generated := map[string]string{
+		chartDir + "/files/" + filepath.Base(rulesFile):     readFile(t, rulesFile),
+		chartDir + "/files/" + filepath.Base(dashboardFile): readFile(t, dashboardFile),
+		chartDir + "/README.md":                             withValuesTable(t, readFile(t, chartDir+"/README.md")),
+	}
+	for file, want := range generated {
+		if *updateChart {
+			writeFile(t, file, want)
+		}
+		if readFile(t, file) != want {
+			t.Errorf("%s is out of date: run this test with -update-chart", file)
+		}
+	}
+}
+
+// withValuesTable returns the chart's README with the table of values.yaml.
+func withValuesTable(t *testing.T, readme string) string {
+	t.Helper()
+	const begin, end = "-update-chart -->\n", "<!-- end of values -->\n"
+	before, rest, ok := strings.Cut(readme, begin)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("the README of the chart has no %q or no %q", begin, end)
+	}
+	var document yaml.Node
+	if err := yaml.Unmarshal([]byte(readFile(t, chartDir+"/values.yaml")), &document); err != nil {
+		t.Fatal(err)
+	}
+	var table strings.Builder
+	table.WriteString("| value | default | |\n|---|---|---|\n")
+	writeValues(t, &table, "", document.Content[0])
+	return before + begin + table.String() + end + after
+}
+
+// writeValues writes a row for each value that has a comment. An object whose keys have comments has no row.
+func writeValues(t *testing.T, table *strings.Builder, prefix string, object *yaml.Node) {
+	t.Helper()
+	for i := 0; i < len(object.Content); i += 2 {
+		key, value := object.Content[i], object.Content[i+1]
+		name := prefix + key.Value
+		if value.Kind == yaml.MappingNode && len(value.Content) > 0 && value.Content[0].HeadComment != "" {
+			writeValues(t, table, name+".", value)
+			continue
+		}
+		var content any
+		if err := value.Decode(&content); err != nil {
+			t.Fatal(err)
+		}
+		preset, err := json.Marshal(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.ReplaceAll(strings.ReplaceAll(key.HeadComment, "\n# ", " "), "# ", "")
+		if text == "" {
+			t.Errorf("values.yaml: %s has no comment", name)
+		}
+		fmt.Fprintf(table, "| `%s` | `%s` | %s |\n", name, preset, text)
+	}
+}
+
+// TestHelmVersion checks that the chart installs the version of deploy/kubernetes by default.
+func TestHelmVersion(t *testing.T) {
+	var chart struct{ Version, AppVersion string }
+	if err := sigsyaml.Unmarshal([]byte(readFile(t, chartDir+"/Chart.yaml")), &chart); err != nil {
+		t.Fatal(err)
+	}
+	_, tag, _ := strings.Cut(loadCluster(t, "base").deployment.Spec.Template.Spec.Containers[0].Image, ":")
+	if chart.AppVersion != tag || chart.Version != tag {
+		t.Errorf("the chart has version %s for %s, deploy/kubernetes has %s", chart.Version, chart.AppVersion, tag)
+	}
+}
