@@ -233,6 +233,15 @@ func TestHelmFull(t *testing.T) {
 	})
 }
 
+// TestHelmNames checks that names and labels are short enough for Kubernetes.
+func TestHelmNames(t *testing.T) {
+	long := strings.Repeat("a", 70)
+	for _, values := range []string{"nameOverride: " + long, "fullnameOverride: " + long, "nameOverride: crs\nglobal: {parent: chart}"} {
+		c := admitAll(t, renderChart(t, chartValues(t, "full")+values+"\n"))
+		checkSelectors(t, c)
+	}
+}
+
 // TestHelmRole checks that a pod without a Secret can use the role of the node.
 func TestHelmRole(t *testing.T) {
 	c := admitAll(t, renderChart(t, chartValues(t, "minimal")+"networkPolicy: {enabled: true}\n"))
