@@ -63,8 +63,14 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- if .Values.webConfig.existingSecret }}
 - {{ printf "--web.config.file=/etc/crs_exporter_web/%s" .Values.webConfig.key | quote }}
 {{- end }}
-{{- with .Values.extraArgs }}
-{{ toYaml . }}
+{{- /* Other objects depend on these flags: a second value would break them where nobody sees it. */ -}}
+{{- $fixed := list "--crs.region" "--crs.api" "--crs.role-arn" "--web.config.file" "--web.listen-address" "--web.route-prefix" "--web.systemd-socket" "--web.telemetry-path" }}
+{{- range .Values.extraArgs }}
+{{- $flag := regexFind "^--[a-z0-9.-]+" . }}
+{{- if has $flag $fixed }}
+{{- fail (printf "extraArgs must not have %s: the chart has a value for it, or needs its default" $flag) }}
+{{- end }}
+- {{ . | quote }}
 {{- end }}
 {{- end }}
 
