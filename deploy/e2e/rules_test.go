@@ -12,8 +12,10 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/rulefmt"
+	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/promqltest"
+	"github.com/prometheus/prometheus/storage"
 )
 
 const (
@@ -67,7 +69,7 @@ func uncomment(t *testing.T, content, first, last string) string {
 func TestPromtool(t *testing.T) {
 	promtool := program(t, "promtool")
 	t.Run("check config", func(t *testing.T) {
-		run(t, promtool, "check", "config", "--lint=all", "--lint-fatal", prometheusFile)
+		run(t, promtool, "check", "config", "--lint=all", "--lint-fatal", prometheusFile, filepath.Join(prometheusDir, "demo.yml"))
 	})
 	t.Run("check rules", func(t *testing.T) {
 		run(t, promtool, "check", "rules", "--lint=all", "--lint-fatal", rulesFile)
@@ -340,34 +342,66 @@ func TestReadmeAlerts(t *testing.T) {
 	if len(blocks) != len(want) {
 		t.Fatalf("the README has %d alerts, want %d", len(blocks), len(want))
 	}
-	engine := promqltest.NewTestEngine(t, false, 0, 100_000)
 	store := promqltest.LoadedStorage(t, metrics)
 	for i, block := range blocks {
-		expr, err := parser.NewParser(parser.Options{}).ParseExpr(block[1])
-		if err != nil {
-			t.Fatal(err)
-		}
 		if n := strings.Count(block[1], "\n"); n > 2 {
 			t.Errorf("%d lines, want at most 2: %s", n, block[1])
 		}
-		q, err := engine.NewInstantQuery(t.Context(), store, nil, expr.String(), time.Unix(300, 0))
-		if err != nil {
-			t.Fatal(err)
-		}
-		vector, err := q.Exec(t.Context()).Vector()
-		if err != nil {
-			t.Fatalf("%s: %v", expr, err)
-		}
 		var got []string
-		for _, s := range vector {
+		for _, s := range ask(t, store, block[1], time.Unix(300, 0)) {
 			if id := s.Metric.Get("redisId"); !slices.Contains(got, id) {
 				got = append(got, id)
 			}
 		}
-		q.Close()
 		slices.Sort(got)
 		if !slices.Equal(got, want[i]) {
-			t.Errorf("got %v, want %v: %s", got, want[i], expr)
+			t.Errorf("got %v, want %v: %s", got, want[i], block[1])
+		}
+	}
+}
+
+// ask evaluates an expression at a time.
+func ask(t *testing.T, store storage.Queryable, expr string, at time.Time) promql.Vector {
+	t.Helper()
+	q, err := promqltest.NewTestEngine(t, false, 0, 100_000).NewInstantQuery(t.Context(), store, nil, expr, at)
+	if err != nil {
+		t.Fatalf("%s: %v", expr, err)
+	}
+	defer q.Close()
+	vector, err := q.Exec(t.Context()).Vector()
+	if err != nil {
+		t.Fatalf("%s: %v", expr, err)
+	}
+	return slices.Clone(vector)
+}
+
+// TestReadmeExamples evaluates the PromQL examples of the README on the metrics of the
+// exporter. Each of them has a result.
+func TestReadmeExamples(t *testing.T) {
+	store := promqltest.LoadedStorage(t, `load 1m
+  crs_up{job="crs",instance="a",region="gz"} 1x200
+  crs_api_requests_total{job="crs",instance="a",region="gz"} 0+2x200
+  crs_instance_info{job="crs",instance="a",region="gz",redisId="ill",redisName="cart",projectId="0"} 1x200
+  crs_instance_info{job="crs",instance="a",region="gz",redisId="never",redisName="new",projectId="0"} 1x200
+  crs_backup_last_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="ill",outcome="succeeded"} -100000x200
+  crs_backup_last_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="ill",outcome="failed"} -3600x200
+  crs_task_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="ill",taskName="importRdb",status="executing"} -20000x200
+  crs_task_transitions_total{job="crs",instance="a",region="gz",redisId="ill",taskName="backupInstance",status="succeeded"} 0x100 1x100
+  crs_task_transitions_total{job="crs",instance="a",region="gz",redisId="ill",taskName="backupInstance",status="failed"} 0x50 1x150
+`)
+	_, table, found := strings.Cut(readFile(t, readmeFile), "<!-- examples: evaluated by a test -->\n")
+	table, _, ended := strings.Cut(table, "<!-- end of examples -->")
+	if !found || !ended {
+		t.Fatal("no PromQL examples")
+	}
+	for line := range strings.Lines(table) {
+		cells := strings.SplitN(line, " | ", 2)
+		if len(cells) != 2 || !strings.Contains(cells[1], "`") {
+			continue // the head of the table
+		}
+		expr := strings.ReplaceAll(strings.Trim(cells[1], " `|\n"), `\|`, "|")
+		if vector := ask(t, store, expr, time.Unix(200*60, 0)); len(vector) == 0 {
+			t.Errorf("no result: %s", expr)
 		}
 	}
 }
