@@ -4,7 +4,7 @@ GO      ?= go
 FUZZTIME ?= 10000x
 
 # The race detector needs a C compiler on most systems. Without one, the tests
-# run without the race detector and print a message.
+# run without the race detector, and say so.
 ifeq ($(shell $(GO) env CGO_ENABLED),1)
 ifneq ($(shell command -v $$($(GO) env CC) 2>/dev/null),)
 RACE := -race
@@ -18,7 +18,7 @@ LDFLAGS := -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Revision=$(shell git
 COMPILE := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 TARGETS := linux-amd64 linux-arm64 darwin-arm64 windows-amd64
 
-.PHONY: build test unit vet fuzz e2e year bench soak lint release reproducible
+.PHONY: build test test-fast unit vet fuzz e2e e2e-fast programs year bench soak lint release reproducible
 
 build:
 	$(COMPILE) -o crs_exporter .
@@ -41,28 +41,44 @@ reproducible:
 	sha256sum $$dir/1/crs_exporter $$dir/2/crs_exporter | cut -d' ' -f1; \
 	cmp $$dir/1/crs_exporter $$dir/2/crs_exporter
 
-# All checks that must pass. They need only Go, git and make.
-test: vet fuzz unit e2e
+# Says what a long step does, at the start and every 30 seconds.
+SAY := $(CURDIR)/.ci/say
+
+# All checks that must pass, the slow ones last. They need only Go, git, make and bash.
+test: vet unit e2e-fast fuzz e2e
+
+# The checks that take less than two minutes: without fuzzing, the race detector, the
+# simulated week, and the tests that run Prometheus and Alertmanager.
+# They run side by side, because they mostly wait.
+test-fast:
+	@$(MAKE) --no-print-directory -j2 RACE= vet unit e2e-fast
 
 vet:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run gofmt on these files'; exit 1; }
-	$(GO) vet ./...
-	GOOS=windows $(GO) vet ./...
+	@$(SAY) 'checking the code (vet)' $(GO) vet ./...
+	@$(SAY) 'checking the code for Windows (vet)' env GOOS=windows $(GO) vet ./...
 
 unit:
-	@test -n "$(RACE)" || echo 'no cgo or no C compiler: running the tests without the race detector'
-	$(GO) test $(RACE) ./...
+	@$(SAY) 'testing the exporter $(if $(RACE),with,without) the race detector' $(GO) test $(RACE) ./...
 
 fuzz:
 	@set -e; for package in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+			$(SAY) "fuzzing with $$target" $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
 		done; \
 	done
 
-e2e:
-	@echo 'building the real Prometheus, Alertmanager and Helm: about ten minutes the first time, later a few seconds'
-	cd deploy/e2e && $(GO) test -count=1 -timeout 60m ./...
+e2e-fast:
+	@cd deploy/e2e && $(SAY) 'testing deploy without Prometheus, Alertmanager and Helm' $(GO) test -short -count=1 ./...
+
+# The real Prometheus, Alertmanager and Helm.
+programs:
+	@cd deploy/e2e && $(SAY) 'building Prometheus, Alertmanager and Helm (minutes the first time, later seconds)' \
+		$(GO) test -run TestPrograms -v -count=1 -timeout 60m .
+
+e2e: programs
+	@cd deploy/e2e && $(SAY) 'testing deploy with Prometheus, Alertmanager and Helm, and the alerts over a simulated week' \
+		$(GO) test -count=1 -timeout 60m ./...
 
 # A simulated year of the alerts, in less than an hour on two cores. Another SEED is
 # another year.

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -53,8 +55,19 @@ func buildTool(name, modfile string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
+// TestPrograms builds all programs, so that make can say that it does.
+func TestPrograms(t *testing.T) {
+	for _, name := range slices.Sorted(maps.Keys(programs)) {
+		t.Run(name, func(t *testing.T) { program(t, name) })
+	}
+}
+
+// program returns the path of a program. With -short, it skips the test instead.
 func program(t *testing.T, name string) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skipf("-short leaves out what needs %s", name)
+	}
 	path, err := programs[name]()
 	if err != nil {
 		t.Fatal(err)

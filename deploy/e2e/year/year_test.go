@@ -37,6 +37,9 @@ const alertmanagerFile = "../../alertmanager/alertmanager.yml"
 // TestScenario plays a scenario and judges the alerts: by default a week, else what the
 // flags say. The rules must be right about all of it.
 func TestScenario(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short leaves out the week")
+	}
 	o := options{Seed: *seed, Days: *days, Instances: *instances, Coarse: *coarse, Pair: *paired}
 	if *days == 0 {
 		o = options{Seed: *seed, Days: 7, Instances: 15}
@@ -54,6 +57,9 @@ func TestScenario(t *testing.T) {
 // TestPairOfPrometheus has one Prometheus of two in trouble: down for forty minutes, without
 // its data, restarted. That must change nothing.
 func TestPairOfPrometheus(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short leaves out the week")
+	}
 	j, err := perform(t, newScenario(options{Seed: 54, Days: 4, Instances: 8, Coarse: true, Pair: true}), "", *rulesFlag)
 	if err != nil {
 		t.Fatal(err)
