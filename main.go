@@ -30,6 +30,7 @@ import (
 const drainTimeout = 15 * time.Second
 
 func main() {
+	stampVersion()
 	// A log whose reader has gone must not end the watch, and neither must a
 	// SIGHUP that is meant to reload something.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
