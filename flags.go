@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"text/template"
 	"time"
 	"unicode"
 
@@ -104,11 +105,17 @@ func newApplication(s *settings) *kingpin.Application {
 	app := kingpin.New("crs_exporter", "Prometheus exporter for the tasks of Tencent Cloud's Redis (CRS): backups, restores and others.\n\n"+
 		"Secrets are not accepted as flags: set "+credentials.EnvSecretID+", "+credentials.EnvSecretKey+" and, for temporary credentials, "+credentials.EnvToken+", or use a credentials file.")
 	app.Version(version.Print("crs_exporter"))
-	app.HelpFlag.Short('h')
+	app.VersionFlag.Help("Show the version, and exit.")
+	app.HelpFlag.Short('h').Help("Show this help, and exit.")
+	app.GetFlag("help-man").Help("Show this help as a manual page, and exit.")
+	app.GetFlag("completion-script-bash").Help(`Completion for bash: eval "$(crs_exporter --completion-script-bash)"`)
+	app.GetFlag("completion-script-zsh").Help(`Completion for zsh: eval "$(crs_exporter --completion-script-zsh)"`)
+	app.UsageTemplate(helpTemplate).UsageFuncs(template.FuncMap{"groups": groupFlags, "label": flagLabel, "wrap": wrapHelp})
 
 	s.api = crsapi.DefaultConfig(crsapi.API20)
 	s.api.UserAgent = "crs_exporter/" + version.Version
 	s.web = kingpinflag.AddFlags(app, ":10991")
+	app.GetFlag("web.config.file").PlaceHolder("FILE")
 	app.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&s.telemetryPath)
 	app.Flag("crs.region", "Region to watch, as the API calls it (ap-guangzhou, gz, ...). Repeatable; in the variable, commas or blanks separate regions.").
 		Envar(envRegion).PlaceHolder("REGION").IsSetByUser(&s.given.region).StringsVar(&s.collector.Regions)
