@@ -317,6 +317,7 @@ type RegionStatus struct {
 	OutOfTime bool
 
 	Pages    int // pages read by the last poll
+	Requests int // requests sent during the last poll, retries included
 	Rejected int // rows of the last poll that could not be read
 
 	// Of the last poll's list; zero if the poll failed.
@@ -329,6 +330,12 @@ type RegionStatus struct {
 	// Of a full reading in progress: pages read, and about how many are due; 0 if
 	// there is none.
 	PagesRead, PagesDue int
+
+	// NextFull is when the list that is read incrementally is due for the next full
+	// reading, in the background; zero if each poll reads all. Verifying says that
+	// such a reading is in progress.
+	NextFull  time.Time
+	Verifying bool
 }
 
 // Status returns the status of each region, in the order of Config.Regions. It
