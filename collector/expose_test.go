@@ -93,6 +93,7 @@ func everything(t *testing.T) *collector.Exporter {
 	source := &fakeSource{delay: 250 * time.Millisecond}
 	var observe func(crsapi.Attempt)
 	e := newExporter(t, collector.Config{
+		PagesURL: "https://prometheus.example.com/crs",
 		Dial: func(_ string, o func(crsapi.Attempt)) ([]collector.Source, error) {
 			observe = o
 			return only(source), nil

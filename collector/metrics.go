@@ -82,6 +82,11 @@ var (
 		[]string{"region", "api"},
 		"Constant 1 for the API that the region is read through: 2.0, 3.0 or tce.",
 	}
+	pagesInfoMetric = Metric{
+		"crs_pages_info", typeGauge,
+		[]string{"region", "url"},
+		"Constant 1 for the URL of the exporter's HTML pages. Only with --web.external-url.",
+	}
 	pollDurationMetric = Metric{
 		"crs_poll_duration_seconds", typeGauge, regionLabels,
 		"Duration of the last finished poll of the region, successful or not.",
@@ -172,7 +177,7 @@ func Metrics() []Metric {
 	all := []Metric{
 		tasksMetric, transitionsMetric, lastStartMetric, oldestStartMetric, lastDurationMetric,
 		lastBackupMetric, usualIntervalMetric, instanceGoneMetric, aliveSinceMetric, oldestTaskMetric, instanceInfoMetric,
-		upMetric, apiInfoMetric, pollDurationMetric, pollPagesMetric, rejectedRowsMetric, lastSuccessMetric,
+		upMetric, apiInfoMetric, pagesInfoMetric, pollDurationMetric, pollPagesMetric, rejectedRowsMetric, lastSuccessMetric,
 		fullReadingsMetric, correctionsMetric, readingPagesMetric, readingPagesReadMetric,
 		apiRequestsMetric, apiFailuresMetric, apiDurationMetric, apiClockSkewMetric, firstSeenMetric,
 		buildInfoMetric,

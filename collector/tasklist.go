@@ -59,7 +59,13 @@ func (l *TaskList) Newest(from, to time.Time) iter.Seq[crsapi.Task] {
 	for i, part := range l.parts {
 		parts[i] = part.newest(from, to)
 	}
-	return MergeNewest(parts)
+	return func(yield func(crsapi.Task) bool) {
+		for _, task := range MergeNewest(make([]struct{}, len(parts)), parts) {
+			if !yield(task) {
+				return
+			}
+		}
+	}
 }
 
 func (p *listPart) newest(from, to time.Time) iter.Seq[crsapi.Task] {
@@ -76,22 +82,29 @@ func (p *listPart) newest(from, to time.Time) iter.Seq[crsapi.Task] {
 }
 
 // MergeNewest yields the tasks of several sequences, each newest first, newest
-// first. Of the same second, those of the first sequence come first.
-func MergeNewest(sequences []iter.Seq[crsapi.Task]) iter.Seq[crsapi.Task] {
-	if len(sequences) == 1 {
-		return sequences[0]
-	}
-	return func(yield func(crsapi.Task) bool) {
+// first, with the key of their sequence. Of the same second, those of the first
+// sequence come first.
+func MergeNewest[K any](keys []K, sequences []iter.Seq[crsapi.Task]) iter.Seq2[K, crsapi.Task] {
+	return func(yield func(K, crsapi.Task) bool) {
+		if len(sequences) == 1 { // without the cost of a pull
+			for task := range sequences[0] {
+				if !yield(keys[0], task) {
+					return
+				}
+			}
+			return
+		}
 		type head struct {
+			key  K
 			task crsapi.Task
 			next func() (crsapi.Task, bool)
 		}
 		heads := make([]*head, 0, len(sequences))
-		for _, sequence := range sequences {
+		for i, sequence := range sequences {
 			next, stop := iter.Pull(sequence)
 			defer stop()
 			if task, ok := next(); ok {
-				heads = append(heads, &head{task, next})
+				heads = append(heads, &head{keys[i], task, next})
 			}
 		}
 		for len(heads) > 0 {
@@ -102,10 +115,10 @@ func MergeNewest(sequences []iter.Seq[crsapi.Task]) iter.Seq[crsapi.Task] {
 				}
 			}
 			h := heads[newest]
-			if !yield(h.task) {
+			if !yield(h.key, h.task) {
 				return
 			}
-			ok := false
+			var ok bool
 			if h.task, ok = h.next(); !ok {
 				heads = slices.Delete(heads, newest, newest+1)
 			}
