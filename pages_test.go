@@ -452,7 +452,7 @@ func TestPagesInTurn(t *testing.T) {
 // shown, with names as long as the console allows.
 func TestCalendarIsSmall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t, map[string][]crsapi.Task{guangzhou: fleet(1_000, 40)})
+		s := newSite(t, map[string][]crsapi.Task{guangzhou: fleet(bubbleStart, 1_000, 40)})
 		s.exporter.Poll(t.Context())
 		for path, rows := range map[string]int{"/backups": 200, "/backups?page=5": 200, "/backups?page=6": 0, "/backups?redisId=crs-00000007": 1} {
 			page := s.page(path)
@@ -470,7 +470,7 @@ func TestCalendarIsSmall(t *testing.T) {
 }
 
 // fleet returns a backup of each instance for each day, newest first.
-func fleet(instances, days int) []crsapi.Task {
+func fleet(now time.Time, instances, days int) []crsapi.Task {
 	var tasks []crsapi.Task
 	for day := range days {
 		for i := range instances {
@@ -480,7 +480,7 @@ func fleet(instances, days int) []crsapi.Task {
 			}
 			tasks = append(tasks, crsapi.Task{
 				RedisID: fmt.Sprintf("crs-%08d", i), RedisName: fmt.Sprintf("%056d", i), ProjectID: "0", TaskName: "backupInstance",
-				StartTime: bubbleStart.Add(-time.Hour - time.Duration(day)*24*time.Hour - time.Duration(i)*time.Second),
+				StartTime: now.Add(-time.Hour - time.Duration(day)*24*time.Hour - time.Duration(i)*time.Second),
 				Status:    status, Progress: 1, TaskID: int64(day*instances + i + 1),
 			})
 		}
