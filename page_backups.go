@@ -12,9 +12,12 @@ import (
 )
 
 const (
-	// instancesPerPage and maxDays keep a page of the calendar below 1 MB.
+	// instancesPerPage and maxDays keep a page of the calendar below 1 MB. If ids are
+	// so long that a cell has more than maxCell bytes, fewer instances are on a page.
 	instancesPerPage = 200
 	maxDays          = 30
+	maxCell          = 150
+	cellMarkup       = 90 // bytes of a cell without its link
 )
 
 // backupsPage is what the backup calendar shows.
@@ -85,12 +88,22 @@ func (p *pages) backups() http.Handler {
 		}
 		slices.SortFunc(page.Rows, worstFirst)
 		page.Total = len(page.Rows)
-		page.pager = newPager(q, number, page.Total, instancesPerPage)
-		from := min((number-1)*instancesPerPage, page.Total)
-		page.Rows = page.Rows[from:min(from+instancesPerPage, page.Total)]
+		size := rowsPerPage(page.Rows)
+		page.pager = newPager(q, number, page.Total, size)
+		from := min((number-1)*size, page.Total)
+		page.Rows = page.Rows[from:min(from+size, page.Total)]
 		c.finish(page)
 		return page, nil
 	})
+}
+
+// rowsPerPage returns how many of these rows a page has at most.
+func rowsPerPage(rows []calendarRow) int {
+	longest := maxCell
+	for i := range rows {
+		longest = max(longest, cellMarkup+len(rows[i].Link))
+	}
+	return max(1, instancesPerPage*maxCell/longest)
 }
 
 // calendar sorts backups into days.
@@ -180,7 +193,7 @@ func (c *calendar) finish(page *backupsPage) {
 		row := &page.Rows[i]
 		all := c.days(row.instance)
 		for n, b := range all[:days] {
-			cell := calendarCell{Sign: signOf(b.Status), Link: template.URL(row.Link + "&since=" + page.Days[n].Date + "&until=" + page.Days[n].Date)}
+			cell := calendarCell{Sign: signOf(b.Status), Link: template.URL(row.Link + "&day=" + page.Days[n].Date)}
 			switch {
 			case b.Status == "succeeded" && b.failed:
 				cell.Kind, cell.Sign, cell.Label = "s", "✗✓", "failed, then succeeded"

@@ -95,9 +95,17 @@ func (p *pages) tasks() http.Handler {
 
 // taskFilter reads the parameters of a request.
 func (p *pages) taskFilter(r *http.Request, regions []string, now time.Time) (*taskFilter, error) {
-	q, err := parse(r, "region", "redisId", "redisName", "taskName", "status", "since", "until", "page")
+	q, err := parse(r, "region", "redisId", "redisName", "taskName", "status", "since", "until", "day", "page")
 	if err != nil {
 		return nil, err
+	}
+	if day := q.Get("day"); day != "" { // short, for the many links of the calendar
+		if q.Get("since")+q.Get("until") != "" {
+			return nil, badRequest("day replaces since and until: give only one of them")
+		}
+		q.Del("day")
+		q.Set("since", day)
+		q.Set("until", day)
 	}
 	f := &taskFilter{
 		parameters: q, redisID: q.Get("redisId"), redisName: strings.ToLower(q.Get("redisName")), taskName: q.Get("taskName"),

@@ -277,25 +277,27 @@ func TestBadParameters(t *testing.T) {
 		s := newSite(t, some())
 		s.exporter.Poll(t.Context())
 		for query, want := range map[string]string{
-			"/tasks?region=gz":              `region must be one of ap-guangzhou, ap-shanghai, not "gz"`,
-			"/tasks?status=done":            `status must be one of pending, executing, succeeded, failed, error, unknown, not "done"`,
-			"/tasks?since=yesterday":        `since must be a duration such as 24h or 7d, a day such as 2026-01-31, or a time such as 2026-01-31T08:00:00Z, not "yesterday"`,
-			"/tasks?since=-1h":              `since must be a duration`,
-			"/tasks?since=2026-02-30":       `since must be a duration`,
-			"/tasks?until=1x":               `until must be a duration`,
-			"/tasks?page=0":                 `page must be a number from 1 to 1000000, not "0"`,
-			"/tasks?page=1000001":           `page must be`,
-			"/tasks?page=x":                 `page must be`,
-			"/tasks?redisid=crs-a":          `unknown parameter "redisid": use region, redisId,`,
-			"/tasks?redisId=a&redisId=b":    `redisId is given 2 times`,
-			"/tasks?redisName=" + long:      `redisName has more than 256 bytes`,
-			"/tasks?%zz":                    `the parameters of the URL cannot be read`,
-			"/tasks?status=" + long:         `status has more than 256 bytes`,
-			"/backups?region=gz":            `region must be one of`,
-			"/backups?page=-1":              `page must be`,
-			"/backups?since=1d":             `unknown parameter "since": use region, redisId, redisName, page`,
-			"/tasks?region=" + long[:250]:   `region must be one of`,
-			"/tasks?status=failed&status=x": `status must be one of`,
+			"/tasks?region=gz":               `region must be one of ap-guangzhou, ap-shanghai, not "gz"`,
+			"/tasks?status=done":             `status must be one of pending, executing, succeeded, failed, error, unknown, not "done"`,
+			"/tasks?since=yesterday":         `since must be a duration such as 24h or 7d, a day such as 2026-01-31, or a time such as 2026-01-31T08:00:00Z, not "yesterday"`,
+			"/tasks?since=-1h":               `since must be a duration`,
+			"/tasks?since=2026-02-30":        `since must be a duration`,
+			"/tasks?until=1x":                `until must be a duration`,
+			"/tasks?day=1999":                `since must be a duration`,
+			"/tasks?day=2000-01-01&since=1d": `day replaces since and until: give only one of them`,
+			"/tasks?page=0":                  `page must be a number from 1 to 1000000, not "0"`,
+			"/tasks?page=1000001":            `page must be`,
+			"/tasks?page=x":                  `page must be`,
+			"/tasks?redisid=crs-a":           `unknown parameter "redisid": use region, redisId,`,
+			"/tasks?redisId=a&redisId=b":     `redisId is given 2 times`,
+			"/tasks?redisName=" + long:       `redisName has more than 256 bytes`,
+			"/tasks?%zz":                     `the parameters of the URL cannot be read`,
+			"/tasks?status=" + long:          `status has more than 256 bytes`,
+			"/backups?region=gz":             `region must be one of`,
+			"/backups?page=-1":               `page must be`,
+			"/backups?since=1d":              `unknown parameter "since": use region, redisId, redisName, page`,
+			"/tasks?region=" + long[:250]:    `region must be one of`,
+			"/tasks?status=failed&status=x":  `status must be one of`,
 		} {
 			w := s.get(query)
 			body := w.Body.String()
@@ -333,6 +335,7 @@ func TestFilters(t *testing.T) {
 			"status=pending":                      1,
 			"status=error":                        0,
 			"since=1h":                            2,
+			"day=1999-12-31":                      4,
 			"since=24h":                           5,
 			"since=0s":                            0,
 			"until=5d":                            3,
@@ -465,6 +468,22 @@ func TestCalendarIsSmall(t *testing.T) {
 			if len(page) > 1_000_000 {
 				t.Errorf("%s has %d bytes", path, len(page))
 			}
+		}
+	})
+}
+
+// TestLongIDs: ids that no console would give make pages shorter, not larger.
+func TestLongIDs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tasks := fleet(bubbleStart, 250, 30)
+		for i := range tasks {
+			tasks[i].RedisID += strings.Repeat("&", 100)
+		}
+		s := newSite(t, map[string][]crsapi.Task{guangzhou: tasks})
+		s.exporter.Poll(t.Context())
+		page := s.page("/backups")
+		if got := strings.Count(page, "<tr><th scope=\"row\""); got < 10 || got >= 100 || len(page) > 1_000_000 {
+			t.Errorf("%d rows and %d bytes", got, len(page))
 		}
 	})
 }
