@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"html/template"
 	"net/http"
 	"slices"
 	"strings"
@@ -55,10 +54,10 @@ type calendarRow struct {
 
 // calendarCell is what the backups of a day came to, with the tasks of the day.
 type calendarCell struct {
-	Kind  string // class of the style sheet: s, f, r, n or u
+	Kind  string // class of the style sheet: s, f, m, r, n or u
 	Sign  string
 	Label string
-	Link  template.URL
+	Link  string
 }
 
 func (p *pages) backups() http.Handler {
@@ -193,10 +192,10 @@ func (c *calendar) finish(page *backupsPage) {
 		row := &page.Rows[i]
 		all := c.days(row.instance)
 		for n, b := range all[:days] {
-			cell := calendarCell{Sign: signOf(b.Status), Link: template.URL(row.Link + "&day=" + page.Days[n].Date)}
+			cell := calendarCell{Sign: signOf(b.Status), Link: row.Link + "&day=" + page.Days[n].Date}
 			switch {
 			case b.Status == "succeeded" && b.failed:
-				cell.Kind, cell.Sign, cell.Label = "s", "✗✓", "failed, then succeeded"
+				cell.Kind, cell.Sign, cell.Label = "m", "✗✓", "failed, then succeeded"
 			case b.Status == "":
 				cell.Kind, cell.Label = "n", "none"
 			case b.Status == "succeeded":

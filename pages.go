@@ -96,7 +96,6 @@ func badRequest(format string, args ...any) error {
 // frame is what all pages show.
 type frame struct {
 	Title   string
-	CSS     template.CSS
 	Metrics string
 	Version string
 	Now     time.Time
@@ -105,7 +104,10 @@ type frame struct {
 
 // handler serves one page. content returns what its template shows.
 func (p *pages) handler(title, text string, content func(*http.Request, time.Time) (any, error)) http.Handler {
-	page := template.Must(template.Must(template.New("layout").Funcs(p.functions()).Parse(layoutHTML)).New("page").Parse(text))
+	page := template.New("").Funcs(p.functions())
+	for name, text := range map[string]string{"layout": layoutHTML, "css": pagesCSS, "page": text} {
+		template.Must(page.New(name).Parse(text))
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		header := w.Header()
 		header.Set("Content-Security-Policy", p.policy)
@@ -123,14 +125,14 @@ func (p *pages) handler(title, text string, content func(*http.Request, time.Tim
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		default:
 			header.Set("Content-Type", "text/html; charset=utf-8")
-			header.Set("Content-Length", strconv.Itoa(len(body)))
-			_, _ = w.Write(body)
+			header.Set("Content-Length", strconv.Itoa(body.Len()))
+			_, _ = body.WriteTo(w)
 		}
 	})
 }
 
 // render makes a page as a whole, so that a slow reader keeps nobody waiting.
-func (p *pages) render(r *http.Request, page *template.Template, title string, content func(*http.Request, time.Time) (any, error)) ([]byte, error) {
+func (p *pages) render(r *http.Request, page *template.Template, title string, content func(*http.Request, time.Time) (any, error)) (*bytes.Buffer, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), maxPageWait)
 	defer cancel()
 	select {
@@ -144,12 +146,12 @@ func (p *pages) render(r *http.Request, page *template.Template, title string, c
 	if err != nil {
 		return nil, err
 	}
-	var body bytes.Buffer
-	err = page.ExecuteTemplate(&body, "layout", frame{
-		Title: title, CSS: template.CSS(pagesCSS), Metrics: "." + p.metrics,
+	body := &bytes.Buffer{}
+	err = page.ExecuteTemplate(body, "layout", frame{
+		Title: title, Metrics: "." + p.metrics,
 		Version: version.Version, Now: now, Page: shown,
 	})
-	return body.Bytes(), err
+	return body, err
 }
 
 const clockFormat = "2006-01-02 15:04:05"

@@ -21,7 +21,7 @@ type TaskList struct {
 
 // listPart is the tasks of one of the lists that a region is made of.
 type listPart struct {
-	Tasks
+	tasks    Tasks
 	redisIDs map[string]bool // whose tasks are shown; nil for all
 }
 
@@ -70,10 +70,10 @@ func (l *TaskList) Newest(from, to time.Time) iter.Seq[crsapi.Task] {
 
 func (p *listPart) newest(from, to time.Time) iter.Seq[crsapi.Task] {
 	if p.redisIDs == nil {
-		return p.Tasks.Newest(from, to)
+		return p.tasks.Newest(from, to)
 	}
 	return func(yield func(crsapi.Task) bool) {
-		for task := range p.Tasks.Newest(from, to) {
+		for task := range p.tasks.Newest(from, to) {
 			if p.redisIDs[task.RedisID] && !yield(task) {
 				return
 			}
