@@ -44,6 +44,7 @@ var exposed = map[string][]string{
 	"crs_instance_alive_since_timestamp_seconds":  {"region", "redisId"},
 	"crs_instance_oldest_start_timestamp_seconds": {"region", "redisId"},
 	"crs_up":                                      {"region"},
+	"crs_pages_info":                              {"region", "url"},
 	"crs_api_info":                                {"region", "api"},
 	"crs_poll_duration_seconds":                   {"region"},
 	"crs_poll_pages":                              {"region"},
