@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/url"
@@ -651,9 +652,9 @@ func testSecretsNeverShow(t *testing.T, api crsapi.API, do crsapitest.Effect, fo
 	state := filepath.Join(t.TempDir(), "state")
 	exporter := start(t, append(args, "--log.level=debug", "--log.format="+format, "--state.file="+state)...)
 	var pages strings.Builder
-	for _, path := range []string{"/metrics", "/", "/-/ready", "/-/healthy", "/nowhere"} {
+	for _, path := range []string{"/metrics", "/", "/tasks", "/backups", "/-/ready", "/-/healthy", "/nowhere"} {
 		_, body := exporter.get(path, "X-Prometheus-Scrape-Timeout-Seconds", "1")
-		pages.WriteString(body)
+		pages.WriteString(html.UnescapeString(body))
 	}
 	err := exporter.wait()
 	kept, readErr := os.ReadFile(state)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"flag"
 	"fmt"
 	"html"
@@ -194,6 +195,41 @@ func wantPage(t *testing.T, name, got string) {
 func newestFirst(tasks []crsapi.Task) []crsapi.Task {
 	slices.SortStableFunc(tasks, func(a, b crsapi.Task) int { return b.StartTime.Compare(a.StartTime) })
 	return tasks
+}
+
+// TestStatusOfBothAPIs: where API 2.0 is retired and its successor fails, the advice
+// is about the successor.
+func TestStatusOfBothAPIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSiteThrough(t, apiAuto, "file", some())
+		s.server.Inject(crsapitest.Fault{API: "2.0", Do: crsapitest.RetiredForbidden})
+		s.server.Inject(crsapitest.Fault{API: "3.0", Do: crsapitest.APIError(4101)})
+		s.exporter.Poll(t.Context())
+		page := s.page("/")
+		for _, want := range []string{"API 2.0: ", "; API 3.0: ", "Attach a CAM policy that allows redis:DescribeTaskList and"} {
+			if strings.Count(page, want) != 2 { // of each region
+				t.Errorf("the page does not say %q twice", want)
+			}
+		}
+		if strings.Contains(page, "use --crs.api=3.0") {
+			t.Error("the page advises to use API 3.0, which is in use")
+		}
+	})
+}
+
+// TestStatusWhileAListIsRead: a list that no scrape can wait for.
+func TestStatusWhileAListIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, map[string][]crsapi.Task{guangzhou: fleet(bubbleStart, 1_000, 5)})
+		s.server.Inject(crsapitest.Fault{Do: crsapitest.Latency(3 * time.Second)})
+		ctx, cancel := context.WithTimeout(t.Context(), 16*time.Second)
+		defer cancel()
+		s.exporter.Poll(ctx)
+		page := s.page("/")
+		if !regexp.MustCompile(`<dd>in progress: [1-9][0-9]* of about 5[0-9] pages</dd>`).MatchString(page) || !strings.Contains(page, "waiting for the first poll") {
+			t.Errorf("no progress:\n%s", page[strings.Index(page, "<main"):])
+		}
+	})
 }
 
 // TestPageHeaders: nothing but the page itself may be loaded or may frame it.
