@@ -16,12 +16,14 @@ const (
 	// maxTroubles limits the instances on the status page.
 	maxTroubles = 200
 
-	// The thresholds of the rules for a missing backup, without their exceptions.
-	maxBackupAge    = 26 * time.Hour
-	minUsual        = 4 * time.Hour
-	usualTolerance  = 1.05
-	backupMayLast   = 2 * time.Hour
-	backupName      = "backupInstance"
+	// The thresholds of the rules for alerts, without their exceptions.
+	maxBackupAge   = 26 * time.Hour
+	minUsual       = 4 * time.Hour
+	usualTolerance = 1.05
+	backupMayLast  = 2 * time.Hour
+	maxPending     = time.Hour
+	maxExecuting   = 3 * time.Hour
+
 	troubleFailed   = "failed"
 	troubleMissing  = "missing"
 	troubleNeverHad = "never"
@@ -32,7 +34,6 @@ type statusPage struct {
 	Regions     []regionCard
 	Credentials credentials.Status
 	Expires     time.Duration // until the credentials expire
-	Ready       bool          // the first poll of every region has ended
 	Troubles    []trouble
 	MoreTrouble int // instances that are not shown
 	Ages        []listAge
@@ -68,7 +69,7 @@ type trouble struct {
 func (p *pages) status() http.Handler {
 	return p.handler("Status", statusHTML, func(_ *http.Request, now time.Time) (any, error) {
 		statuses, lists := p.exporter.Status(), p.exporter.TaskLists()
-		page := &statusPage{Credentials: p.credentials(), Ready: true, Ages: ages(statuses, lists, "", now)}
+		page := &statusPage{Credentials: p.credentials(), Ages: ages(statuses, lists, "", now)}
 		if at := page.Credentials.Expiry; !at.IsZero() {
 			page.Expires = at.Sub(now)
 		}
@@ -151,13 +152,33 @@ func backupTrouble(in collector.Instance, now time.Time) (kind string, at time.T
 	if in.Known.After(since) { // restored after its last backup, or new
 		since = in.Known
 	}
-	if now.Sub(since) <= allowedAge(in) {
+	if now.Sub(since) <= allowedAge(in) || isUnderWay(in, now) {
 		return "", time.Time{}
 	}
 	if in.BackupSucceeded.IsZero() {
 		return troubleNeverHad, since
 	}
 	return troubleMissing, since
+}
+
+// isUnderWay reports whether a backup of the instance runs, and none for too long.
+func isUnderWay(in collector.Instance, now time.Time) bool {
+	runs := false
+	for b := range in.Backups(time.Time{}) {
+		limit := maxExecuting
+		switch b.Status {
+		case "pending":
+			limit = maxPending
+		case "executing":
+		default:
+			continue
+		}
+		if now.Sub(b.Submitted) > limit {
+			return false
+		}
+		runs = true
+	}
+	return runs
 }
 
 // allowedAge is how old the newest good backup of an instance may be.
