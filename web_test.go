@@ -173,7 +173,7 @@ func TestNoOtherPaths(t *testing.T) {
 		}
 	}
 	if _, body := exporter.get("/"); strings.Contains(body, "debug/pprof") {
-		t.Error("the landing page offers pprof")
+		t.Error("the status page offers pprof")
 	}
 }
 
