@@ -760,7 +760,7 @@ func TestDemo(t *testing.T) {
 		"tce":  {[]string{"--crs.api=tce"}, crsapi.APITCE},
 	} {
 		t.Run(name, func(t *testing.T) {
-			exporter := start(t, append(test.args, "--demo")...)
+			exporter := start(t, append(test.args, "--demo", "--web.external-url=http://localhost:10991")...)
 			if !strings.Contains(exporter.log.String(), "/metrics") {
 				t.Errorf("the log does not say what to open: %s", exporter.log)
 			}
