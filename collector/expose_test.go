@@ -352,7 +352,7 @@ func wantDescribed(t *testing.T, found map[string]*dto.MetricFamily, described [
 func TestFamiliesAreOrdered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		own, err := everything(t).Poll(t.Context()).Gather()
-		if err != nil || len(own) != 17 || !slices.IsSortedFunc(own, func(a, b *dto.MetricFamily) int {
+		if err != nil || len(own) != 18 || !slices.IsSortedFunc(own, func(a, b *dto.MetricFamily) int {
 			return strings.Compare(a.GetName(), b.GetName())
 		}) {
 			t.Errorf("got %d families, %v: %v", len(own), err, own)
