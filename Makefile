@@ -18,7 +18,7 @@ LDFLAGS := -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Revision=$(shell git
 COMPILE := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 TARGETS := linux-amd64 linux-arm64 darwin-arm64 windows-amd64
 
-.PHONY: build test test-fast unit vet fuzz e2e e2e-fast programs year bench soak lint release reproducible
+.PHONY: build test test-fast unit vet fuzz e2e e2e-fast programs year browser bench soak lint release reproducible
 
 build:
 	$(COMPILE) -o crs_exporter .
@@ -86,9 +86,14 @@ SEED ?= 1
 year:
 	cd deploy/e2e && $(GO) test -run TestScenario -v -timeout 3h ./year -days 365 -coarse -seed $(SEED)
 
+# Opens the pages in Debian's chromium (apt-get install chromium), and writes the pictures
+# of the README anew.
+browser:
+	cd deploy/e2e/browser && $(GO) test -count=1 -timeout 10m . -screenshots ../../screenshots
+
 # Takes about ten minutes.
 bench:
-	$(GO) test -run '^$$' -bench 'Scrape|Memory' -benchtime 1x .
+	$(GO) test -run '^$$' -bench 'Scrape|Memory|Pages' -benchtime 1x .
 	$(GO) test -run '^$$' -bench . -benchmem ./crsapi/... ./collector/...
 
 # An hour of scrapes, half of it through each API, compressed into a few minutes, with injected faults.

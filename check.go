@@ -250,7 +250,7 @@ func report(source string, regions []checkedRegion) string {
 				continue // the verdict says so
 			}
 			for _, p := range f.problems() {
-				fmt.Fprintf(&b, "\n%s, API %s: %s\n  %s\n", f.Region, f.API, p.what, p.advice)
+				fmt.Fprintf(&b, "\n%s, API %s: %s\n  %s\n", f.Region, f.API, p.What, p.Advice)
 			}
 		}
 	}
@@ -302,7 +302,7 @@ func (f *finding) result() string {
 	}
 }
 
-type problem struct{ what, advice string }
+type problem struct{ What, Advice string }
 
 func (f *finding) problems() []problem {
 	var all []problem
@@ -310,7 +310,7 @@ func (f *finding) problems() []problem {
 		p := problem{f.Err.Error(), "See the error above."}
 		var failed *crsapi.Error
 		if errors.As(f.Err, &failed) {
-			p.advice = advice(failed, f.cfg)
+			p.Advice = advice(failed, f.cfg)
 		}
 		all = append(all, p)
 	}

@@ -93,7 +93,7 @@ func announceDemo(logger log.Logger, s *settings) {
 	if err != nil || host == "" {
 		host = "localhost"
 	}
-	url := "http://" + net.JoinHostPort(host, port)
+	url := "http://" + net.JoinHostPort(host, port) + s.routePrefix
 	level.Info(logger).Log("msg", "demo of a simulated CRS: open "+url+"/ or "+url+s.telemetryPath)
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"net/url"
 	"path"
 	"regexp"
 	"slices"
@@ -38,6 +39,8 @@ const (
 type settings struct {
 	web           *web.FlagConfig
 	telemetryPath string
+	externalURL   string // without a slash at its end; empty if it is not set
+	routePrefix   string // without a slash at its end; empty for none
 
 	apiChoice  string        // see apiChoices
 	api        crsapi.Config // of API 2.0; configOf has that of another
@@ -67,7 +70,11 @@ func parseFlags(args []string, stdout, stderr io.Writer) (*settings, error) {
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("%w; see --help", err)
-	case s.healthcheck:
+	}
+	if err := s.takePrefix(); err != nil {
+		return nil, err
+	}
+	if s.healthcheck {
 		return s, nil
 	}
 	if !s.given.credentialsFile {
@@ -117,6 +124,9 @@ func newApplication(s *settings) *kingpin.Application {
 	s.web = kingpinflag.AddFlags(app, ":10991")
 	app.GetFlag("web.config.file").PlaceHolder("FILE")
 	app.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&s.telemetryPath)
+	app.Flag("web.external-url", "URL under which browsers reach the exporter, for links to its pages from alerts and dashboards (crs_pages_info). Its path is the default of --web.route-prefix.").
+		PlaceHolder("URL").StringVar(&s.externalURL)
+	app.Flag("web.route-prefix", "Prefix of all paths of the exporter. Default: the path of --web.external-url.").PlaceHolder("PATH").StringVar(&s.routePrefix)
 	app.Flag("crs.region", "Region to watch, as the API calls it (ap-guangzhou, gz, ...). Repeatable; in the variable, commas or blanks separate regions.").
 		Envar(envRegion).PlaceHolder("REGION").IsSetByUser(&s.given.region).StringsVar(&s.collector.Regions)
 	add(app, "crs.api", "API to read the list through: 2.0, 3.0, tce for a private cloud (TCE), or auto for 2.0 and, where that is retired, 3.0.", &s.apiChoice, oneOf(apiChoices()...), apiAuto)
@@ -258,11 +268,37 @@ func settingError(err error) error {
 // links without escaping.
 var servablePath = regexp.MustCompile(`^(/[A-Za-z0-9_.~-]+)+$`)
 
+// takePrefix reads --web.external-url and --web.route-prefix as Prometheus does.
+func (s *settings) takePrefix() error {
+	if s.externalURL != "" {
+		u, err := url.Parse(s.externalURL)
+		switch {
+		case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.User != nil, u.RawQuery != "", u.Fragment != "":
+			return errors.New("--web.external-url must be like https://example.com/crs, without user, query and fragment") // it may have a password
+		}
+		u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), ""
+		s.externalURL = u.String()
+		s.collector.PagesURL = s.externalURL
+		if s.routePrefix == "" {
+			s.routePrefix = u.Path
+		}
+	}
+	s.routePrefix = strings.Trim(s.routePrefix, "/")
+	if s.routePrefix == "" {
+		return nil
+	}
+	s.routePrefix = "/" + s.routePrefix
+	if !servablePath.MatchString(s.routePrefix) || path.Clean(s.routePrefix) != s.routePrefix {
+		return fmt.Errorf("--web.route-prefix, by default the path of --web.external-url, must be like /crs, not %q", s.routePrefix)
+	}
+	return nil
+}
+
 // validateWeb validates what the web server uses.
 func (s *settings) validateWeb() error {
 	telemetry := s.telemetryPath
-	if !servablePath.MatchString(telemetry) || path.Clean(telemetry) != telemetry || telemetry == healthyPath || telemetry == readyPath {
-		return fmt.Errorf("--web.telemetry-path must be like /metrics, and neither %s nor %s", healthyPath, readyPath)
+	if taken := []string{healthyPath, readyPath, tasksPath, backupsPath}; !servablePath.MatchString(telemetry) || path.Clean(telemetry) != telemetry || slices.Contains(taken, telemetry) {
+		return fmt.Errorf("--web.telemetry-path must be like /metrics, and none of %s", strings.Join(taken, ", "))
 	}
 	for _, address := range *s.web.WebListenAddresses {
 		if _, _, err := net.SplitHostPort(strings.TrimPrefix(address, vsockScheme)); err != nil {

@@ -23,15 +23,15 @@ const (
 )
 
 // checkHealth requests the health of the exporter at each of the addresses, as
-// --web.listen-address takes them, for images without a shell or curl. A refusal
+// --web.listen-address takes them, below the prefix of its paths, for images without a shell or curl. A refusal
 // is healthy too: with TLS or basic auth, this is the only response it can get.
-func checkHealth(ctx context.Context, addresses ...string) error {
+func checkHealth(ctx context.Context, prefix string, addresses ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	var checks errgroup.Group
 	for _, address := range addresses {
 		checks.Go(func() error {
-			if err := checkHealthAt(ctx, address); err != nil {
+			if err := checkHealthAt(ctx, prefix, address); err != nil {
 				return fmt.Errorf("healthcheck of %s: %w", address, err)
 			}
 			return nil
@@ -40,13 +40,13 @@ func checkHealth(ctx context.Context, addresses ...string) error {
 	return checks.Wait()
 }
 
-func checkHealthAt(ctx context.Context, address string) error {
+func checkHealthAt(ctx context.Context, prefix, address string) error {
 	// The address is not part of the URL, which cannot contain every address.
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dialListener(ctx, address) },
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+healthyPath, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+prefix+healthyPath, nil)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func groupFlags(flags *kingpin.FlagGroupModel) []flagGroup {
 	add("API and credentials", "crs.api", "crs.credentials-file", "crs.role-arn", "crs.endpoint", "crs.v3-endpoint", "crs.method", "crs.utc-offset")
 	add("Reading the list", "scrape.timeout-offset", "scrape.min-interval", "crs.rate-limit", "crs.concurrency", "crs.request-timeout", "crs.page-size", "crs.sync", "crs.full-sync-interval")
 	add("State", "state.file")
-	add("Web", "web.listen-address", "web.telemetry-path", "web.config.file", "web.systemd-socket")
+	add("Web", "web.listen-address", "web.telemetry-path", "web.external-url", "web.route-prefix", "web.config.file", "web.systemd-socket")
 	add("Log", "log.level", "log.format", "crs.failure-reasons")
 	add("Help", "help", "help-man", "version", "completion-script-bash", "completion-script-zsh")
 	return groups

@@ -70,7 +70,7 @@ func startProcess(t *testing.T, stderr *os.File, args ...string) *process {
 // waitUntilHealthy waits until the process serves.
 func (p *process) waitUntilHealthy() {
 	p.t.Helper()
-	p.repeat(func() bool { return checkHealth(p.t.Context(), strings.TrimPrefix(p.url, "http://")) == nil })
+	p.repeat(func() bool { return checkHealth(p.t.Context(), "", strings.TrimPrefix(p.url, "http://")) == nil })
 }
 
 // repeat calls done until it returns true or the process has ended.
@@ -308,7 +308,7 @@ func TestSecondSignal(t *testing.T) {
 				return strings.Contains(body, "promhttp_metric_handler_requests_in_flight 2\n")
 			})
 			p.signal(syscall.SIGTERM)
-			p.repeat(func() bool { return checkHealth(t.Context(), strings.TrimPrefix(p.url, "http://")) != nil })
+			p.repeat(func() bool { return checkHealth(t.Context(), "", strings.TrimPrefix(p.url, "http://")) != nil })
 			began := time.Now()
 			tick := time.NewTicker(20 * time.Millisecond)
 			defer tick.Stop()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/common/version"
@@ -55,9 +56,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	if s.healthcheck {
-		return checkHealth(ctx, *s.web.WebListenAddresses...)
+		return checkHealth(ctx, s.routePrefix, *s.web.WebListenAddresses...)
 	}
-	source := "demo"
+	status := func() credentials.Status { return credentials.Status{Source: "demo"} }
 	if s.demo {
 		simulation := startDemo(ctx, s)
 		defer simulation.stop()
@@ -67,10 +68,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	if renewer != nil {
-		source = renewer.Status().Source
+		status = renewer.Status
 	}
 	if s.check {
-		return checkRegions(ctx, s, source, stdout, stderr)
+		return checkRegions(ctx, s, status().Source, stdout, stderr)
 	}
 
 	lines := newLogWriter(stderr, s.newLogger)
@@ -94,10 +95,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 	}
-	handler, err := newMux(s.telemetryPath, exporter)
-	if err != nil {
-		return err
-	}
+	handler := newMux(s.routePrefix, s.telemetryPath, exporter, s.newPages(exporter, status))
 	level.Info(logger).Log("msg", "starting crs_exporter", "version", version.Info(), "build", version.BuildContext())
 	if s.demo {
 		announceDemo(logger, s)

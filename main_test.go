@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/url"
@@ -418,6 +419,8 @@ func TestPaths(t *testing.T) {
 		text   string
 	}{
 		"/":          {200, `href="./m"`},
+		"/tasks":     {200, "backupInstance"},
+		"/backups":   {200, "crs-izbob1wh"},
 		"/m":         {200, "crs_up"},
 		"/-/healthy": {200, "healthy"},
 		"/-/ready":   {200, "ready"},
@@ -518,6 +521,15 @@ func TestBadSettings(t *testing.T) {
 		"telemetry path":      {[]string{gz, "--web.telemetry-path=/<b>"}, nil, "--web.telemetry-path must be like /metrics"},
 		"telemetry path ..":   {[]string{gz, "--web.telemetry-path=/metrics/.."}, nil, "--web.telemetry-path must be like /metrics"},
 		"telemetry path /":    {[]string{gz, "--web.telemetry-path=/"}, nil, "--web.telemetry-path must be like /metrics"},
+		"telemetry = tasks":   {[]string{gz, "--web.telemetry-path=/tasks"}, nil, "--web.telemetry-path must be like /metrics"},
+		"external URL":        {[]string{gz, "--web.external-url=prometheus.example.com/crs"}, nil, "--web.external-url must be like https://example.com/crs"},
+		"external ftp":        {[]string{gz, "--web.external-url=ftp://example.com/"}, nil, "--web.external-url must be like https://example.com/crs"},
+		"external query":      {[]string{gz, "--web.external-url=https://example.com/?a=b"}, nil, "--web.external-url must be like https://example.com/crs"},
+		"external user":       {[]string{gz, "--web.external-url=https://u:sesame@example.com/"}, nil, "--web.external-url must be like https://example.com/crs, without user"},
+		"external path":       {[]string{gz, "--web.external-url=https://example.com/a b"}, nil, "--web.route-prefix, by default the path of --web.external-url, must be like /crs, not \"/a b\""},
+		"prefix":              {[]string{gz, "--web.route-prefix=/{x}"}, nil, "--web.route-prefix, by default the path of --web.external-url, must be like /crs, not"},
+		"prefix ..":           {[]string{gz, "--web.route-prefix=/a/../b"}, nil, "--web.route-prefix"},
+		"prefix of check":     {[]string{"--healthcheck", "--web.route-prefix=/a//b"}, nil, "--web.route-prefix"},
 		"telemetry = ready":   {[]string{gz, "--web.telemetry-path=/-/ready"}, nil, "--web.telemetry-path must be like /metrics"},
 		"listen address":      {[]string{gz, "--web.listen-address=10991"}, nil, "--web.listen-address"},
 		"web config":          {[]string{gz, "--web.config.file=" + dir + "/none"}, nil, "--web.config.file"},
@@ -640,9 +652,9 @@ func testSecretsNeverShow(t *testing.T, api crsapi.API, do crsapitest.Effect, fo
 	state := filepath.Join(t.TempDir(), "state")
 	exporter := start(t, append(args, "--log.level=debug", "--log.format="+format, "--state.file="+state)...)
 	var pages strings.Builder
-	for _, path := range []string{"/metrics", "/", "/-/ready", "/-/healthy", "/nowhere"} {
+	for _, path := range []string{"/metrics", "/", "/tasks", "/backups", "/-/ready", "/-/healthy", "/nowhere"} {
 		_, body := exporter.get(path, "X-Prometheus-Scrape-Timeout-Seconds", "1")
-		pages.WriteString(body)
+		pages.WriteString(html.UnescapeString(body))
 	}
 	err := exporter.wait()
 	kept, readErr := os.ReadFile(state)
@@ -748,7 +760,7 @@ func TestDemo(t *testing.T) {
 		"tce":  {[]string{"--crs.api=tce"}, crsapi.APITCE},
 	} {
 		t.Run(name, func(t *testing.T) {
-			exporter := start(t, append(test.args, "--demo")...)
+			exporter := start(t, append(test.args, "--demo", "--web.external-url=http://localhost:10991")...)
 			if !strings.Contains(exporter.log.String(), "/metrics") {
 				t.Errorf("the log does not say what to open: %s", exporter.log)
 			}

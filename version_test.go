@@ -56,10 +56,10 @@ func TestVersionOfABuildWithoutLDFlags(t *testing.T) {
 	_, page := exporter.get("/")
 	_, metrics := exporter.get("/metrics")
 	for where, c := range map[string]struct{ text, want string }{
-		"--version":        {string(text), "version " + versionOf(info) + " "},
-		"the landing page": {page, "(version=" + versionOf(info) + ","},
-		"the metric":       {metrics, `version="` + versionOf(info) + `"} 1`},
-		"the log":          {exporter.log.String(), "(version=" + versionOf(info) + ","},
+		"--version":       {string(text), "version " + versionOf(info) + " "},
+		"the status page": {page, "<footer>crs_exporter " + versionOf(info) + " "},
+		"the metric":      {metrics, `version="` + versionOf(info) + `"} 1`},
+		"the log":         {exporter.log.String(), "(version=" + versionOf(info) + ","},
 	} {
 		if !strings.Contains(c.text, c.want) {
 			t.Errorf("%s does not contain %q:\n%s", where, c.want, c.text)

@@ -1,15 +1,12 @@
 package main
 
 import (
-	"fmt"
 	stdlog "log"
 	"net/http"
 	"path"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
-	"github.com/prometheus/common/version"
-	"github.com/prometheus/exporter-toolkit/web"
 )
 
 const (
@@ -20,8 +17,6 @@ const (
 	idleTimeout  = 2 * time.Minute
 
 	maxRequestHeader = 32 << 10
-	// relativeRoot is the root of the server, as seen from its landing page.
-	relativeRoot = "./"
 )
 
 func newServer(handler http.Handler, errorLog *stdlog.Logger) *http.Server {
@@ -36,42 +31,38 @@ func newServer(handler http.Handler, errorLog *stdlog.Logger) *http.Server {
 	}
 }
 
-// newMux returns the handler of all paths, which match exactly. Links are
-// relative, so that they also work behind a proxy that serves them under a path.
-func newMux(telemetryPath string, exporter *collector.Exporter) (http.Handler, error) {
-	landing, err := web.NewLandingPage(web.LandingConfig{
-		Name:        "CRS Exporter",
-		Description: "Tasks of Tencent Cloud's Redis (CRS) for Prometheus",
-		Version:     version.Info(),
-		Profiling:   "false",
-		RoutePrefix: relativeRoot,
-		Links: []web.LandingLinks{
-			{Address: telemetryPath, Text: "Metrics", Description: "for Prometheus"},
-			{Address: healthyPath, Text: "Healthy", Description: "200 while the process runs"},
-			{Address: readyPath, Text: "Ready", Description: "200 once every region was polled"},
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("landing page: %w", err)
-	}
+// newMux returns the handler of all paths, which match exactly, below a prefix that
+// is empty or like /crs. Links are relative, so that they also work behind a proxy
+// that serves them under a path, or strips one.
+func newMux(prefix, telemetryPath string, exporter *collector.Exporter, pages *pages) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET "+telemetryPath, exporter.Handler())
-	mux.Handle("GET "+healthyPath, exporter.Healthy())
-	mux.Handle("GET "+readyPath, exporter.Ready())
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		// The landing page compares the path with the prefix of its links.
-		r = r.Clone(r.Context())
-		r.URL.Path = relativeRoot
-		landing.ServeHTTP(w, r)
+	mux.Handle("GET "+prefix+telemetryPath, exporter.Handler())
+	mux.Handle("GET "+prefix+healthyPath, exporter.Healthy())
+	mux.Handle("GET "+prefix+readyPath, exporter.Ready())
+	mux.Handle("GET "+prefix+"/{$}", pages.status())
+	mux.Handle("GET "+prefix+tasksPath, pages.tasks())
+	mux.Handle("GET "+prefix+backupsPath, pages.backups())
+	if prefix != "" {
+		mux.Handle("GET /{$}", redirect("."+prefix+"/"))
+		mux.Handle("GET "+prefix, redirect("./"+path.Base(prefix)+"/"))
+	}
+	return cleanPaths(prefix, mux)
+}
+
+// redirect redirects to a relative URL, which http.Redirect would make an absolute
+// path.
+func redirect(to string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", to)
+		w.WriteHeader(http.StatusFound)
 	})
-	return cleanPaths(mux), nil
 }
 
 // cleanPaths answers 404 to paths like //metrics, from which a ServeMux redirects
 // to an absolute path.
-func cleanPaths(mux *http.ServeMux) http.Handler {
+func cleanPaths(prefix string, mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if path.Clean(r.URL.Path) != r.URL.Path {
+		if path.Clean(r.URL.Path) != r.URL.Path && r.URL.Path != prefix+"/" {
 			http.NotFound(w, r)
 			return
 		}

@@ -144,14 +144,14 @@ func TestWebConfig(t *testing.T) {
 			t.Errorf("in plain HTTP: %d", status)
 		}
 		address := strings.TrimPrefix(exporter.url, "http://")
-		if err := checkHealth(t.Context(), address); err != nil {
+		if err := checkHealth(t.Context(), "", address); err != nil {
 			t.Errorf("healthcheck: %v", err)
 		}
 	})
 	t.Run("basic auth", func(t *testing.T) {
 		exporter := start(t, append(args, "--web.config.file="+basic)...)
 		url := strings.Replace(exporter.url, "http:", "https:", 1)
-		for _, path := range []string{"/metrics", "/", readyPath} {
+		for _, path := range []string{"/metrics", "/", "/tasks", "/backups", readyPath} {
 			for password, want := range map[string]int{"sesame": 200, "": 401, "wrong": 401} {
 				if status, err := get(t, ca.client(""), url+path, password); err != nil || status != want {
 					t.Errorf("%s with password %q: %d, %v, want %d", path, password, status, err, want)
@@ -173,7 +173,7 @@ func TestNoOtherPaths(t *testing.T) {
 		}
 	}
 	if _, body := exporter.get("/"); strings.Contains(body, "debug/pprof") {
-		t.Error("the landing page offers pprof")
+		t.Error("the status page offers pprof")
 	}
 }
 
@@ -192,7 +192,7 @@ func TestLinksBehindAProxy(t *testing.T) {
 	}
 	const prefix = "http://proxy/crs"
 	for path, n := range map[string]int{
-		"/": 3, "/a/b": 0, healthyPath: 0, readyPath: 0,
+		"/": 9, "/tasks": 14, "/backups": 7, "/a/b": 0, healthyPath: 0, readyPath: 0,
 		"/nowhere": 0, "//": 0, "//a/b": 0, "/a/./b": 0, "/x/../a/b": 0, "/a/b/": 0, "/a": 0, "/-": 0, "/-/": 0,
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, exporter.url+path, nil)
@@ -223,6 +223,7 @@ func TestLinksBehindAProxy(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			to.Fragment = ""
 			served, ok := strings.CutPrefix(to.String(), prefix+"/")
 			if !ok {
 				t.Errorf("%s: %s leads to %s", path, link, to)
@@ -233,6 +234,55 @@ func TestLinksBehindAProxy(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestPrefix serves all paths below a prefix.
+func TestPrefix(t *testing.T) {
+	_, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
+	tests := map[string]func(*testing.T){}
+	for name, test := range map[string]struct {
+		flags       []string
+		prefix, url string
+	}{
+		"none":                    {nil, "", ""},
+		"external URL":            {[]string{"--web.external-url=https://example.com"}, "", "https://example.com"},
+		"path of external URL":    {[]string{"--web.external-url=https://example.com/ops/crs/"}, "/ops/crs", "https://example.com/ops/crs"},
+		"proxy that strips":       {[]string{"--web.external-url=https://example.com/crs", "--web.route-prefix=/"}, "", "https://example.com/crs"},
+		"route prefix":            {[]string{"--web.route-prefix=crs/"}, "/crs", ""},
+		"other path of the proxy": {[]string{"--web.external-url=http://example.com:8080/x", "--web.route-prefix=/y"}, "/y", "http://example.com:8080/x"},
+	} {
+		tests[name] = func(t *testing.T) {
+			exporter := start(t, append(args, test.flags...)...)
+			exporter.get(test.prefix + "/metrics")
+			for _, path := range []string{"/", "/metrics", "/tasks", "/backups", healthyPath, readyPath} {
+				if status, _ := exporter.get(test.prefix + path); status != http.StatusOK {
+					t.Errorf("%s below the prefix: status %d", path, status)
+				}
+				if test.prefix != "" && path != "/" {
+					if status, _ := exporter.get(path); status != http.StatusNotFound {
+						t.Errorf("%s: status %d", path, status)
+					}
+				}
+			}
+			if test.prefix != "" {
+				for _, path := range []string{"/", test.prefix} {
+					if _, body := exporter.get(path); !strings.Contains(body, "<h1>Status</h1>") {
+						t.Errorf("%s does not lead to the status page", path)
+					}
+				}
+			}
+			_, metrics := exporter.get(test.prefix + "/metrics")
+			series := `crs_pages_info{region="ap-guangzhou",url="` + test.url + `"} 1`
+			if got := strings.Contains(metrics, "crs_pages_info{"); got != (test.url != "") || got && !strings.Contains(metrics, series) {
+				t.Errorf("want %s", series)
+			}
+			address := strings.TrimPrefix(exporter.url, "http://")
+			if err := run(t.Context(), append(test.flags, "--healthcheck", "--web.listen-address="+address), io.Discard, io.Discard); err != nil {
+				t.Errorf("healthcheck: %v", err)
+			}
+		}
+	}
+	atOnce(t, tests)
 }
 
 // TestHostileScrapers keeps connections open that send half a request or read

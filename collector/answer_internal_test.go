@@ -59,7 +59,7 @@ func TestAnswersAreShared(t *testing.T) {
 		"another form":            take(t, &as, resultsOf(gz, sh), gzipText),
 		"an outcome of its own":   take(t, &as, resultsOf(gz, newOutcome("sh")), plainText),
 		"names":                   take(t, &as, resultsOf(gz, sh), plainText, "crs_up"),
-		"progress of its reading": take(t, &as, &Results{[]regionResult{{outcome: gz, read: 1, due: 2}, {outcome: sh}}}, plainText),
+		"progress of its reading": take(t, &as, &Results{regions: []regionResult{{outcome: gz, read: 1, due: 2}, {outcome: sh}}}, plainText),
 	} {
 		if other == first {
 			t.Errorf("shared although one has %s", what)

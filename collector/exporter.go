@@ -53,6 +53,9 @@ type Config struct {
 	// 0. See MaxLookback30.
 	Lookback time.Duration
 
+	// PagesURL is the URL of the HTML pages, for crs_pages_info; no series if empty.
+	PagesURL string
+
 	// FailureReasons logs the vendor's reason of each task that is newly seen
 	// failed. Only API 3.0 has it.
 	FailureReasons bool
@@ -135,6 +138,7 @@ type Exporter struct {
 	registry      *prometheus.Registry
 	timeoutOffset time.Duration
 	minInterval   time.Duration
+	pagesURL      string
 	logger        log.Logger
 	syncs         *syncs
 }
@@ -156,6 +160,7 @@ func New(cfg Config) (*Exporter, error) {
 		registry:      prometheus.NewRegistry(),
 		timeoutOffset: cfg.TimeoutOffset,
 		minInterval:   cfg.MinInterval,
+		pagesURL:      cfg.PagesURL,
 		logger:        cfg.Logger,
 		syncs:         newSyncs(&cfg),
 	}
@@ -262,7 +267,7 @@ func (e *Exporter) Poll(ctx context.Context) *Results {
 	if deadline, ok := ctx.Deadline(); ok {
 		e.syncs.budget.observe(time.Until(deadline))
 	}
-	results := &Results{regions: make([]regionResult, len(e.regions))}
+	results := &Results{regions: make([]regionResult, len(e.regions)), pagesURL: e.pagesURL}
 	for i, r := range e.regions {
 		select {
 		case <-polls[i].done:
@@ -317,6 +322,7 @@ type RegionStatus struct {
 	OutOfTime bool
 
 	Pages    int // pages read by the last poll
+	Requests int // requests sent during the last poll, retries included
 	Rejected int // rows of the last poll that could not be read
 
 	// Of the last poll's list; zero if the poll failed.
@@ -329,6 +335,12 @@ type RegionStatus struct {
 	// Of a full reading in progress: pages read, and about how many are due; 0 if
 	// there is none.
 	PagesRead, PagesDue int
+
+	// NextFull is when the list that is read incrementally is due for the next full
+	// reading, in the background; zero if each poll reads all. Verifying says that
+	// such a reading is in progress.
+	NextFull  time.Time
+	Verifying bool
 }
 
 // Status returns the status of each region, in the order of Config.Regions. It

@@ -18,7 +18,10 @@ import (
 // They are a Gatherer, not a Collector, and build the families themselves: a
 // registry would hash, sort and copy hundreds of thousands of series at every
 // scrape. The tests send them through a registry to check them.
-type Results struct{ regions []regionResult }
+type Results struct {
+	regions  []regionResult
+	pagesURL string
+}
 
 // regionResult says all that an answer shows of a region. Two that are equal show
 // the same.
@@ -37,7 +40,7 @@ var _ prometheus.Gatherer = (*Results)(nil)
 func (rs *Results) Gather() ([]*dto.MetricFamily, error) { return rs.families(), nil }
 
 func (rs *Results) families() []*dto.MetricFamily {
-	b := newBuilder()
+	b := newBuilder(rs.pagesURL)
 	for _, r := range rs.regions {
 		b.region(r.outcome, r.counters)
 		b.reading(r)
@@ -56,11 +59,13 @@ func (rs *Results) markShown() {
 
 // builder builds the families of all regions.
 type builder struct {
-	tasks, transitions, lastStart, oldestStart, lastDuration        *dto.MetricFamily
-	lastBackup, usualInterval                                       *dto.MetricFamily
-	instanceGone, aliveSince, oldestTask, instanceInfo              *dto.MetricFamily
-	up, apiInfo, pollDuration, pollPages, rejectedRows, lastSuccess *dto.MetricFamily
-	readingPages, readingPagesRead                                  *dto.MetricFamily
+	pagesURL string
+
+	tasks, transitions, lastStart, oldestStart, lastDuration                   *dto.MetricFamily
+	lastBackup, usualInterval                                                  *dto.MetricFamily
+	instanceGone, aliveSince, oldestTask, instanceInfo                         *dto.MetricFamily
+	up, apiInfo, pagesInfo, pollDuration, pollPages, rejectedRows, lastSuccess *dto.MetricFamily
+	readingPages, readingPagesRead                                             *dto.MetricFamily
 
 	status                          [statuses]*dto.LabelPair
 	outcomeSucceeded, outcomeFailed *dto.LabelPair
@@ -68,8 +73,10 @@ type builder struct {
 	counts [16]*dto.Gauge
 }
 
-func newBuilder() *builder {
+func newBuilder(pagesURL string) *builder {
 	b := &builder{
+		pagesURL: pagesURL,
+
 		tasks:         newFamily(tasksMetric),
 		transitions:   newFamily(transitionsMetric),
 		lastStart:     newFamily(lastStartMetric),
@@ -83,6 +90,7 @@ func newBuilder() *builder {
 		instanceInfo:  newFamily(instanceInfoMetric),
 		up:            newFamily(upMetric),
 		apiInfo:       newFamily(apiInfoMetric),
+		pagesInfo:     newFamily(pagesInfoMetric),
 		pollDuration:  newFamily(pollDurationMetric),
 		pollPages:     newFamily(pollPagesMetric),
 		rejectedRows:  newFamily(rejectedRowsMetric),
@@ -115,7 +123,7 @@ func newFamily(m Metric) *dto.MetricFamily {
 func (b *builder) families() []*dto.MetricFamily {
 	all := []*dto.MetricFamily{
 		b.apiInfo, b.lastBackup, b.usualInterval, b.aliveSince, b.instanceGone, b.instanceInfo, b.oldestTask,
-		b.lastSuccess, b.pollDuration, b.pollPages, b.rejectedRows, b.readingPages, b.readingPagesRead,
+		b.lastSuccess, b.pagesInfo, b.pollDuration, b.pollPages, b.rejectedRows, b.readingPages, b.readingPagesRead,
 		b.lastDuration, b.lastStart, b.oldestStart, b.transitions, b.tasks, b.up,
 	}
 	return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 })
@@ -130,6 +138,9 @@ func (b *builder) region(o *outcome, counters *ledger.Counters) {
 	}
 	b.count(b.up, labels, up)
 	b.count(b.apiInfo, []*dto.LabelPair{label("api", string(o.API)), region}, 1)
+	if b.pagesURL != "" {
+		b.count(b.pagesInfo, []*dto.LabelPair{region, label("url", b.pagesURL)}, 1)
+	}
 	if !o.End.IsZero() {
 		b.value(b.pollDuration, labels, o.Duration.Seconds())
 		b.count(b.pollPages, labels, o.Pages)

@@ -93,6 +93,7 @@ func everything(t *testing.T) *collector.Exporter {
 	source := &fakeSource{delay: 250 * time.Millisecond}
 	var observe func(crsapi.Attempt)
 	e := newExporter(t, collector.Config{
+		PagesURL: "https://prometheus.example.com/crs",
 		Dial: func(_ string, o func(crsapi.Attempt)) ([]collector.Source, error) {
 			observe = o
 			return only(source), nil
@@ -351,7 +352,7 @@ func wantDescribed(t *testing.T, found map[string]*dto.MetricFamily, described [
 func TestFamiliesAreOrdered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		own, err := everything(t).Poll(t.Context()).Gather()
-		if err != nil || len(own) != 17 || !slices.IsSortedFunc(own, func(a, b *dto.MetricFamily) int {
+		if err != nil || len(own) != 18 || !slices.IsSortedFunc(own, func(a, b *dto.MetricFamily) int {
 			return strings.Compare(a.GetName(), b.GetName())
 		}) {
 			t.Errorf("got %d families, %v: %v", len(own), err, own)

@@ -122,6 +122,23 @@ func (l *openSweeps) Len() int                                                  
 
 func (l *openSweeps) All() iter.Seq[crsapi.Task] { return l.last.All() }
 
+func (l *openSweeps) Tasks() collector.Tasks { return sweptTasks{l.last} }
+
+type sweptTasks struct{ swept }
+
+func (l sweptTasks) Newest(from, to time.Time) iter.Seq[crsapi.Task] {
+	return func(yield func(crsapi.Task) bool) {
+		for _, t := range slices.SortedStableFunc(l.All(), func(a, b crsapi.Task) int { return b.StartTime.Compare(a.StartTime) }) {
+			if !from.IsZero() && t.StartTime.Before(from) || !to.IsZero() && t.StartTime.After(to) {
+				continue
+			}
+			if !yield(t) {
+				return
+			}
+		}
+	}
+}
+
 // fakeList holds its tasks as they are.
 type fakeList struct {
 	tasks           []crsapi.Task

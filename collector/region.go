@@ -61,8 +61,9 @@ type region struct {
 	waiting log.Logger
 
 	mu     sync.Mutex
-	poll   *poll    // the newest; nil before the first
-	last   *outcome // of the last poll that ended, without its list
+	poll   *poll     // the newest; nil before the first
+	last   *outcome  // of the last poll that ended, without its list
+	shown  *TaskList // of the last poll that succeeded; nil before the first
 	closed bool
 }
 
@@ -165,6 +166,7 @@ func (r *region) status() RegionStatus {
 	defer r.mu.Unlock()
 	status := r.last.RegionStatus
 	status.PagesRead, status.PagesDue = r.progress()
+	status.NextFull, status.Verifying = r.nextFull()
 	return status
 }
 
@@ -179,7 +181,7 @@ func (r *region) close() {
 func (r *region) run(p *poll) {
 	defer close(p.done)
 	defer r.syncs.gate.leave()
-	begin := time.Now()
+	begin, sent := time.Now(), r.requests.sent.Load()
 	ctx, cancel := r.untilNoProgress()
 	defer cancel()
 	results, err := r.read(ctx)
@@ -189,6 +191,7 @@ func (r *region) run(p *poll) {
 	now := time.Now()
 	o := &outcome{RegionStatus: RegionStatus{Region: r.name, API: r.source().API(), End: now, Duration: now.Sub(begin), Err: err}}
 	o.OutOfTime = r.listing.outOfTime()
+	o.Requests = int(r.requests.sent.Load() - sent)
 	for _, result := range results {
 		o.Pages += result.Pages
 		o.Rejected += result.Rejected
@@ -220,11 +223,17 @@ func (r *region) run(p *poll) {
 		r.syncing().polled(r, results, o)
 	}
 	o.counters = r.ledger.Counters()
+	var shown *TaskList
+	if err == nil {
+		shown = newTaskList(o, r.listing.lists)
+	}
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
 		o.LastSuccess = r.last.LastSuccess
+	} else {
+		r.shown = shown
 	}
 	remains := *o
 	remains.list = nil

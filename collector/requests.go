@@ -106,6 +106,7 @@ type regionRequests struct {
 	corrections  prometheus.Counter
 	firstSeen    func() prometheus.Gauge // the first call creates the series
 
+	sent     atomic.Int64           // requests
 	answered atomic.Pointer[func()] // called for each answer that is no failure
 }
 
@@ -121,6 +122,7 @@ func (r *regionRequests) onAnswer(call func()) { r.answered.Store(&call) }
 
 func (r *regionRequests) observe(a crsapi.Attempt) {
 	r.requests.Inc()
+	r.sent.Add(1)
 	r.duration.Observe(a.Duration.Seconds())
 	if call := r.answered.Load(); call != nil && *call != nil && a.Reason == "" {
 		(*call)()

@@ -41,6 +41,12 @@ type List interface {
 	Len() int
 	At(mirror.Key) []crsapi.Task
 	All() iter.Seq[crsapi.Task]
+	Tasks() Tasks
+}
+
+// Tasks are the tasks of a List at one moment, as mirror.Tasks describes.
+type Tasks interface {
+	Newest(from, to time.Time) iter.Seq[crsapi.Task]
 }
 
 // FromAPI returns the Source that sends requests to the API.
@@ -49,11 +55,16 @@ func FromAPI(client *crsapi.Client) Source { return apiSource{client} }
 type apiSource struct{ *crsapi.Client }
 
 func (s apiSource) Open(f Filter) List {
-	return mirror.New(mirror.Config{
+	return mirrored{mirror.New(mirror.Config{
 		Lister: s.Client, RedisID: f.RedisID, TaskTypes: f.TaskTypes, Lookback: f.Lookback,
 		PageSize: s.PageSize(), Concurrency: s.Concurrency(),
-	})
+	})}
 }
+
+type mirrored struct{ *mirror.Mirror }
+
+// Tasks implements List.
+func (m mirrored) Tasks() Tasks { return m.Mirror.Tasks() }
 
 // Pages implements Source.
 func (s apiSource) Pages(ctx context.Context, f Filter) (int, error) {

@@ -175,6 +175,7 @@ func (s *syncing) polled(r *region, results []*mirror.Result, o *outcome) {
 	v := &r.verification
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	defer s.setDue(v)
 	if !slices.ContainsFunc(results, func(result *mirror.Result) bool { return len(result.Full) == 0 }) {
 		v.last = o.End
 		s.decide(r, o.Pages, o.Duration)
@@ -194,6 +195,26 @@ type verification struct {
 	running   bool
 	last      time.Time
 	notBefore time.Time
+	due       time.Time // zero if every poll reads all
+}
+
+// setDue sets when the next verification is due. The caller holds v.mu.
+func (s *syncing) setDue(v *verification) {
+	v.due = time.Time{}
+	if !s.full() {
+		v.due = v.last.Add(s.interval)
+		if v.due.Before(v.notBefore) {
+			v.due = v.notBefore
+		}
+	}
+}
+
+// nextFull returns when the next verification is due, and whether one is in
+// progress; a zero time if polls read all, or before the first full reading.
+func (r *region) nextFull() (due time.Time, running bool) {
+	r.verification.mu.Lock()
+	defer r.verification.mu.Unlock()
+	return r.verification.due, r.verification.running
 }
 
 func (s *syncing) verify(r *region, lists []*openList) {
@@ -210,6 +231,7 @@ func (s *syncing) verify(r *region, lists []*openList) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.running = false
+	defer s.setDue(v)
 	if err != nil { // the polls tell what is wrong
 		v.notBefore = time.Now().Add(retryVerify)
 		return

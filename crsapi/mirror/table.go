@@ -313,34 +313,34 @@ func (t *table) dropNames() {
 			live++
 		}
 	}
-	each := func(visit func(r *row)) {
-		for i := range t.windows {
-			for k := range t.windows[i].rows {
-				visit(&t.windows[i].rows[k])
-			}
+	for i := range t.windows {
+		for k := range t.windows[i].rows {
+			r := &t.windows[i].rows[k]
+			use(r.redisID)
+			use(r.taskName)
+			use(r.redisName)
+			use(r.projectID)
 		}
 	}
-	each(func(r *row) {
-		use(r.redisID)
-		use(r.taskName)
-		use(r.redisName)
-		use(r.projectID)
-	})
 	t.names.used = live
 	if !t.names.grown() {
 		return
 	}
 	names := newSymbols()
 	move := func(s *symbol) { *s = names.intern(t.names.values[*s]) }
-	each(func(r *row) {
-		move(&r.redisID)
-		move(&r.taskName)
-		move(&r.redisName)
-		move(&r.projectID)
-	})
+	for i := range t.windows {
+		// Tasks may hold the rows, so they must not change.
+		rows := slices.Clone(t.windows[i].rows)
+		for k := range rows {
+			r := &rows[k]
+			move(&r.redisID)
+			move(&r.taskName)
+			move(&r.redisName)
+			move(&r.projectID)
+		}
+		slices.SortFunc(rows, compareRows)
+		t.windows[i].rows = rows
+	}
 	names.used = live
 	t.names = names
-	for i := range t.windows {
-		slices.SortFunc(t.windows[i].rows, compareRows)
-	}
 }

@@ -394,7 +394,7 @@ func TestExposed(t *testing.T) {
 	// Only API 2.0 has the status error, and only API 3.0 has durations.
 	families := map[string]*dto.MetricFamily{}
 	for _, api := range []string{"2.0", "3.0"} {
-		stop := exporter.start(t, "--crs.api="+api)
+		stop := exporter.start(t, "--crs.api="+api, "--web.external-url=http://"+exporter.address)
 		for name, family := range scrape(t, exporter.address) {
 			if families[name] == nil {
 				families[name] = family

@@ -44,6 +44,7 @@ var exposed = map[string][]string{
 	"crs_instance_alive_since_timestamp_seconds":  {"region", "redisId"},
 	"crs_instance_oldest_start_timestamp_seconds": {"region", "redisId"},
 	"crs_up":                                      {"region"},
+	"crs_pages_info":                              {"region", "url"},
 	"crs_api_info":                                {"region", "api"},
 	"crs_poll_duration_seconds":                   {"region"},
 	"crs_poll_pages":                              {"region"},
@@ -368,6 +369,9 @@ const (
   crs_api_request_duration_seconds_bucket{job="crs",region="a",le="+Inf"} 0+30x400
   crs_api_request_duration_seconds{job="crs",region="b"} {{schema:0 sum:5 count:4 buckets:[1 2 1]}}+{{schema:0 sum:5 count:4 buckets:[1 2 1]}}x400
   crs_exporter_build_info{job="crs",version="1.0.0",revision="abc",branch="main",goversion="go1.26.8",goos="linux",goarch="amd64",tags="unknown"} 1x400
+  crs_pages_info{job="crs",region="a",instance="a:10991",url="https://example.com/crs"} 1x400
+  crs_pages_info{job="crs",region="b",instance="b:10991",url="https://example.com/b"} 1x400
+  crs_pages_info{job="crs",region="b",instance="b2:10991",url="https://example.com/b2"} 1x400
   crs_instance_info{job="crs",region="a",redisId="crs-ok",redisName="orders",projectId="0"} 1x400
   crs_instance_info{job="crs",region="a",redisId="crs-late",redisName="sessions",projectId="0"} 1x400
   crs_instance_info{job="crs",region="a",redisId="crs-failed",redisName="carts",projectId="7"} 1x400

@@ -1,0 +1,348 @@
+// Package browser opens the pages of the exporter in Chromium, as a person does.
+package browser
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/accessibility"
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+var screenshots = flag.String("screenshots", "", "folder to write screenshots to")
+
+// limit is how long one step in the browser may take.
+const limit = time.Minute
+
+var pages = []string{"/", "/tasks", "/backups"}
+
+// startDemo builds the exporter and runs its demo until the test ends. It returns
+// the address of the status page, without a slash.
+func startDemo(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "crs_exporter")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
+	build.Dir = "../../.."
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the exporter: %v\n%s", err, out)
+	}
+	cmd := exec.Command(program, "--demo", "--web.listen-address=127.0.0.1:0", "--web.route-prefix=/crs")
+	logs, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	})
+	address := regexp.MustCompile(`127\.0\.0\.1:[0-9]+`)
+	lines := bufio.NewScanner(logs)
+	for lines.Scan() {
+		if !strings.Contains(lines.Text(), "Listening on") {
+			continue
+		}
+		go func() {
+			for lines.Scan() { // until the exporter ends
+			}
+		}()
+		base := "http://" + address.FindString(lines.Text()) + "/crs"
+		scrape(t, base+"/metrics")
+		return base
+	}
+	t.Fatalf("the exporter does not listen: %v", lines.Err())
+	return ""
+}
+
+// scrape waits for the first poll.
+func scrape(t *testing.T, url string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status, err)
+	}
+}
+
+// browser is a running Chromium.
+type browser struct {
+	*testing.T
+	ctx  context.Context
+	base string
+
+	mu       sync.Mutex
+	problems []string // of the console, the policy and the network
+}
+
+func openBrowser(t *testing.T) *browser {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Fatalf("no chromium in PATH: on Debian, `apt-get install chromium`: %v", err)
+	}
+	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.Flag("hide-scrollbars", true))
+	allocator, cancel := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(cancel)
+	ctx, cancelTab := chromedp.NewContext(allocator)
+	t.Cleanup(cancelTab)
+	b := &browser{T: t, ctx: ctx, base: startDemo(t)}
+	if err := chromedp.Listen(ctx, b.observe); err != nil {
+		t.Fatalf("start chromium: %v", err)
+	}
+	call(b, log.Enable, cdp.Empty{})
+	call(b, runtime.Enable, cdp.Empty{})
+	call(b, network.Enable, network.EnableParams{})
+	return b
+}
+
+// observe notes everything that a page must not cause.
+func (b *browser) observe(event any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch e := event.(type) {
+	case *log.EventEntryAdded:
+		b.problems = append(b.problems, fmt.Sprintf("%s %s: %s (%s)", e.Entry.Source, e.Entry.Level, e.Entry.Text, e.Entry.URL))
+	case *runtime.EventConsoleAPICalled:
+		b.problems = append(b.problems, "the console was written to")
+	case *runtime.EventExceptionThrown:
+		b.problems = append(b.problems, e.ExceptionDetails.Text)
+	case *network.EventRequestWillBeSent:
+		if e.Type != network.ResourceTypeDocument {
+			b.problems = append(b.problems, fmt.Sprintf("the page loads %s %s", e.Type, e.Request.URL))
+		}
+	}
+}
+
+func (b *browser) wantNoProblem(page string) {
+	b.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, problem := range b.problems {
+		b.Errorf("%s: %s", page, problem)
+	}
+	b.problems = nil
+}
+
+func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
+	b.Helper()
+	run(b, chromedp.Steps(steps...))
+}
+
+func run[T any](b *browser, action chromedp.Action[T]) T {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	defer cancel()
+	value, err := chromedp.Run(ctx, action)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return value
+}
+
+func call[P, R any](b *browser, command cdp.Command[P, R], params P) R {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	defer cancel()
+	result, err := chromedp.Call(ctx, command, params)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return result
+}
+
+func (b *browser) open(page string) {
+	b.Helper()
+	b.do(chromedp.Navigate(b.base+page), chromedp.WaitReady("footer"))
+}
+
+// evaluate runs JavaScript in the page, which has none of its own.
+func evaluate[T any](b *browser, script string) T {
+	b.Helper()
+	return run(b, chromedp.Evaluate[T](script))
+}
+
+type look struct {
+	scheme        string
+	width, height int64
+}
+
+var looks = map[string]look{
+	"light":       {"light", 1280, 900},
+	"dark":        {"dark", 1280, 900},
+	"phone":       {"light", 360, 740},
+	"phone, dark": {"dark", 360, 740},
+}
+
+func (b *browser) use(l look) {
+	b.Helper()
+	call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
+		Width: l.width, Height: l.height, DeviceScaleFactor: 1, Mobile: l.width < 500,
+	})
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: l.scheme}},
+	})
+}
+
+// contrast returns the texts whose contrast with their background is below 4.5, as
+// WCAG 2.2 has it for level AA.
+const contrast = `(() => {
+	const channels = color => color.match(/[\d.]+/g).map(Number);
+	const luminance = ([r, g, b]) => {
+		const [x, y, z] = [r, g, b].map(v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+		return .2126 * x + .7152 * y + .0722 * z;
+	};
+	const behind = element => {
+		for (let e = element; e; e = e.parentElement) {
+			const c = channels(getComputedStyle(e).backgroundColor);
+			if (c.length < 4 || c[3] > 0) return c;
+		}
+		return [255, 255, 255];
+	};
+	const poor = new Set();
+	for (const e of document.querySelectorAll('body *')) {
+		if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
+		const [a, b] = [luminance(channels(getComputedStyle(e).color)), luminance(behind(e))];
+		const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+		if (ratio < 4.5) poor.add(e.className + ' ' + e.textContent.trim().slice(0, 40) + ' ' + ratio.toFixed(2));
+	}
+	return [...poor];
+})()`
+
+// TestLooks opens each page in light and dark, on a screen and a phone.
+func TestLooks(t *testing.T) {
+	b := openBrowser(t)
+	for name, l := range looks {
+		b.use(l)
+		for _, page := range pages {
+			b.open(page)
+			if poor := evaluate[[]string](b, contrast); len(poor) > 0 {
+				t.Errorf("%s of %s: low contrast of %q", name, page, poor)
+			}
+			if width := evaluate[int64](b, `document.documentElement.scrollWidth`); width > l.width {
+				t.Errorf("%s of %s: the page is %d wide, the screen %d", name, page, width, l.width)
+			}
+			dark := evaluate[bool](b, `getComputedStyle(document.body).backgroundColor.match(/\d+/)[0] < 128`)
+			if dark != (l.scheme == "dark") {
+				t.Errorf("%s of %s: the background is dark: %t", name, page, dark)
+			}
+			b.wantNoProblem(name + " of " + page)
+		}
+	}
+}
+
+// focusable finds what the keyboard must reach.
+const focusable = `[...document.querySelectorAll('a[href], input, select, button, [tabindex]')]`
+
+// TestKeyboard walks through each page with the Tab key.
+func TestKeyboard(t *testing.T) {
+	b := openBrowser(t)
+	b.use(looks["light"])
+	for _, page := range append(slices.Clone(pages), "/tasks?status=error", "/tasks?redisName=nothing") {
+		b.open(page)
+		want := evaluate[int](b, focusable+`.length`)
+		for i := range want {
+			b.do(chromedp.KeyEvent(kb.Tab))
+			state := evaluate[string](b, `(() => {
+				const e = document.activeElement, s = getComputedStyle(e), box = e.getBoundingClientRect();
+				const visible = s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2 && box.left >= 0 && box.right > 0 && box.top < innerHeight && box.bottom > 0;
+				return `+focusable+`.indexOf(e) + (visible ? '' : ' without a visible focus: ' + e.outerHTML.slice(0, 100));
+			})()`)
+			if state != fmt.Sprint(i) {
+				t.Errorf("%s: Tab %d reaches element %s", page, i, state)
+				break
+			}
+		}
+	}
+	b.open("/tasks")
+	b.do(chromedp.Focus(`input[name=redisName]`), chromedp.SendKeys(`input[name=redisName]`, "carts"+kb.Enter), chromedp.WaitReady(`input[value=carts]`))
+	if rows := evaluate[[]string](b, `[...document.querySelectorAll('td.name')].map(e => e.innerText.split('\n')[1])`); len(rows) == 0 || slices.ContainsFunc(rows, func(name string) bool { return name != "carts" }) {
+		t.Errorf("after Enter in the form: %q", rows)
+	}
+	b.do(chromedp.Navigate(b.base+"/backups"), chromedp.Click(`td.day a`), chromedp.WaitReady(`input[name=since]:not([value=""])`))
+	if rows := evaluate[int](b, `document.querySelectorAll('tbody tr').length`); rows == 0 {
+		t.Error("a cell of the calendar leads to no task")
+	}
+	b.wantNoProblem("the forms")
+}
+
+// TestScreenReader reads the names of everything that can be used.
+func TestScreenReader(t *testing.T) {
+	b := openBrowser(t)
+	for _, page := range pages {
+		b.open(page)
+		roles := map[string]int{}
+		for _, node := range call(b, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{}).Nodes {
+			if node.Ignored || node.Role == nil {
+				continue
+			}
+			role := strings.Trim(string(node.Role.Value), `"`)
+			roles[role]++
+			named := node.Name != nil && strings.Trim(string(node.Name.Value), `" `) != ""
+			if !named && slices.Contains([]string{"link", "button", "textbox", "checkbox", "combobox", "region", "navigation", "heading", "columnheader", "rowheader"}, role) {
+				t.Errorf("%s: a %s has no name", page, role)
+			}
+		}
+		for _, role := range []string{"main", "banner", "contentinfo", "navigation", "heading"} {
+			if roles[role] == 0 {
+				t.Errorf("%s has no %s: %v", page, role, roles)
+			}
+		}
+		if n := evaluate[int](b, `document.querySelectorAll('h1').length`); n != 1 {
+			t.Errorf("%s has %d main headings", page, n)
+		}
+		if outline := evaluate[bool](b, `[...document.querySelectorAll('h1, h2, h3')].every((h, i, all) => !i || h.tagName[1] - all[i-1].tagName[1] <= 1)`); !outline {
+			t.Errorf("%s: the headings leave out a level", page)
+		}
+	}
+}
+
+// TestScreenshots writes the pictures of the README.
+func TestScreenshots(t *testing.T) {
+	if *screenshots == "" {
+		return // they are not wanted
+	}
+	b := openBrowser(t)
+	for name, shot := range map[string]struct {
+		page string
+		look
+	}{
+		"status":        {"/", look{"light", 1000, 760}},
+		"tasks":         {"/tasks?status=failed&status=error", look{"dark", 1000, 700}},
+		"backups":       {"/backups", look{"light", 900, 700}},
+		"backups-phone": {"/backups#calendar", look{"dark", 360, 740}},
+	} {
+		b.use(shot.look)
+		b.open(shot.page)
+		picture := run(b, chromedp.CaptureScreenshot())
+		if err := os.WriteFile(filepath.Join(*screenshots, name+".png"), picture, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
