@@ -45,6 +45,9 @@ type fault struct {
 	slack time.Duration // it must be told so long after that
 	cured time.Time     // from when its alerts may end
 	until time.Time     // by when its alerts must end
+
+	failed   time.Time // a task that was told before; from here on it is news for a day
+	unlisted time.Time // no row shows it any more; zero if one does
 }
 
 // wrong reports if the fault is a trouble. Else it only looks like one, and every

@@ -26,6 +26,8 @@ type life struct {
 	succeeded time.Time   // submission of the newest success, or since when it is due
 	gone      bool        // the instance has no future
 	trouble   trouble     // that happens now
+	failed    time.Time   // of that trouble, as in its fault
+	unlisted  time.Time   // the same
 	opening   *trouble    // that happens before all others
 }
 
@@ -209,8 +211,14 @@ func (l *life) missing() time.Time {
 	if l.except > 0 {
 		return l.succeeded.Add(l.except)
 	}
+	deadline := l.deadline(l.slot)
+	return l.deadline(deadline) // by then more rows have left
+}
+
+// deadline returns by when a success is due, as the rows that are listed at a time say.
+func (l *life) deadline(at time.Time) time.Time {
 	listed := slices.DeleteFunc(slices.Clone(l.finished), func(t time.Time) bool {
-		return t.Before(l.slot.Add(-l.region.retention))
+		return t.Before(at.Add(-l.region.retention))
 	})
 	if len(listed) < 4 {
 		return l.succeeded.Add(26 * time.Hour)
@@ -240,6 +248,8 @@ func (l *life) is(known, cured, until time.Time, taskName string) {
 		f.right, f.explained = nil, nil
 		f.known = l.succeeded
 	}
+	f.failed, f.unlisted = l.failed, l.unlisted
+	l.failed, l.unlisted = time.Time{}, time.Time{}
 	l.sc.faults = append(l.sc.faults, f)
 }
 

@@ -35,6 +35,7 @@ var problems = []string{missed, late, cleared, dataLost, again, pages, rangOn, e
 // judgement compares what fired with the truth.
 type judgement struct {
 	sc      *scenario
+	faults  []*fault
 	firings []*firing
 	end     time.Time         // of the last evaluation
 	blind   map[string][]span // when nobody sees a region, in order
@@ -64,7 +65,8 @@ func judge(sc *scenario, n *notices) *judgement {
 		j.blind[r.name] = merge(append(sc.blind(r.name), j.restart...))
 	}
 	for i := range sc.faults {
-		f := &sc.faults[i]
+		f := j.adjust(sc.faults[i], sc.faults[i+1:])
+		j.faults = append(j.faults, f)
 		j.windows = append(j.windows, span{f.known.Add(-tolerance), j.seen(f, f.until, mayRingOn)})
 		j.judgeFault(f, j.windows[i])
 	}
@@ -72,6 +74,23 @@ func judge(sc *scenario, n *notices) *judgement {
 		j.judgeFiring(f)
 	}
 	return j
+}
+
+// adjust returns a fault as it looks to those who watch: a task that failed unseen is
+// news for as long since it was seen, and the next trouble of the same task takes its
+// place. The sources of the alerts show no more than that.
+func (j *judgement) adjust(f fault, later []fault) *fault {
+	if !f.failed.IsZero() && j.seen(&f, f.known, f.slack).Before(f.failed) {
+		unseen := j.seen(&f, f.failed, 0).Sub(f.failed)
+		f.cured, f.until = f.cured.Add(unseen), f.until.Add(unseen)
+	}
+	for i := range later {
+		if l := &later[i]; f.taskName != "" && l.region == f.region && l.redisID == f.redisID && l.taskName == f.taskName && l.known.Before(f.cured) {
+			f.cured = l.known
+			break
+		}
+	}
+	return &f
 }
 
 // about reports if an alert is about the subject of a fault.
@@ -147,8 +166,8 @@ func (j *judgement) judgeFault(f *fault, window span) {
 	if first < 0 {
 		switch {
 		case f.optional:
-		case !deadline.Before(f.cured) || deadline.After(j.end):
-			k.unseen++ // it was over before it could be told
+		case !deadline.Before(f.cured) || deadline.After(j.end), !f.unlisted.IsZero() && !deadline.Before(f.unlisted):
+			k.unseen++ // it was over, or shown by nothing any more, before it could be told
 		default:
 			v.wrong(missed)
 		}
@@ -200,24 +219,36 @@ func (v *verdict) judgeCourse(all []*firing, told time.Time) {
 	if !v.optional {
 		v.judgeGaps(all, told, to)
 	}
-	fired, paged := map[string]int{}, 0
+	fired, paged := map[string]int{}, map[int]int{}
 	for _, a := range all {
 		if !a.from.Before(to) {
 			break
 		}
 		if !a.from.Before(v.known.Add(-tolerance)) {
-			fired[a.identity()]++
+			fired[fmt.Sprint(v.losses(a.from), a.identity())]++
 		}
 		if !a.paged.IsZero() && a.paged.Before(to) {
-			paged++
+			paged[v.losses(a.paged)]++
 		}
 	}
-	if slices.ContainsFunc(slices.Collect(maps.Values(fired)), func(n int) bool { return n > 1 }) {
+	twice := func(n int) bool { return n > 1 }
+	if slices.ContainsFunc(slices.Collect(maps.Values(fired)), twice) {
 		v.wrong(again)
 	}
-	if paged > 1 {
+	if slices.ContainsFunc(slices.Collect(maps.Values(paged)), twice) {
 		v.wrong(pages)
 	}
+}
+
+// losses returns how often Prometheus has lost its data up to a time. It does not know
+// what it told before.
+func (j *judgement) losses(at time.Time) (n int) {
+	for _, l := range j.lost {
+		if !l.from.After(at) {
+			n++
+		}
+	}
+	return n
 }
 
 // judgeGaps judges that something fires all the time from the first alert to the cure.
@@ -244,6 +275,9 @@ func (v *verdict) gap(s span) {
 	if !s.from.Before(v.cured) {
 		return // it was seen though that could not be expected
 	}
+	if slices.ContainsFunc(v.restart, func(r span) bool { return r.contains(s.from) && r.contains(v.cured) }) {
+		return // it was cured while Prometheus started
+	}
 	if slices.ContainsFunc(v.lost, func(l span) bool { return l.from.Before(s.to) && s.from.Before(l.to) }) {
 		v.wrong(dataLost)
 	} else {
@@ -257,8 +291,7 @@ func (v *verdict) gap(s span) {
 func (j *judgement) judgeFiring(a *firing) {
 	began, follows, kind := false, false, "nothing"
 	var end time.Time
-	for i := range j.sc.faults {
-		f := &j.sc.faults[i]
+	for i, f := range j.faults {
 		w := j.windows[i]
 		if !about(f, a) || !a.from.Before(w.to) || !a.to.IsZero() && a.to.Before(w.from) {
 			continue

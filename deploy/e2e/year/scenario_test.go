@@ -224,7 +224,7 @@ func merge(spans []span) []span {
 }
 
 // fine returns the times at which every minute counts: around the begin and the end of
-// each fault and incident, and while the polls flap.
+// each fault and incident, and while some of the polls or requests fail.
 func (sc *scenario) fine() []span {
 	var spans []span
 	around := func(t time.Time, after time.Duration) {
@@ -239,7 +239,7 @@ func (sc *scenario) fine() []span {
 	for _, i := range sc.incidents {
 		around(i.from, 40*time.Minute)
 		around(i.to, 40*time.Minute)
-		if i.everyOther {
+		if i.everyOther || i.rate > 0 {
 			spans = append(spans, i.span)
 		}
 	}

@@ -114,6 +114,7 @@ var troubles = []trouble{
 	}},
 	{kind: "import runs for over a day and fails", weight: 3, right: tells(taskStuck, taskFailed), slack: minutesToSee, happens: func(l *life) {
 		t := l.row("importRdb", l.slot, executing, phase{25*time.Hour + l.upTo(5*time.Hour), failed})
+		l.failed = t.last().at
 		l.is(t.submitted().Add(3*time.Hour), t.last().at.Add(20*time.Hour), t.last().at.Add(26*time.Hour), t.taskName)
 	}},
 	{kind: "import runs for over a day and fails while the exporter restarts", weight: 2, of: forgetful,
@@ -124,6 +125,7 @@ var troubles = []trouble{
 				kind: "exporter restarts", span: span{at.Add(-time.Minute), at.Add(time.Minute)},
 				region: l.region.name, exporter: l.region.exporters[0].address, exporterDoes: down,
 			})
+			l.failed = at
 			l.is(t.submitted().Add(3*time.Hour), at.Add(20*time.Hour), at.Add(26*time.Hour), t.taskName)
 		}},
 	{kind: "resize fails", weight: 5, right: tells(taskFailed), slack: minutesToSee, happens: func(l *life) {
@@ -183,7 +185,7 @@ var troubles = []trouble{
 		known := l.failure(failed)
 		left := known.Add(3 * time.Hour)
 		l.leave(left)
-		l.gone = true
+		l.gone, l.unlisted = true, left
 		l.is(known, left.Add(7*day), left.Add(8*day), "")
 		l.slot = left.Add(8 * day)
 	}},
