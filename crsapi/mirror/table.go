@@ -253,6 +253,9 @@ func (t *table) replace(s span, rows []row, poll int) {
 	for k := i; k < j; k++ {
 		t.rows -= len(t.windows[k].rows)
 	}
+	if first.span == s && slices.Equal(first.rows, rows) {
+		rows = first.rows // Tasks may hold them: not twice the memory
+	}
 	var parts [3]window
 	n := 0
 	if first.lo < s.lo {
@@ -273,9 +276,20 @@ func (t *table) replace(s span, rows []row, poll int) {
 	t.windows = slices.Replace(t.windows, i, j, parts[:n]...)
 }
 
+// packed reports whether a repack would save so few windows that it is not worth a
+// copy of the table.
+func (t *table) packed(size int) bool {
+	fewest := t.rows/size + 1
+	return len(t.windows) < fewest+fewest/64 &&
+		!slices.ContainsFunc(t.windows, func(w window) bool { return len(w.rows) > size })
+}
+
 // repack cuts the table into as few windows of at most size rows as whole seconds
 // allow. It drops strings that no row has any more.
 func (t *table) repack(size int) {
+	if t.packed(size) && !t.names.grown() {
+		return
+	}
 	old := t.windows
 	t.windows = make([]window, 0, t.rows/size+1)
 	buffer := make([]row, 0, size)
