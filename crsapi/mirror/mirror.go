@@ -51,14 +51,21 @@ type Config struct {
 	Concurrency int
 }
 
+// turn is a lock that is held while requests are sent. Who waits for a sync.Mutex
+// stops the clock of a testing/synctest bubble; who waits for a turn does not.
+type turn chan struct{}
+
+func (t turn) Lock()   { t <- struct{}{} }
+func (t turn) Unlock() { <-t }
+
 // Mirror keeps a copy of one list. Its methods may be called from several
 // goroutines at once; they wait for a Poll in progress.
 type Mirror struct {
 	cfg Config
 
-	mu    sync.Mutex // held during a Poll, and while Verify applies an answer
-	polls int        // polls begun
-	begin int64      // the oldest second that the list has; beginning without Lookback
+	mu    turn  // held during a Poll, and while Verify applies an answer
+	polls int   // polls begun
+	begin int64 // the oldest second that the list has; beginning without Lookback
 
 	work  sync.Mutex // for the goroutines of a Poll
 	table *table
@@ -121,7 +128,7 @@ type Result struct {
 // New returns a Mirror without a copy.
 func New(cfg Config) *Mirror {
 	cfg.PageSize, cfg.Concurrency = max(1, cfg.PageSize), max(1, cfg.Concurrency)
-	return &Mirror{cfg: cfg, table: newTable(), size: cfg.PageSize, whole: true, changed: map[Key]struct{}{}, result: &Result{}}
+	return &Mirror{cfg: cfg, mu: make(turn, 1), table: newTable(), size: cfg.PageSize, whole: true, changed: map[Key]struct{}{}, result: &Result{}}
 }
 
 // errIrregular is wrapped by the errors of answers that only limit and offset can
