@@ -3,8 +3,8 @@ package main
 import (
 	"fmt"
 	"iter"
+	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -115,8 +115,8 @@ func (p *pages) taskFilter(r *http.Request, regions []string, now time.Time) (*t
 		return nil, err
 	}
 	for _, status := range f.statuses {
-		if !slices.Contains(statusNames(), status) {
-			return nil, badRequest("status must be one of %s, not %.50q", strings.Join(statusNames(), ", "), status)
+		if !slices.Contains(collector.StatusNames(), status) {
+			return nil, badRequest("status must be one of %s, not %.50q", strings.Join(collector.StatusNames(), ", "), status)
 		}
 	}
 	if f.number, err = q.number(); err != nil {
@@ -136,7 +136,7 @@ func (p *pages) moment(q parameters, name string, now time.Time, ofDay time.Dura
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if d, ok := age(text); ok {
+	if d, err := duration(text); err == nil && d >= 0 {
 		return now.Add(-d), nil
 	}
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
@@ -191,19 +191,10 @@ func (f *taskFilter) fill(r *http.Request, page *tasksPage, lists []*collector.T
 	q := f.parameters
 	if f.to.IsZero() && !newest.IsZero() {
 		// So that a task that is submitted meanwhile does not move those of the next page.
-		q.Values = cloneWith(q.Values, "until", newest.Format(time.RFC3339))
+		q.Values = maps.Clone(q.Values)
+		q.Set("until", newest.Format(time.RFC3339))
 	}
 	page.pager = newPager(q, f.number, page.Total, tasksPerPage)
-}
-
-func cloneWith(values url.Values, name, value string) url.Values {
-	clone := url.Values{name: {value}}
-	for n, v := range values {
-		if n != name {
-			clone[n] = v
-		}
-	}
-	return clone
 }
 
 // choices adds the statuses with their numbers of tasks.
@@ -212,7 +203,7 @@ func (f *taskFilter) choices(page *tasksPage, counts map[crsapi.Status]int) {
 	for status, n := range counts {
 		byName[status.String()] += n
 	}
-	for _, name := range statusNames() {
+	for _, name := range collector.StatusNames() {
 		chosen := slices.Contains(f.statuses, name)
 		page.Statuses = append(page.Statuses, statusChoice{
 			Name: name, Count: byName[name], Chosen: chosen,

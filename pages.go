@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"html/template"
 	"iter"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -214,11 +215,6 @@ func signOf(status string) string {
 	}
 }
 
-// statusNames are the statuses in the order in which the pages show them.
-func statusNames() []string {
-	return []string{"pending", "executing", "succeeded", "failed", "error", "unknown"}
-}
-
 // parameters are the parameters of a URL, of which each has a value.
 type parameters struct{ url.Values }
 
@@ -233,7 +229,7 @@ func parse(r *http.Request, names ...string) (parameters, error) {
 		if !slices.Contains(names, name) {
 			return parameters{}, badRequest("unknown parameter %.50q: use %s", name, strings.Join(names, ", "))
 		}
-		if len(all) > 1 && name != "status" || len(all) > len(statusNames()) {
+		if len(all) > 1 && name != "status" || len(all) > len(collector.StatusNames()) {
 			return parameters{}, badRequest("%s is given %d times", name, len(all))
 		}
 		for _, value := range all {
@@ -273,12 +269,9 @@ func (q parameters) region(known []string) (string, error) {
 // with returns the query of a link with another value, or without one if it is
 // empty. The number of the page starts again, unless that is what is set.
 func (q parameters) with(name string, values ...string) string {
-	changed := url.Values{}
-	for n, v := range q.Values {
-		if n != name && n != "page" {
-			changed[n] = v
-		}
-	}
+	changed := maps.Clone(q.Values)
+	changed.Del("page")
+	changed.Del(name)
 	if len(values) > 0 {
 		changed[name] = values
 	}
@@ -333,10 +326,4 @@ func until(ctx context.Context, tasks iter.Seq[crsapi.Task]) iter.Seq[crsapi.Tas
 			}
 		}
 	}
-}
-
-// age reads a duration of a parameter.
-func age(text string) (time.Duration, bool) {
-	d, err := duration(text)
-	return d, err == nil && d >= 0
 }

@@ -332,8 +332,8 @@ type RegionStatus struct {
 	// may not know them: it answers an empty list, or that they do not exist.
 	Unlisted []string
 
-	// Of a full reading in progress: pages read, and about how many are due; 0 if
-	// there is none.
+	// Of a full reading in progress: pages read, and about how many are due; 0
+	// without one.
 	PagesRead, PagesDue int
 
 	// NextFull is when the list that is read incrementally is due for the next full

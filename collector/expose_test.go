@@ -209,7 +209,7 @@ func TestTransitionsFromScrapeToScrape(t *testing.T) {
 	tests := []struct {
 		name  string
 		lists []*fakeList // nil if the region is down
-		want  string      // the counter after each scrape; - if there is none
+		want  string      // the counter after each scrape; - for none
 	}{
 		{"fails as an older failed one leaves the list", []*fakeList{list(running, older), list(running, older), list(failed)}, "0 0 1"},
 		{"fails before two scrapes have shown the 0", []*fakeList{list(running), list(failed), list(failed)}, "0 0 1"},

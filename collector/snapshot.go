@@ -138,7 +138,7 @@ func takeSnapshot(lists []*openList, expected int) *snapshot {
 
 // durationOf returns the seconds from submission to end.
 func durationOf(task crsapi.Task) int64 {
-	if task.EndTime.Before(task.StartTime) { // also if there is none
+	if task.EndTime.Before(task.StartTime) { // also without an end
 		return unknownDuration
 	}
 	return int64(task.EndTime.Sub(task.StartTime) / time.Second)
@@ -178,7 +178,7 @@ func (s *listedSeries) describedLaterBy(start int64, in listedInstance) bool {
 }
 
 // newestIn returns the submission time of the newest task in a status,
-// math.MinInt64 if there is none.
+// math.MinInt64 if none is.
 func (s *listedSeries) newestIn(st status) int64 {
 	if s.count[st] == 0 {
 		return math.MinInt64

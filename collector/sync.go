@@ -146,7 +146,7 @@ func (s *syncing) full() bool {
 	return !s.incremental
 }
 
-// decide decides anew after a full reading of one region.
+// decide decides again after a full reading of one region.
 func (s *syncing) decide(r *region, pages int, took time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -126,6 +126,9 @@ func MergeNewest[K any](keys []K, sequences []iter.Seq[crsapi.Task]) iter.Seq2[K
 	}
 }
 
+// StatusNames returns the values of the label status, in the order of a task's life.
+func StatusNames() []string { return slices.Clone(statusNames[:]) }
+
 // Counts returns the number of tasks by status, as the label status names it.
 func (l *TaskList) Counts() map[string]int {
 	counts := map[string]int{}

@@ -74,7 +74,7 @@ type call struct {
 	format   *format
 	instance bool // only tasks of one instance are asked for
 	// sign returns a new request, and its signature so that it can be redacted.
-	// A request is signed anew for every attempt.
+	// Every attempt gets a signature of its own.
 	sign func(ctx context.Context, key credentials.Key) (req *http.Request, signature string)
 }
 

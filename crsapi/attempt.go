@@ -229,7 +229,7 @@ func (c *Client) exchange(req *http.Request, format *format, seen *Attempt, sent
 	if r.failed() {
 		return failed(r.error())
 	}
-	r.date, _ = http.ParseTime(resp.Header.Get("Date")) // zero if there is none
+	r.date, _ = http.ParseTime(resp.Header.Get("Date")) // zero without one
 	return r, nil
 }
 

@@ -154,7 +154,7 @@ type Counter struct {
 	Series
 	Entered     [Statuses]uint64
 	Created     time.Time
-	RareCreated time.Time // of the counter of Rare; zero if there is none
+	RareCreated time.Time // of the counter of Rare; zero without one
 }
 
 // New returns an empty Ledger.

@@ -214,7 +214,7 @@ func TestSlowRequest(t *testing.T) {
 	})
 }
 
-// A hanging request must not end before the client gives up.
+// A hanging request must not end before the client ends it.
 func TestHangOutlastsTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv, a := newMemoryServer(t)

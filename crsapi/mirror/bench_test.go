@@ -52,7 +52,7 @@ func (l *quick) Page(_ context.Context, q crsapi.Query) (*crsapi.Page, error) {
 	}
 	match := l.tasks[lo:max(lo, hi)]
 	if len(q.Statuses) > 0 {
-		match = nil // there are none but succeeded ones
+		match = nil // all have succeeded
 	}
 	p := &crsapi.Page{TotalCount: len(match), Date: l.tasks[0].StartTime.Add(1e11)}
 	match = match[min(q.Offset, len(match)):]

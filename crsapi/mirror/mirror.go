@@ -525,7 +525,7 @@ func (m *Mirror) rowsOf(p *crsapi.Page) []row {
 }
 
 // Progress returns how many pages the full reading in progress has read, and about
-// how many are due; 0 if there is none. It does not wait for a Poll.
+// how many are due; 0 without one. It does not wait for a Poll.
 func (m *Mirror) Progress() (read, due int) {
 	due = int(m.due.Load())
 	return min(int(m.readYet.Load()), due), due

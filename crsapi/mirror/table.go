@@ -245,9 +245,8 @@ func (t *table) newest(upTo int64) (start int64, ok bool) {
 	return 0, false
 }
 
-// replace makes rows the tasks of a span. It sorts them and keeps them.
+// replace makes rows the tasks of a span. It keeps them; they are ordered by compareRows.
 func (t *table) replace(s span, rows []row, poll int) {
-	slices.SortFunc(rows, compareRows)
 	i, j := t.overlapping(s)
 	first, last := t.windows[i], t.windows[j-1]
 	for k := i; k < j; k++ {

@@ -26,7 +26,6 @@ const evaluateAfter = 15 * time.Second
 type prometheus struct {
 	dir       string // of the storages
 	rulesFile string
-	interval  time.Duration
 
 	db      *tsdb.DB
 	engine  *promql.Engine
@@ -239,7 +238,7 @@ func (p *prometheus) evaluate(at time.Time) (firing []labels.Labels, err error) 
 	return firing, nil
 }
 
-// load starts the rules anew.
+// load starts the rules as a new Prometheus does.
 func (p *prometheus) load() error {
 	m := rules.NewManager(&rules.ManagerOptions{
 		QueryFunc: rules.EngineQueryFunc(p.engine, p.db), AppendableV2: p.db, Queryable: p.db,
