@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -28,7 +29,7 @@ const (
 
 // exporterFlags are the exporter's flags that files in deploy/ may use.
 var exporterFlags = []string{
-	"web.listen-address", "web.config.file", "web.systemd-socket", "web.telemetry-path",
+	"web.listen-address", "web.config.file", "web.systemd-socket", "web.telemetry-path", "web.external-url", "web.route-prefix",
 	"crs.region", "crs.endpoint", "crs.method", "crs.page-size", "crs.concurrency", "crs.rate-limit",
 	"crs.request-timeout", "crs.redis-id", "crs.task-type", "crs.lookback", "crs.utc-offset",
 	"crs.credentials-file", "scrape.timeout-offset", "scrape.min-interval", "state.file", "log.level", "log.format",
@@ -120,8 +121,8 @@ func TestComposeExporter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			exporter := loadProject(t, tc.env...).Services["exporter"]
-			if !slices.Equal(exporter.Command, tc.args) {
-				t.Errorf("command %q, want %q", exporter.Command, tc.args)
+			if want := append([]string{"--web.external-url=http://localhost:10991"}, tc.args...); !slices.Equal(exporter.Command, want) {
+				t.Errorf("command %q, want %q", exporter.Command, want)
 			}
 			checkFlags(t, exporter.Command)
 			goMemLimit := exporter.Environment["GOMEMLIMIT"]
@@ -235,16 +236,20 @@ func TestComposeVersions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			module := "github.com/prometheus/" + name
-			out, err := exec.CommandContext(t.Context(), "go", "list", "-modfile="+tc.modfile, "-m", "-f", "{{.Version}} {{.Dir}}", module).Output()
+			// Not go list, which names no folder for a module that is not downloaded yet.
+			out, err := exec.CommandContext(t.Context(), "go", "mod", "download", "-modfile="+tc.modfile, "-json", module).Output()
 			if err != nil {
-				t.Fatalf("go list -m %s: %v", module, err)
+				t.Fatalf("go mod download %s: %v", module, err)
 			}
-			version, dir, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+			var m struct{ Version, Dir string }
+			if err := json.Unmarshal(out, &m); err != nil {
+				t.Fatal(err)
+			}
 			s := project.Services[name]
-			if want := "prom/" + name + ":" + tc.tag(version); s.Image != want {
+			if want := "prom/" + name + ":" + tc.tag(m.Version); s.Image != want {
 				t.Errorf("image %s, want %s", s.Image, want)
 			}
-			source, err := os.ReadFile(filepath.Join(dir, "cmd", name, "main.go"))
+			source, err := os.ReadFile(filepath.Join(m.Dir, "cmd", name, "main.go"))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -205,7 +205,7 @@ func TestHelmFull(t *testing.T) {
 		if secret == nil || secret.SecretName != "crs-exporter-web" || !slices.Contains(container.Args, "--web.config.file=/etc/crs_exporter_web/web-config.yml") {
 			t.Errorf("secret %+v, arguments %v", secret, container.Args)
 		}
-		if e := c.monitor.Spec.Endpoints[0]; e.Scheme == nil || e.Scheme.String() != "https" || e.TLSConfig == nil || e.BasicAuth == nil {
+		if e := c.monitor.Spec.Endpoints[0]; e.Path != "/crs/metrics" || e.Scheme == nil || e.Scheme.String() != "https" || e.TLSConfig == nil || e.BasicAuth == nil {
 			t.Errorf("endpoint %+v", e)
 		}
 	})
@@ -274,6 +274,8 @@ func TestHelmArguments(t *testing.T) {
 	for name, values := range map[string]string{
 		"minimal": chartValues(t, "minimal"),
 		"file":    chartValues(t, "minimal") + "credentials: {existingSecret: x}\n",
+		"prefix":  chartValues(t, "minimal") + "web: {externalUrl: 'http://x/', routePrefix: /crs/exporter}\nserviceMonitor: {enabled: true}\n",
+		"removed": chartValues(t, "minimal") + "web: {externalUrl: 'http://x/crs', routePrefix: /}\nserviceMonitor: {enabled: true}\n",
 		"full":    chartValues(t, "full"),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -283,14 +285,23 @@ func TestHelmArguments(t *testing.T) {
 			// A password for every request, which a probe does not have.
 			writeFile(t, dir+"/etc/crs_exporter_web/web-config.yml", "basic_auth_users: {x: $2a$04$"+strings.Repeat("a", 53)+"}\n")
 			writeFile(t, dir+"/var/lib/crs_exporter/.keep", "")
+			inDir := strings.NewReplacer("=/etc/", "="+dir+"/etc/", "=/var/", "="+dir+"/var/")
 			args := []string{"--demo", "--web.listen-address=" + address}
 			for _, a := range container.Args {
-				args = append(args, strings.Replace(a, "=/", "="+dir+"/", 1))
+				args = append(args, inDir.Replace(a))
 			}
 			start(t, []string{"HOME=" + dir}, exporter, args...)
 			eventually(t, "the probe succeeds", func() error {
 				if http := container.LivenessProbe.HTTPGet; http != nil {
-					return errors.Join(get(t, "http://"+address+http.Path, nil), get(t, "http://"+address+container.ReadinessProbe.HTTPGet.Path, nil))
+					paths := []string{http.Path, container.ReadinessProbe.HTTPGet.Path}
+					for _, e := range c.monitor.Spec.Endpoints {
+						paths = append(paths, e.Path)
+					}
+					var errs []error
+					for _, path := range paths {
+						errs = append(errs, get(t, "http://"+address+path, nil))
+					}
+					return errors.Join(errs...)
 				}
 				probe := container.LivenessProbe.Exec.Command
 				return exec.CommandContext(t.Context(), exporter, append(probe[1:], "--web.listen-address="+address)...).Run()
@@ -395,6 +406,9 @@ func TestHelmRefuses(t *testing.T) {
 		"api: 3.0":                                                "at '/api': value must be one of 'auto', '2.0', '3.0', 'tce'",
 		"extraArgs: [crs.lookback=36h]":                           "at '/extraArgs/0': 'crs.lookback=36h' does not match pattern",
 		"extraArgs: [--web.listen-address=:80]":                   "extraArgs must not have --web.listen-address: the chart has a value for it, or needs its default",
+		"extraArgs: ['--web.external-url=http://x']":              "extraArgs must not have --web.external-url:",
+		"web: {externalUrl: 'https://user:secret@x/crs'}":         "at '/web/externalUrl': 'https://user:secret@x/crs' does not match pattern",
+		"web: {routePrefix: crs}":                                 "at '/web/routePrefix': 'crs' does not match pattern",
 		"extraArgs: [--crs.region, gz]":                           "at '/extraArgs/1': 'gz' does not match pattern",
 		"extraArgs: [--crs.region=gz]":                            "extraArgs must not have --crs.region:",
 		"persistence: {enabled: 'yes'}":                           "at '/persistence/enabled': got string, want boolean",

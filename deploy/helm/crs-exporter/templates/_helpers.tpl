@@ -60,11 +60,16 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- if .Values.persistence.enabled }}
 - --state.file=/var/lib/crs_exporter/state
 {{- end }}
+{{- range $flag, $value := dict "external-url" .Values.web.externalUrl "route-prefix" .Values.web.routePrefix }}
+{{- with $value }}
+- --web.{{ $flag }}={{ . }}
+{{- end }}
+{{- end }}
 {{- if .Values.webConfig.existingSecret }}
 - {{ printf "--web.config.file=/etc/crs_exporter_web/%s" .Values.webConfig.key | quote }}
 {{- end }}
 {{- /* Other objects depend on these flags: a second value would break them where nobody sees it. */ -}}
-{{- $fixed := list "--crs.region" "--crs.api" "--crs.role-arn" "--web.config.file" "--web.listen-address" "--web.route-prefix" "--web.systemd-socket" "--web.telemetry-path" }}
+{{- $fixed := list "--crs.region" "--crs.api" "--crs.role-arn" "--web.config.file" "--web.external-url" "--web.listen-address" "--web.route-prefix" "--web.systemd-socket" "--web.telemetry-path" }}
 {{- range .Values.extraArgs }}
 {{- $flag := regexFind "^--[a-z0-9.-]+" . }}
 {{- if has $flag $fixed }}
@@ -74,14 +79,20 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 {{- end }}
 
+{{- /* The prefix of all paths, as the exporter takes it from its flags. */ -}}
+{{- define "crs-exporter.prefix" -}}
+{{- with .Values.web.routePrefix | default (urlParse .Values.web.externalUrl).path | trimAll "/" }}/{{ . }}{{ end }}
+{{- end }}
+
 {{- /* A probe has no password and no client certificate, so with a web configuration the program checks itself. */ -}}
 {{- define "crs-exporter.probe" -}}
+{{- $prefix := include "crs-exporter.prefix" .root }}
 {{- if .root.Values.webConfig.existingSecret -}}
 exec:
-  command: [/bin/crs_exporter, --healthcheck]
+  command: [/bin/crs_exporter, --healthcheck{{ with $prefix }}, --web.route-prefix={{ . }}{{ end }}]
 {{- else -}}
 httpGet:
-  path: {{ .path }}
+  path: {{ $prefix }}{{ .path }}
   port: metrics
 {{- end }}
 {{ toYaml .timing }}
