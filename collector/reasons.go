@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
@@ -34,8 +35,7 @@ type failureReasons struct {
 	// poll in progress uses it.
 	known map[int64]bool
 
-	mu      sync.Mutex // held while requests are sent
-	refused bool
+	refused atomic.Bool // the key may not ask for reasons
 }
 
 // log requests and logs the reasons of tasks that are newly seen failed. The first
@@ -89,12 +89,10 @@ func (f *failureReasons) log(source Source, lists []*openList) {
 }
 
 func (f *failureReasons) request(source Source, failed []crsapi.Task) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	ctx, cancel := context.WithTimeout(f.ctx, reasonsTimeout)
 	defer cancel()
 	for _, task := range failed {
-		if f.refused {
+		if f.refused.Load() {
 			return
 		}
 		message, err := source.TaskMessage(ctx, task.TaskID)
@@ -108,7 +106,9 @@ func (f *failureReasons) request(source Source, failed []crsapi.Task) {
 		case err == nil:
 			level.Warn(logger).Log("msg", "task failed", "reason", message)
 		case errors.As(err, &refused) && refused.Reason == crsapi.ReasonDenied:
-			f.refused = true
+			if f.refused.Swap(true) {
+				return
+			}
 			level.Warn(logger).Log("msg", "task failed, and the key may not ask for the reason: allow redis:DescribeTaskInfo, or set --no-crs.failure-reasons", "err", err)
 		default:
 			level.Warn(logger).Log("msg", "task failed, and its reason could not be requested", "err", err)
