@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,7 +67,9 @@ func TestReasonOfANewFailureIsLogged(t *testing.T) {
 
 func TestReasonsHoldUpNoScrape(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
 		source, e, logged := watchReasons(t, func(ctx context.Context, _ int64) (string, error) {
+			asked.Add(1)
 			<-ctx.Done()
 			return "", ctx.Err()
 		})
@@ -76,13 +79,20 @@ func TestReasonsHoldUpNoScrape(t *testing.T) {
 		if !scrape(t, e).up(guangzhou) || time.Since(begin) != 0 {
 			t.Errorf("the scrape took %s", time.Since(begin))
 		}
+		// The reasons of the next poll do not wait for these.
+		source.set(list(failedTasks(2)...), nil)
+		scrape(t, e)
+		synctest.Wait()
+		if n := asked.Load(); n != 2 {
+			t.Errorf("%d requests, want 2", n)
+		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if !strings.Contains(logged.String(), `msg="task failed, and its reason could not be requested" err="context deadline exceeded"`) {
 			t.Errorf("logged %q", logged.String())
 		}
 		// Close ends a request that is in progress.
-		source.set(list(failedTasks(2)...), nil)
+		source.set(list(failedTasks(3)...), nil)
 		scrape(t, e)
 		begin = time.Now()
 		e.Close()
