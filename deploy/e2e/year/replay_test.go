@@ -9,7 +9,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -244,7 +247,7 @@ func (p *prometheus) load() error {
 		QueryFunc: rules.EngineQueryFunc(p.engine, p.db), AppendableV2: p.db, Queryable: p.db,
 		NotifyFunc:      func(context.Context, string, ...*rules.Alert) {},
 		OutageTolerance: time.Hour, ForGracePeriod: 10 * time.Minute, ResendDelay: time.Minute,
-		Parser: p.parser,
+		Parser: p.parser, GroupLoader: loader{p.parser},
 	})
 	groups, errs := m.LoadGroups(time.Minute, labels.EmptyLabels(), "", nil, false, p.rulesFile)
 	if err := errors.Join(errs...); err != nil {
@@ -262,3 +265,22 @@ func (p *prometheus) load() error {
 	p.evals = 0
 	return nil
 }
+
+// loader loads rules without their annotations, which change nothing that fires and take a
+// fifth of an evaluation.
+type loader struct{ parser parser.Parser }
+
+func (l loader) Load(file string, ignoreUnknownFields bool, names model.ValidationScheme) (*rulefmt.RuleGroups, []error) {
+	groups, errs := rulefmt.ParseFile(file, ignoreUnknownFields, names, l.parser, promslog.NewNopLogger())
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	for _, g := range groups.Groups {
+		for i := range g.Rules {
+			g.Rules[i].Annotations = nil
+		}
+	}
+	return groups, nil
+}
+
+func (l loader) Parse(query string) (parser.Expr, error) { return l.parser.ParseExpr(query) }
