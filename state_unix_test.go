@@ -21,7 +21,7 @@ func TestStateFileOnAStalledDisk(t *testing.T) {
 	for range 3 {
 		s.wantCounted(s.fail(), 1)
 	}
-	s.wantErrors(false) // a slow disk is none yet
+	s.wantErrors(false) // a slow disk is not an error yet
 	begin := time.Now()
 	if err := s.wait(); err != nil {
 		t.Error(err)

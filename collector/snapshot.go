@@ -178,7 +178,7 @@ func (s *listedSeries) describedLaterBy(start int64, in listedInstance) bool {
 }
 
 // newestIn returns the submission time of the newest task in a status,
-// math.MinInt64 if none is.
+// math.MinInt64 without one.
 func (s *listedSeries) newestIn(st status) int64 {
 	if s.count[st] == 0 {
 		return math.MinInt64

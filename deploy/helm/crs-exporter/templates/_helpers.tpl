@@ -62,7 +62,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 {{- range $flag, $value := dict "external-url" .Values.web.externalUrl "route-prefix" .Values.web.routePrefix }}
 {{- with $value }}
-- --web.{{ $flag }}={{ . }}
+- {{ printf "--web.%s=%s" $flag . | quote }}
 {{- end }}
 {{- end }}
 {{- if .Values.webConfig.existingSecret }}
