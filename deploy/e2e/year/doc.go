@@ -24,6 +24,8 @@
 //	told late              it fires later than the fault's kind allows
 //	cleared without a cure nothing fires for the fault any more, and it is not cured,
 //	                       or nobody can see that it is
+//	cleared when the       the same, from when Prometheus lost its data. The report
+//	data was lost          names each, and the test passes: no rule can prevent it
 //	fired again            the same alert fires twice for one fault
 //	more than one page     critical alerts after the inhibitions, for one fault
 //	fired on               it fires long after the cure could be seen

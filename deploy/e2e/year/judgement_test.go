@@ -2,10 +2,12 @@ package year
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // judged is a rule file that tells two kinds of faults as it should. The tests of the
@@ -83,6 +85,38 @@ func TestJudge(t *testing.T) {
 			}
 			if got, want := fmt.Sprint(j.counts), fmt.Sprint(test.wants); got != want {
 				t.Errorf("got %s, want %s\n%s", got, want, j.report())
+			}
+		})
+	}
+}
+
+// TestGapWhenTheDataIsLost tells an alert that ended with the data of Prometheus from one
+// that had ended before.
+func TestGapWhenTheDataIsLost(t *testing.T) {
+	start := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	at := func(d time.Duration) time.Time { return start.Add(d) }
+	lost := span{at(6 * time.Hour), at(7 * time.Hour)}
+	tests := []struct {
+		name     string
+		from, to time.Time
+		want     string
+	}{
+		{"with the data", at(6 * time.Hour), at(7 * time.Hour), dataLost},
+		{"at the last evaluation before", at(6*time.Hour - 4*time.Minute), at(9 * time.Hour), dataLost},
+		{"hours before", at(2 * time.Hour), at(9 * time.Hour), cleared},
+		{"ends before", at(2 * time.Hour), at(3 * time.Hour), cleared},
+		{"afterwards", at(7 * time.Hour), at(9 * time.Hour), cleared},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			v := &verdict{
+				judgement: &judgement{counts: map[string]int{}, lost: []span{lost}},
+				tally:     &tally{problems: map[string]int{}},
+				fault:     &fault{kind: "backup failed", cured: at(24 * time.Hour)},
+			}
+			v.gap(span{test.from, test.to})
+			if want := map[string]int{test.want + ": backup failed": 1}; !maps.Equal(v.counts, want) {
+				t.Errorf("got %v, want %v", v.counts, want)
 			}
 		})
 	}

@@ -278,7 +278,7 @@ func (v *verdict) gap(s span) {
 	if slices.ContainsFunc(v.restart, func(r span) bool { return r.contains(s.from) && r.contains(v.cured) }) {
 		return // it was cured while Prometheus started
 	}
-	if slices.ContainsFunc(v.lost, func(l span) bool { return l.from.Before(s.to) && s.from.Before(l.to) }) {
+	if slices.ContainsFunc(v.lost, func(l span) bool { return span{l.from.Add(-tolerance), l.to}.contains(s.from) }) {
 		v.wrong(dataLost)
 	} else {
 		v.wrong(cleared)

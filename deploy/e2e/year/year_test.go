@@ -35,7 +35,8 @@ var (
 const alertmanagerFile = "../../alertmanager/alertmanager.yml"
 
 // TestScenario plays a scenario and judges the alerts: by default a week, else what the
-// flags say. The rules must be right about all of it.
+// flags say. The rules must be right about all of it, but for what Prometheus knew alone
+// and lost with its data: the report names each.
 func TestScenario(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short leaves out the week")
@@ -50,7 +51,9 @@ func TestScenario(t *testing.T) {
 	}
 	t.Log("\n" + j.report())
 	for _, key := range slices.Sorted(maps.Keys(j.counts)) {
-		t.Errorf("%s: %d times", key, j.counts[key])
+		if !strings.HasPrefix(key, dataLost) {
+			t.Errorf("%s: %d times", key, j.counts[key])
+		}
 	}
 }
 
