@@ -3,14 +3,6 @@ GO      ?= go
 # deadline exceeded" before Go 1.27 (go.dev/issue/75804).
 FUZZTIME ?= 10000x
 
-# The race detector needs a C compiler on most systems. Without one, the tests
-# run without the race detector, and say so.
-ifeq ($(shell $(GO) env CGO_ENABLED),1)
-ifneq ($(shell command -v $$($(GO) env CC) 2>/dev/null),)
-RACE := -race
-endif
-endif
-
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 STAMP   := github.com/prometheus/common/version
 LDFLAGS := -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Revision=$(shell git rev-parse HEAD 2>/dev/null)
@@ -18,7 +10,7 @@ LDFLAGS := -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Revision=$(shell git
 COMPILE := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 TARGETS := linux-amd64 linux-arm64 darwin-arm64 windows-amd64
 
-.PHONY: build test test-fast unit vet fuzz e2e e2e-fast programs year browser bench soak lint release reproducible
+.PHONY: build test race unit vet fuzz e2e e2e-fast vet-windows programs year browser bench soak lint release reproducible
 
 build:
 	$(COMPILE) -o crs_exporter .
@@ -44,22 +36,21 @@ reproducible:
 # Says what a long step does, at the start and every 30 seconds.
 SAY := $(CURDIR)/.ci/say
 
-# All checks that must pass, the slow ones last. They need only Go, git, make and bash.
-test: vet unit e2e-fast fuzz e2e
+# The checks for each change: less than two minutes with warm caches. They run side by
+# side, because they mostly wait.
+test:
+	@$(MAKE) --no-print-directory -j2 vet unit e2e-fast
 
-# The checks that take less than two minutes: without fuzzing, the race detector, the
-# simulated week, and the tests that run Prometheus and Alertmanager.
-# They run side by side, because they mostly wait.
-test-fast:
-	@$(MAKE) --no-print-directory -j2 RACE= vet unit e2e-fast
+# The checks that take longer. .ci/run has them all, after make test.
+race:
+	@$(SAY) 'testing the exporter with the race detector' $(GO) test -race -timeout 30m ./...
 
 vet:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run gofmt on these files'; exit 1; }
 	@$(SAY) 'checking the code (vet)' $(GO) vet ./...
-	@$(SAY) 'checking the code for Windows (vet)' env GOOS=windows $(GO) vet ./...
 
 unit:
-	@$(SAY) 'testing the exporter $(if $(RACE),with,without) the race detector' $(GO) test $(RACE) ./...
+	@$(SAY) 'testing the exporter' $(GO) test ./...
 
 fuzz:
 	@set -e; for package in $$($(GO) list ./...); do \
@@ -71,12 +62,15 @@ fuzz:
 e2e-fast:
 	@cd deploy/e2e && $(SAY) 'testing deploy without Prometheus, Alertmanager and Helm' $(GO) test -short -count=1 ./...
 
+vet-windows:
+	@$(SAY) 'checking the code for Windows (vet)' env GOOS=windows $(GO) vet ./...
+
 # The real Prometheus, Alertmanager and Helm.
 programs:
 	@cd deploy/e2e && $(SAY) 'building Prometheus, Alertmanager and Helm (minutes the first time, later seconds)' \
 		$(GO) test -run TestPrograms -v -count=1 -timeout 60m .
 
-e2e: programs
+e2e: vet-windows programs
 	@cd deploy/e2e && $(SAY) 'testing deploy with Prometheus, Alertmanager and Helm, and the alerts over a simulated week' \
 		$(GO) test -count=1 -timeout 60m ./...
 
