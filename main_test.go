@@ -497,7 +497,7 @@ func TestBadSettings(t *testing.T) {
 		"region, semicolon":   {[]string{"--crs.api=tce", "--crs.v3-endpoint=https://host/"}, map[string]string{envRegion: "gz;sh"}, `TENCENTCLOUD_REGION must have only letters, digits and hyphens in the name of a region, not "gz;sh"`},
 		"region, BOM":         {nil, map[string]string{envRegion: "\ufeffgz"}, `TENCENTCLOUD_REGION must have only letters, digits and hyphens in the name of a region, not "\ufeffgz"`},
 		"variable twice":      {nil, map[string]string{envRegion: "gz,gz"}, `--crs.region or TENCENTCLOUD_REGION must not contain "gz" twice`},
-		"key":                 {[]string{gz}, map[string]string{credentials.EnvSecretKey: "canary canary"}, "TENCENTCLOUD_SECRET_KEY has a character that no key has"},
+		"key":                 {[]string{gz}, map[string]string{credentials.EnvSecretKey: "canary canary"}, "TENCENTCLOUD_SECRET_KEY contains an invalid character"},
 		"redis id, list":      {[]string{gz, "--crs.redis-id=crs-a,crs-b"}, nil, `--crs.redis-id must not contain commas, blanks, quotes or control characters, as in "crs-a,crs-b"`},
 		"redis id, newline":   {[]string{gz, "--crs.redis-id=crs-a\n"}, nil, `as in "crs-a\n"`},
 		"no credentials":      {[]string{gz}, none, "no credentials: set TENCENTCLOUD_SECRET_ID"},

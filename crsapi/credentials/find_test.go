@@ -1,20 +1,14 @@
 package credentials_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"maps"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,134 +17,38 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/internal/tc3"
 )
 
-// cloud is a metadata service and an STS.
-type cloud struct {
-	mu     sync.Mutex
-	asked  []string          // paths of the metadata service, actions of STS
-	bodies map[string]string // responses by path or action; an integer is an HTTP status
-	last   *http.Request     // of STS
-	sent   map[string]any    // its JSON
-}
-
-func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	key := strings.TrimPrefix(r.URL.Path, "/role/")
-	if action := r.Header.Get("X-TC-Action"); action != "" {
-		key = action
-		c.last, c.sent = r, map[string]any{}
-		_ = json.NewDecoder(r.Body).Decode(&c.sent)
-	}
-	c.asked = append(c.asked, key)
-	body, ok := c.bodies[key]
-	if !ok {
-		http.NotFound(w, r)
-		return
-	}
-	if status, err := strconv.Atoi(body); err == nil {
-		w.Header().Set("Location", "/role/elsewhere")
-		w.WriteHeader(status)
-		return
-	}
-	_, _ = io.WriteString(w, body)
-}
-
-func (c *cloud) set(bodies map[string]string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.asked = nil
-	c.bodies = maps.Clone(bodies)
-}
-
-func (c *cloud) count() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.asked)
-}
-
-// RoundTrip lets a cloud respond without a network.
-func (c *cloud) RoundTrip(r *http.Request) (*http.Response, error) {
-	if err := r.Context().Err(); err != nil {
-		return nil, err
-	}
-	w := httptest.NewRecorder()
-	c.ServeHTTP(w, r)
-	return w.Result(), nil
-}
-
-func (c *cloud) config(env map[string]string) credentials.Config {
-	return credentials.Config{
-		Getenv:      func(name string) string { return env[name] },
-		MetadataURL: "http://metadata/role/",
-		STSURL:      "https://sts.example.com/",
-		Transport:   c,
-	}
-}
-
-func roleOf(id string, expiry time.Time) string {
-	key := keyOf(id)
-	return fmt.Sprintf(`{"TmpSecretId":%q,"TmpSecretKey":%q,"Token":%q,"ExpiredTime":%d,"Expiration":"x","Code":"Success"}`,
-		id, string(key.SecretKey), string(key.Token), expiry.Unix())
-}
-
-func assumed(id string, expiry time.Time) string {
-	key := keyOf(id)
-	return fmt.Sprintf(`{"Response":{"Credentials":{"TmpSecretId":%q,"TmpSecretKey":%q,"Token":%q},"ExpiredTime":%d,"Expiration":"x","RequestId":"r"}}`,
-		id, string(key.SecretKey), string(key.Token), expiry.Unix())
-}
-
-// roleDuration is the lifetime that is requested from STS.
-const roleDuration = 2 * time.Hour
-
-const podToken = "canary.pod/token+=="
-
-// podEnv returns the environment of a TKE pod.
-func podEnv(t *testing.T) map[string]string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(path, []byte(podToken+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return map[string]string{
-		"TKE_REGION": "ap-beijing", "TKE_PROVIDER_ID": "cls-1", "TKE_WEB_IDENTITY_TOKEN_FILE": path, "TKE_ROLE_ARN": "qcs::cam::uin/1:roleName/pod",
-	}
-}
-
 func TestFind(t *testing.T) {
 	expiry := time.Now().Add(time.Hour)
 	pod := podEnv(t)
-	with := func(env map[string]string, more ...string) map[string]string {
-		env = maps.Clone(env)
-		if env == nil {
-			env = map[string]string{}
-		}
+	with := func(more ...string) map[string]string {
+		env := maps.Clone(pod)
 		for i := 0; i < len(more); i += 2 {
 			env[more[i]] = more[i+1]
 		}
 		return env
 	}
-	machine := map[string]string{"": "watcher\n", "watcher": roleOf("machine", expiry)}
+	machine := map[string]string{"": "watcher\n", "watcher": metadataBody("machine", expiry)}
+	service := map[string]string{"AssumeRoleWithWebIdentity": stsBody("pod", expiry)}
 	for name, test := range map[string]struct {
-		env    map[string]string
-		home   string // content of ~/.tencentcloud/credentials
-		file   string // content of Config.File; "none" if it is missing
-		cloud  map[string]string
-		source string
-		id     string
-		asked  int // requests to find and load it
-		err    string
+		env      map[string]string
+		home     string // content of ~/.tencentcloud/credentials
+		file     string // content of Config.File; "none" if it is missing
+		cloud    map[string]string
+		source   string // and the SecretId
+		requests int    // to find and load the key
+		err      string
 	}{
-		"environment":             {env: with(pod, credentials.EnvSecretID, "env", credentials.EnvSecretKey, "k"), home: fileOf("home"), file: fileOf("file"), cloud: machine, source: "environment", id: "env"},
-		"incomplete environment":  {env: with(pod, credentials.EnvSecretID, "env"), home: fileOf("home"), cloud: machine, err: "TENCENTCLOUD_SECRET_KEY is not"},
-		"file":                    {env: pod, home: fileOf("home"), file: fileOf("file"), cloud: machine, source: "file", id: "file"},
-		"named but missing":       {env: pod, home: fileOf("home"), file: "none", cloud: machine, err: "there is no file"},
-		"home":                    {env: pod, home: fileOf("home"), cloud: machine, source: "file", id: "home"},
-		"broken home":             {env: pod, home: "[default]\nsecret_id = canary", cloud: machine, err: "no secret_key"},
-		"machine":                 {env: pod, cloud: machine, source: "cvm-role", id: "machine", asked: 3},
-		"pod":                     {env: pod, cloud: map[string]string{"AssumeRoleWithWebIdentity": assumed("pod", expiry)}, source: "tke-oidc", id: "pod", asked: 2},
-		"pod, no metadata":        {env: pod, cloud: map[string]string{"": "503", "AssumeRoleWithWebIdentity": assumed("pod", expiry)}, source: "tke-oidc", id: "pod", asked: 2},
-		"pod, line ends":          {env: with(pod, "TKE_REGION", "ap-beijing\n", "TKE_PROVIDER_ID", "cls-1\r\n", "TKE_WEB_IDENTITY_TOKEN_FILE", pod["TKE_WEB_IDENTITY_TOKEN_FILE"]+"\n"), cloud: map[string]string{"AssumeRoleWithWebIdentity": assumed("pod", expiry)}, source: "tke-oidc", id: "pod", asked: 2},
-		"incomplete pod":          {env: with(pod, "TKE_PROVIDER_ID", ""), err: "a TKE role needs TKE_PROVIDER_ID"},
+		"environment":             {env: with(credentials.EnvSecretID, "environment", credentials.EnvSecretKey, "k"), home: fileOf("x"), file: fileOf("x"), cloud: machine, source: "environment"},
+		"incomplete environment":  {env: with(credentials.EnvSecretID, "canary"), home: fileOf("x"), cloud: machine, err: "TENCENTCLOUD_SECRET_ID is set, but TENCENTCLOUD_SECRET_KEY is not"},
+		"file":                    {env: pod, home: fileOf("x"), file: fileOf("file"), cloud: machine, source: "file"},
+		"missing file":            {env: pod, home: fileOf("x"), file: "none", cloud: machine, err: "no credentials: there is no file /"},
+		"home":                    {env: pod, home: fileOf("file"), cloud: machine, source: "file"},
+		"broken home":             {env: pod, home: "[default]\nsecret_id = canary", cloud: machine, err: "no secret_key in section [default]"},
+		"machine":                 {env: pod, cloud: machine, source: "cvm-role", requests: 3},
+		"pod":                     {env: pod, cloud: service, source: "tke-oidc", requests: 2},
+		"pod, no metadata":        {env: pod, cloud: map[string]string{"": "503", "AssumeRoleWithWebIdentity": stsBody("pod", expiry)}, source: "tke-oidc", requests: 2},
+		"pod, line ends":          {env: with("TKE_REGION", "ap-beijing\n", "TKE_PROVIDER_ID", "cls-1\r\n", "TKE_WEB_IDENTITY_TOKEN_FILE", pod["TKE_WEB_IDENTITY_TOKEN_FILE"]+"\n"), cloud: service, source: "tke-oidc", requests: 2},
+		"incomplete pod":          {env: with("TKE_PROVIDER_ID", ""), err: "a TKE role needs TKE_PROVIDER_ID, which is not set"},
 		"only the pod region":     {env: map[string]string{"TKE_REGION": "ap-beijing"}, err: "no credentials: the machine has no role"},
 		"no source":               {err: "no credentials: the machine has no role"},
 		"login page of a network": {cloud: map[string]string{"": "<html>log in"}, err: "no credentials: metadata service: the response is not a role name"},
@@ -159,45 +57,118 @@ func TestFind(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			home := t.TempDir()
 			t.Setenv("HOME", home)
-			if test.home != "" {
-				if err := os.Mkdir(filepath.Join(home, ".tencentcloud"), 0o700); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(filepath.Join(home, ".tencentcloud", "credentials"), []byte(test.home), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
 			c := &cloud{bodies: test.cloud}
 			cfg := c.config(test.env)
+			if err := os.Mkdir(filepath.Join(home, ".tencentcloud"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if test.home != "" {
+				write(t, filepath.Join(home, ".tencentcloud", "credentials"), test.home, time.Now())
+			}
 			if test.file != "" {
 				cfg.File = filepath.Join(home, "named")
 			}
 			if test.file != "" && test.file != "none" {
-				if err := os.WriteFile(cfg.File, []byte(test.file), 0o600); err != nil {
-					t.Fatal(err)
-				}
+				write(t, cfg.File, test.file, time.Now())
 			}
 			r, err := credentials.Find(t.Context(), cfg)
 			if test.err != "" {
-				if err == nil || !strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), "canary") {
-					t.Errorf("got %v, want %q", err, test.err)
-				}
-				if strings.HasPrefix(test.err, "no credentials") != errors.Is(err, credentials.ErrNotFound) && test.file == "" {
-					t.Errorf("ErrNotFound of %v", err)
+				wantError(t, err, test.err)
+				if strings.HasPrefix(test.err, "no credentials") != errors.Is(err, credentials.ErrNotFound) || r != nil {
+					t.Errorf("%v wraps ErrNotFound: %t, with %v", err, errors.Is(err, credentials.ErrNotFound), r)
 				}
 				return
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := r.Key(t.Context())
-			if err != nil || got.SecretID != test.id || r.Status().Source != test.source {
-				t.Errorf("got %q of %s, %v", got.SecretID, r.Status().Source, err)
+			_, err = r.Key(t.Context())
+			if err != nil || r.Status().Source != test.source {
+				t.Errorf("got a key of %s, %v", r.Status().Source, err)
 			}
-			if c.count() != test.asked {
-				t.Errorf("asked %q", c.asked)
+			if len(c.requests) != test.requests {
+				t.Errorf("requests %q", c.requests)
 			}
 		})
+	}
+}
+
+// TestNoHome has a credentials file in the working directory, which is not read.
+func TestNoHome(t *testing.T) {
+	t.Setenv("HOME", "")
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir(".tencentcloud", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(".tencentcloud", "credentials"), fileOf("x"), time.Now())
+	_, err := credentials.Find(t.Context(), (&cloud{}).config(nil))
+	wantError(t, err, "no credentials: the machine has no role")
+}
+
+func TestEnvironment(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	const (
+		id, secret, token        = credentials.EnvSecretID, credentials.EnvSecretKey, credentials.EnvToken
+		privateID, privateSecret = credentials.EnvPrivateSecretID, credentials.EnvPrivateSecretKey
+	)
+	permanent := credentials.Key{SecretID: "i", SecretKey: "k"}
+	temporary := credentials.Key{SecretID: "i", SecretKey: "k", Token: "t"}
+	signs := credentials.Key{SecretID: "A-i_1", SecretKey: "k+/=", Token: "t.~:%&@#;"}
+	for name, test := range map[string]struct {
+		env  map[string]string
+		want credentials.Key
+		err  string
+	}{
+		"permanent":             {map[string]string{id: "i", secret: "k"}, permanent, ""},
+		"temporary":             {map[string]string{id: "i", secret: "k", token: "t"}, temporary, ""},
+		"newlines":              {map[string]string{id: "i\n", secret: "k\r\n", token: "t\n\n"}, temporary, ""},
+		"blanks":                {map[string]string{id: " i", secret: "\tk ", token: "\u00a0t\u3000"}, temporary, ""},
+		"quotes":                {map[string]string{id: `"i"`, secret: "'k'", token: "`t"}, temporary, ""},
+		"marks":                 {map[string]string{id: "\ufeffi", secret: "\ufeff\"k\"\n", token: "t\ufeff"}, temporary, ""},
+		"signs":                 {map[string]string{id: "A-i_1", secret: "k+/=", token: "t.~:%&@#;"}, signs, ""},
+		"blank token":           {map[string]string{id: "i", secret: "k", token: " \n"}, permanent, ""},
+		"blank key":             {map[string]string{id: "i", secret: "\n"}, credentials.Key{}, "TENCENTCLOUD_SECRET_KEY is not"},
+		"bad id":                {map[string]string{id: "canary canary", secret: "k"}, credentials.Key{}, "TENCENTCLOUD_SECRET_ID contains an invalid character (printable ASCII only"},
+		"bad key":               {map[string]string{id: "i", secret: "canary\ncanary"}, credentials.Key{}, "TENCENTCLOUD_SECRET_KEY contains an invalid character"},
+		"bad token":             {map[string]string{id: "i", secret: "k", token: "canary\u200bcanary"}, credentials.Key{}, "TENCENTCLOUD_TOKEN contains an invalid character"},
+		"inner quote":           {map[string]string{id: `canary"canary`, secret: "k"}, credentials.Key{}, "TENCENTCLOUD_SECRET_ID contains an invalid character"},
+		"control character":     {map[string]string{id: "i", secret: "canary\x7f"}, credentials.Key{}, "TENCENTCLOUD_SECRET_KEY contains an invalid character"},
+		"no UTF-8":              {map[string]string{id: "i", secret: "canary\xff"}, credentials.Key{}, "TENCENTCLOUD_SECRET_KEY contains an invalid character"},
+		"only id":               {map[string]string{id: "i"}, credentials.Key{}, "TENCENTCLOUD_SECRET_KEY is not"},
+		"only key":              {map[string]string{secret: "k"}, credentials.Key{}, "TENCENTCLOUD_SECRET_ID is not"},
+		"private":               {map[string]string{privateID: "\ufeffi\r\n", privateSecret: " 'k'"}, permanent, ""},
+		"private and public":    {map[string]string{privateID: "p", privateSecret: "p", id: "i", secret: "k"}, permanent, ""},
+		"private, bad id":       {map[string]string{privateID: "canary canary", privateSecret: "k"}, credentials.Key{}, "TCECLOUD_SECRET_ID contains an invalid character"},
+		"private, bad key":      {map[string]string{privateID: "p", privateSecret: "canary\u00e9"}, credentials.Key{}, "TCECLOUD_SECRET_KEY contains an invalid character"},
+		"private, only id":      {map[string]string{privateID: "p"}, credentials.Key{}, "TCECLOUD_SECRET_KEY is not"},
+		"private, half of both": {map[string]string{privateID: "p", privateSecret: "k", id: "i"}, credentials.Key{}, "TENCENTCLOUD_SECRET_KEY is not"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := (&cloud{}).config(test.env)
+			cfg.PrivateCloud = true
+			if test.err != "" {
+				_, err := credentials.Find(t.Context(), cfg)
+				wantError(t, err, test.err)
+				return
+			}
+			r := find(t, cfg)
+			test.env[id], test.env[privateID] = "changed", "changed"
+			r.Refused(test.want)
+			if got, err := r.Key(t.Context()); err != nil || got != test.want {
+				t.Errorf("got %#v, %v", got, err)
+			}
+			if s := r.Status(); s.Source != "environment" || s.LastLoad.IsZero() || !s.Expiry.IsZero() || s.Err != nil {
+				t.Errorf("status %+v", s)
+			}
+		})
+	}
+	_, err := credentials.Find(t.Context(), (&cloud{}).config(map[string]string{privateID: "p", privateSecret: "k"}))
+	wantError(t, err, "no credentials")
+
+	t.Setenv(id, "i")
+	t.Setenv(secret, "k")
+	if got, err := find(t, credentials.Config{}).Key(t.Context()); err != nil || got != permanent {
+		t.Errorf("in the environment of the process: %q, %v", got.SecretID, err)
 	}
 }
 
@@ -205,303 +176,172 @@ func TestFind(t *testing.T) {
 func TestProbeTimeout(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	synctest.Test(t, func(t *testing.T) {
-		cfg := (&cloud{}).config(nil)
-		cfg.Transport = transportFunc(func(r *http.Request) (*http.Response, error) {
-			<-r.Context().Done()
-			return nil, r.Context().Err()
-		})
+		c := &cloud{}
+		c.intercept("", hanging)
 		begin := time.Now()
-		_, err := credentials.Find(t.Context(), cfg)
+		_, err := credentials.Find(t.Context(), c.config(nil))
 		if took := time.Since(begin); took != time.Second || !errors.Is(err, credentials.ErrNotFound) {
 			t.Errorf("after %s: %v", took, err)
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if _, err := credentials.Find(ctx, cfg); !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v", err)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errors.New("signal received"))
+		_, err = credentials.Find(ctx, c.config(nil))
+		wantError(t, err, "find credentials: signal received")
+		if errors.Is(err, credentials.ErrNotFound) {
+			t.Errorf("%v wraps ErrNotFound", err)
 		}
 	})
 }
 
-func TestInvalidURLs(t *testing.T) {
-	t.Setenv("HOME", t.TempDir())
-	cfg := (&cloud{}).config(nil)
-	cfg.STSURL = "https://u:canary@sts:x/"
-	if _, err := credentials.Find(t.Context(), cfg); err == nil || err.Error() != "invalid STS URL" {
-		t.Errorf("got %v", err)
-	}
-	cfg = (&cloud{}).config(nil)
-	cfg.MetadataURL = "http://u:canary@metadata:x/"
-	if _, err := credentials.Find(t.Context(), cfg); err == nil || err.Error() != "no credentials: metadata service: invalid URL" {
-		t.Errorf("got %v", err)
-	}
-}
-
-// TestProcessEnvironment checks that Find uses the environment of the process.
-func TestProcessEnvironment(t *testing.T) {
-	t.Setenv(credentials.EnvSecretID, "i")
-	t.Setenv(credentials.EnvSecretKey, "k")
-	r, err := credentials.Find(t.Context(), credentials.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if key, err := r.Key(t.Context()); err != nil || key.SecretID != "i" {
-		t.Errorf("got %q, %v", key.SecretID, err)
-	}
-}
-
-// TestRoleWithoutBase checks that a failure of the base key is reported.
-func TestRoleWithoutBase(t *testing.T) {
-	t.Setenv("HOME", t.TempDir())
-	c := &cloud{bodies: map[string]string{"": "r", "r": "500"}}
-	cfg := c.config(nil)
-	cfg.RoleARN = "qcs::cam::uin/2:roleName/watcher"
-	r, err := credentials.Find(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	expectError(t, r, "cvm-role+assume-role: cvm-role: metadata service: credentials of role r: HTTP status 500")
-}
-
-func TestPodRole(t *testing.T) {
+// TestSTSRequest checks the requests to STS, and that Kubernetes can replace the
+// token of a pod.
+func TestSTSRequest(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	env := podEnv(t)
-	synctest.Test(t, func(t *testing.T) {
-		c := &cloud{bodies: map[string]string{"AssumeRoleWithWebIdentity": assumed("a", time.Now().Add(roleDuration))}}
-		r, err := credentials.Find(t.Context(), c.config(env))
-		if err != nil {
-			t.Fatal(err)
-		}
-		expect(t, r, "a")
-		for name, want := range map[string]string{
-			"Authorization": "SKIP", "X-Tc-Version": "2018-08-13", "X-Tc-Region": "ap-beijing",
-			"X-Tc-Timestamp": strconv.FormatInt(time.Now().Unix(), 10), "X-Tc-Token": "",
-		} {
-			if got := c.last.Header.Get(name); got != want {
-				t.Errorf("%s: %q, want %q", name, got, want)
-			}
-		}
-		want := map[string]any{
-			"ProviderId": "cls-1", "WebIdentityToken": podToken, "RoleArn": "qcs::cam::uin/1:roleName/pod",
-			"RoleSessionName": "crs_exporter", "DurationSeconds": 7200.0,
-		}
-		if !maps.Equal(c.sent, want) {
-			t.Errorf("sent %v", c.sent)
-		}
-		// Kubernetes has replaced the token before the renewal.
-		if err := os.WriteFile(env["TKE_WEB_IDENTITY_TOKEN_FILE"], []byte("next"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		c.set(map[string]string{"AssumeRoleWithWebIdentity": assumed("b", time.Now().Add(2*roleDuration))})
-		time.Sleep(roleDuration - renewBefore)
-		expect(t, r, "b")
-		if c.sent["WebIdentityToken"] != "next" || c.count() != 1 {
-			t.Errorf("sent %v after %q", c.sent["WebIdentityToken"], c.asked)
-		}
-	})
-}
-
-func TestAssumedRole(t *testing.T) {
-	t.Setenv("HOME", t.TempDir())
-	const arn = "qcs::cam::uin/2:roleName/watcher"
-	synctest.Test(t, func(t *testing.T) {
-		hour := time.Now().Add(24 * time.Hour)
-		bodies := map[string]string{
-			"": "machine", "machine": roleOf("base", hour), "AssumeRole": assumed("a", time.Now().Add(roleDuration)),
-		}
-		c := &cloud{bodies: bodies}
-		cfg := c.config(nil)
-		cfg.RoleARN = arn
-		r, err := credentials.Find(t.Context(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		expect(t, r, "a")
-		if got := r.Status().Source; got != "cvm-role+assume-role" {
-			t.Errorf("source %q", got)
-		}
-		if want := (map[string]any{"RoleArn": arn, "RoleSessionName": "crs_exporter", "DurationSeconds": 7200.0}); !maps.Equal(c.sent, want) {
-			t.Errorf("sent %v", c.sent)
-		}
-		payload := fmt.Sprintf(`{"RoleArn":%q,"RoleSessionName":"crs_exporter","DurationSeconds":7200}`, arn)
-		base := keyOf("base")
-		signed, _ := tc3.Sign(tc3.Request{
-			Service: "sts", Host: "sts.example.com", ContentType: "application/json; charset=utf-8",
-			Payload: []byte(payload), Time: time.Now(),
-		}, base.SecretID, string(base.SecretKey))
-		for name, want := range map[string]string{
-			"Authorization": signed, "X-Tc-Token": string(base.Token), "X-Tc-Region": "ap-guangzhou",
-		} {
-			if got := c.last.Header.Get(name); got != want {
-				t.Errorf("%s: %q, want %q", name, got, want)
-			}
-		}
-
-		// The base key is revoked: STS refuses it, and it is loaded again.
-		bodies["AssumeRole"] = `{"Response":{"Error":{"Code":"AuthFailure.SecretIdNotFound","Message":"base not found"},"RequestId":"r"}}`
-		c.set(bodies)
-		r.Refused(keyOf("a"))
-		expect(t, r, "a")
-		if err := r.Status().Err; err == nil || !strings.Contains(err.Error(), "STS AssumeRole: AuthFailure.SecretIdNotFound: [redacted] not found") {
-			t.Errorf("status %v", err)
-		}
-		bodies["machine"], bodies["AssumeRole"] = roleOf("base2", hour), assumed("b", time.Now().Add(roleDuration))
-		c.set(bodies)
-		time.Sleep(rolePause)
-		expect(t, r, "b")
-		if got := c.last.Header.Get("Authorization"); !strings.Contains(got, "Credential=base2/") {
-			t.Errorf("signed by %s", got)
-		}
-	})
-}
-
-// TestRefusedBase checks which errors of STS make the base key load again.
-func TestRefusedBase(t *testing.T) {
-	t.Setenv("HOME", t.TempDir())
-	for code, reload := range map[string]bool{
-		"AuthFailure":                       true,
-		"AuthFailure.InvalidSecretId":       true,
-		"AuthFailure.SignatureFailure":      true,
-		"AuthFailure.TokenFailure":          true,
-		"AuthFailure.SignatureExpire":       false,
-		"AuthFailure.UnauthorizedOperation": false,
-		"UnauthorizedOperation":             false,
-		"InternalError":                     false,
+	base := keyOf("base")
+	assumedEnv := map[string]string{
+		credentials.EnvSecretID: base.SecretID, credentials.EnvSecretKey: string(base.SecretKey), credentials.EnvToken: string(base.Token),
+	}
+	common := map[string]any{"RoleSessionName": "crs_exporter", "DurationSeconds": roleDuration.Seconds()}
+	for name, test := range map[string]struct {
+		env    map[string]string
+		arn    string
+		action string
+		region string
+		params map[string]any
+		signer credentials.Key
+	}{
+		"pod": {
+			env, "", "AssumeRoleWithWebIdentity", "ap-beijing",
+			map[string]any{"ProviderId": "cls-1", "WebIdentityToken": "next", "RoleArn": podARN},
+			credentials.Key{},
+		},
+		"assumed": {assumedEnv, machineARN, "AssumeRole", "ap-guangzhou", map[string]any{"RoleArn": machineARN}, base},
 	} {
-		t.Run(code, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := &cloud{bodies: map[string]string{
-					"": "r", "r": roleOf("base", time.Now().Add(24*time.Hour)),
-					"AssumeRole": `{"Response":{"Error":{"Code":"` + code + `","Message":"m"},"RequestId":"r"}}`,
-				}}
-				cfg := c.config(nil)
-				cfg.RoleARN = "qcs::cam::uin/2:roleName/watcher"
-				r, err := credentials.Find(t.Context(), cfg)
-				if err != nil {
-					t.Fatal(err)
+				c := &cloud{}
+				cfg := c.config(test.env)
+				cfg.RoleARN = test.arn
+				r := find(t, cfg)
+				write(t, env["TKE_WEB_IDENTITY_TOKEN_FILE"], "next\n", time.Now())
+				c.serve(test.action, stsBody("a", time.Now().Add(roleDuration)))
+				expect(t, r, "a")
+
+				authorization := "SKIP"
+				if test.signer.SecretID != "" {
+					authorization, _ = tc3.Sign(tc3.Request{
+						Service: "sts", Host: "sts.example.com", ContentType: "application/json; charset=utf-8",
+						Payload: []byte(c.payload), Time: time.Now(),
+					}, test.signer.SecretID, string(test.signer.SecretKey))
 				}
-				for range 2 {
-					expectError(t, r, "STS AssumeRole: "+code)
-					time.Sleep(rolePause)
-				}
-				loads := 0
-				for _, key := range c.asked {
-					if key == "r" {
-						loads++
+				for name, want := range map[string]string{
+					"Authorization": authorization, "Content-Type": "application/json; charset=utf-8",
+					"X-TC-Version": "2018-08-13", "X-TC-Region": test.region, "X-TC-Token": string(test.signer.Token),
+					"X-TC-Timestamp": strconv.FormatInt(time.Now().Unix(), 10),
+				} {
+					if got := c.last.Header.Get(name); got != want {
+						t.Errorf("%s: %q, want %q", name, got, want)
 					}
 				}
-				if want := map[bool]int{false: 1, true: 2}[reload]; loads != want {
-					t.Errorf("base key loaded %d times, want %d", loads, want)
+				maps.Copy(test.params, common)
+				var sent map[string]any
+				if err := json.Unmarshal([]byte(c.payload), &sent); err != nil || !maps.Equal(sent, test.params) {
+					t.Errorf("sent %s, %v", c.payload, err)
 				}
 			})
 		})
 	}
 }
 
-// TestRoleFailures checks errors for invalid responses, each with a canary as
-// the secret.
+// TestRoleFailures has invalid responses for each role, and token files. The
+// secrets in them are canaries.
 func TestRoleFailures(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
-	pod := podEnv(t)
 	big := strings.Repeat("canary", 20_000)
-	whole := roleOf("canary", time.Now().Add(time.Hour))
-	sts := assumed("canary", time.Now().Add(time.Hour))
-	without := func(text, field string) string { return strings.Replace(text, `"`+field+`"`, `"Other"`, 1) }
-	for name, test := range map[string]struct{ machine, pod, want string }{
-		"machine: status":       {machine: "500", want: "cvm-role: metadata service: credentials of role r: HTTP status 500"},
-		"machine: redirect":     {machine: "302", want: "HTTP status 302"},
-		"machine: no JSON":      {machine: "canary", want: "not the documented JSON"},
-		"machine: cut":          {machine: whole[:len(whole)-3], want: "not the documented JSON"},
-		"machine: wrong type":   {machine: `{"TmpSecretKey":"canary","ExpiredTime":"canary"}`, want: "not the documented JSON"},
-		"machine: code":         {machine: strings.Replace(whole, "Success", "Failed\\n\\u001b", 1), want: `code "Failed  "`},
-		"machine: null":         {machine: "null", want: `code ""`},
-		"machine: huge":         {machine: big, want: "larger than 64 KiB"},
-		"machine: no id":        {machine: without(whole, "TmpSecretId"), want: "the SecretId is empty"},
-		"machine: no key":       {machine: without(whole, "TmpSecretKey"), want: "the SecretKey is empty"},
-		"machine: no token":     {machine: without(whole, "Token"), want: "the Token is empty"},
-		"machine: no expiry":    {machine: without(whole, "ExpiredTime"), want: "the ExpiredTime is missing"},
-		"machine: role removed": {machine: "404", want: "HTTP status 404"},
-		"pod: status":           {pod: "502", want: "tke-oidc: STS AssumeRoleWithWebIdentity: HTTP status 502"},
-		"pod: redirect":         {pod: "307", want: "HTTP status 307"},
-		"pod: no JSON":          {pod: "<canary>", want: "not the documented JSON"},
-		"pod: null":             {pod: "null", want: "not the documented JSON"},
-		"pod: empty":            {pod: `{"Response":{}}`, want: "the SecretId is empty"},
-		"pod: no token":         {pod: without(sts, "Token"), want: "the Token is empty"},
-		"pod: huge":             {pod: big, want: "larger than 64 KiB"},
-		"pod: refused": {
-			pod:  `{"Response":{"Error":{"Code":"AuthFailure","Message":"the token ` + podToken + ` has\u0007 expired"},"RequestId":"r"}}`,
-			want: "STS AssumeRoleWithWebIdentity: AuthFailure: the token [redacted] has  expired",
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c, env := &cloud{bodies: map[string]string{"": "r", "r": test.machine}}, map[string]string{}
-			if test.pod != "" {
-				c, env = &cloud{bodies: map[string]string{"AssumeRoleWithWebIdentity": test.pod}}, pod
-			}
-			r, err := credentials.Find(t.Context(), c.config(env))
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = r.Key(t.Context())
-			if err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Fatalf("got %v, want %q", err, test.want)
-			}
-			if text := fmt.Sprintf("%v %+v %#v %v", err, r, r.Status(), r.Status().Err); strings.Contains(text, "canary") {
-				t.Errorf("a secret in: %.300s", text)
-			}
-		})
+	expiry := time.Now().Add(time.Hour)
+	without := func(field string) func(string) string {
+		return func(body string) string { return strings.Replace(body, `"`+field+`"`, `"Other"`, 1) }
 	}
-	for name, test := range map[string]struct {
-		damage func(path string) error
+	replace := func(body string) func(string) string { return func(string) string { return body } }
+	failures := map[string]struct {
+		damage func(body string) string
 		want   string
 	}{
-		"no token file":    {os.Remove, "pod token: open"},
-		"empty token file": {func(p string) error { return os.WriteFile(p, []byte("\n"), 0o600) }, "is empty"},
-		"huge token file":  {func(p string) error { return os.WriteFile(p, []byte(big), 0o600) }, "is larger than 64 KiB"},
+		"status":    {replace("500"), "HTTP status 500"},
+		"not found": {replace("404"), "HTTP status 404"},
+		"redirect":  {replace("302"), "HTTP status 302"},
+		"no JSON":   {replace("<canary>"), "not the documented JSON"},
+		"cut":       {func(body string) string { return body[:len(body)-3] }, "not the documented JSON"},
+		"type":      {func(body string) string { return strings.Replace(body, `"ExpiredTime":`, `"ExpiredTime":"canary",`, 1) }, "not the documented JSON"},
+		"huge":      {replace(big), "larger than 64 KiB"},
+		"no id":     {without("TmpSecretId"), "the SecretId is empty"},
+		"no key":    {without("TmpSecretKey"), "the SecretKey is empty"},
+		"no token":  {without("Token"), "the Token is empty"},
+		"no expiry": {without("ExpiredTime"), "the ExpiredTime is missing"},
+	}
+	prefixes := map[string]string{
+		"cvm-role": "cvm-role: metadata service: credentials of role watcher: ",
+		"tke-oidc": "tke-oidc: STS AssumeRoleWithWebIdentity: ", "environment+assume-role": "environment+assume-role: STS AssumeRole: ",
+	}
+	for _, role := range roles() {
+		for name, test := range failures {
+			t.Run(role.source+"/"+name, func(t *testing.T) {
+				c := &cloud{}
+				cfg := role.config(t, c)
+				c.serve(role.name, test.damage(role.body("canary", expiry)))
+				r := find(t, cfg)
+				expectError(t, r, prefixes[role.source])
+				expectError(t, r, test.want)
+			})
+		}
+	}
+	machine, pod, assumed := roles()[0], roles()[1], roles()[2]
+	for name, test := range map[string]struct {
+		role role
+		body string
+		want string
+	}{
+		"machine: code": {machine, `{"Code":"Failed\n\u001b"}`, `code "Failed  "`},
+		"machine: null": {machine, "null", `code ""`},
+		"pod: null":     {pod, "null", "not the documented JSON"},
+		"pod: refused":  {pod, `{"Response":{"Error":{"Code":"AuthFailure","Message":"the token ` + podToken + ` has\u0007 expired"}}}`, "AuthFailure: the token [redacted] has  expired"},
+		"assumed: long": {assumed, `{"Response":{"Error":{"Code":"c","Message":"` + strings.Repeat("x", 1000) + `"}}}`, "c: " + strings.Repeat("x", 256)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			env := podEnv(t)
-			if err := test.damage(env["TKE_WEB_IDENTITY_TOKEN_FILE"]); err != nil {
-				t.Fatal(err)
-			}
 			c := &cloud{}
-			r, err := credentials.Find(t.Context(), c.config(env))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := r.Key(t.Context()); err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "canary") {
-				t.Errorf("got %v, want %q", err, test.want)
+			cfg := test.role.config(t, c)
+			c.serve(test.role.name, test.body)
+			r := find(t, cfg)
+			expectError(t, r, test.want)
+			if n := len(r.Status().Err.Error()); n > 350 {
+				t.Errorf("an error of %d bytes", n)
 			}
 		})
 	}
-}
+	for want, damage := range map[string]func(path string) error{
+		"tke-oidc: pod token: open /": os.Remove,
+		"/token is empty":             func(path string) error { return os.WriteFile(path, []byte("\n"), 0o600) },
+		"/token: larger than 64 KiB":  func(path string) error { return os.WriteFile(path, []byte(big), 0o600) },
+	} {
+		env := podEnv(t)
+		if err := damage(env["TKE_WEB_IDENTITY_TOKEN_FILE"]); err != nil {
+			t.Fatal(err)
+		}
+		expectError(t, find(t, (&cloud{}).config(env)), want)
+	}
 
-// TestRolesOverTheNetwork uses a real server and the default transports.
-func TestRolesOverTheNetwork(t *testing.T) {
-	t.Setenv("HOME", t.TempDir())
-	c := &cloud{bodies: map[string]string{"": "r", "r": roleOf("a", time.Now().Add(time.Hour))}}
-	server := httptest.NewServer(c)
-	defer server.Close()
+	c := &cloud{}
+	c.serve("", "watcher")
+	c.serve("watcher", "500")
 	cfg := c.config(nil)
-	cfg.Transport, cfg.MetadataURL, cfg.STSURL = nil, server.URL+"/role/", server.URL+"/"
-	cfg.RoleARN = "qcs::cam::uin/2:roleName/watcher"
-	c.bodies["AssumeRole"] = assumed("b", time.Now().Add(time.Hour))
-	r, err := credentials.Find(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	expect(t, r, "b")
-	if !c.last.Close {
-		t.Error("the connection stays open, though the next request is an hour away")
-	}
-
-	server.CloseClientConnections()
-	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(w, bytes.NewReader([]byte("half")))
-		http.NewResponseController(w).Flush()
-		panic(http.ErrAbortHandler)
-	})
-	if _, err := credentials.Find(t.Context(), cfg); !errors.Is(err, credentials.ErrNotFound) || strings.Contains(err.Error(), "http://") {
-		t.Errorf("got %v", err)
-	}
+	cfg.RoleARN = machineARN
+	expectError(t, find(t, cfg), "cvm-role+assume-role: cvm-role: metadata service: credentials of role watcher: HTTP status 500")
+	cfg = assumed.config(t, c)
+	cfg.STSURL = "https://u:canary@sts:x/"
+	expectError(t, find(t, cfg), "STS AssumeRole: invalid URL")
+	cfg = c.config(nil)
+	cfg.MetadataURL = "http://u:canary@metadata:x/"
+	_, err := credentials.Find(t.Context(), cfg)
+	wantError(t, err, "no credentials: metadata service: invalid URL")
 }

@@ -4,40 +4,44 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 )
 
 const (
-	// renewBefore is the time before the expiry when a key is renewed. The
-	// metadata service returns a new key that early.
-	renewBefore = 5 * time.Minute
-	// rolePause is the interval between unsuccessful reloads of a role: a key
-	// that stays revoked must not cause load on the metadata service.
-	rolePause = 30 * time.Second
-	// loadTimeout limits a reload if there is no valid key. renewTimeout limits
-	// it if there is one: the request that triggers the renewal waits for it and
-	// has a deadline too.
-	loadTimeout  = 5 * time.Second
-	renewTimeout = 2 * time.Second
+	renewBefore = 5 * time.Minute        // the metadata service has a new key that early
+	rolePause   = 30 * time.Second       // limits requests while a key stays refused
+	loadTimeout = 5 * time.Second        // of a reload
+	checkWait   = 500 * time.Millisecond // of a caller with a valid key, for the check of a file
+
+	noReload time.Duration = -1
+	forever  time.Duration = math.MaxInt64
 )
 
 // Renewer is a Provider that reloads its source when needed: 5 minutes before
-// the key expires (or at half of its life, if that is later), after a file has
-// changed, and after the API refused the key. The old key stays in use until
-// the source returns a new one or, if the source fails, until it expires. A
-// failed reload is repeated after 30 seconds, or 1 second for a file.
+// the key expires (or at half of its lifetime, if that is later), and after the
+// API refused the key. It checks a file at most once a second. A failed reload is
+// repeated after 30 seconds, or 1 second for a file. The old key stays in use
+// until the source returns a new one or, if the source fails, until it expires.
 //
-// A reload runs in the goroutine of a caller of Key, one at a time. If the key
-// was refused or has expired, all callers wait for the reload, at most until
-// their own context ends. Otherwise only the caller that reloads waits. A
-// Renewer is safe for concurrent use. Get one from Find.
+// A call of Key starts a reload that is due, one at a time, in the background.
+// It ends within 5 seconds, unless a file system hangs. Key returns a valid key at
+// once; if a file is due for a check, Key waits up to 500 ms for it. If the key
+// was refused or has expired, Key waits until the reload or ctx ends.
+//
+// A Renewer is safe for concurrent use. Get one from Find.
 type Renewer struct {
-	name   string
-	source source        // nil if the key never changes
-	pause  time.Duration // minimum time between reloads that bring nothing new
+	name  string
+	load  source        // nil if the key never changes
+	pause time.Duration // minimum time between reloads that bring no new key
 
-	turn chan struct{} // held during a reload
+	reloads singleflight.Group
+	overdue atomic.Bool // the reload under way takes longer than checkWait
 
 	mu       sync.Mutex
 	lease    lease
@@ -53,13 +57,11 @@ var (
 	_ RefusalObserver = (*Renewer)(nil)
 )
 
-// source is where a key can be loaded from again. A Renewer calls it from one
-// goroutine at a time.
-type source interface {
-	// load returns errUnchanged if it could tell without reading that there is
-	// nothing new. After a refusal it must not rely on that.
-	load(ctx context.Context, refused bool) (lease, error)
-}
+// source loads a key. It is called from one goroutine at a time, and returns
+// errUnchanged if the key has not changed since the last call.
+type source func(context.Context) (lease, error)
+
+var errUnchanged = errors.New("unchanged")
 
 // lease is a key and when it expires.
 type lease struct {
@@ -67,25 +69,9 @@ type lease struct {
 	expiry time.Time // zero if unknown
 }
 
-func newLease(id, key, token string, expiry int64) (lease, error) {
-	l := lease{Key{id, Secret(key), Secret(token)}, time.Unix(expiry, 0)}
-	if err := l.key.Validate(); err != nil {
-		return lease{}, err
-	}
-	switch {
-	case token == "":
-		return lease{}, errors.New("the Token is empty")
-	case expiry <= 0:
-		return lease{}, errors.New("the ExpiredTime is missing")
-	}
-	return l, nil
-}
-
-var errUnchanged = errors.New("unchanged")
-
-func newRenewer(name string, source source, pause time.Duration) *Renewer {
-	return &Renewer{name: name, source: source, pause: pause, turn: make(chan struct{}, 1)}
-}
+// Format implements fmt.Formatter, which prints the name of the source: fmt does
+// not call the methods of a Secret in an unexported field.
+func (r *Renewer) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, r.name) }
 
 // Status describes the key of a Renewer without its secrets.
 type Status struct {
@@ -105,127 +91,92 @@ func (r *Renewer) Status() Status {
 }
 
 // Refused implements RefusalObserver. The next call of Key reloads the source,
-// unless another refusal caused a reload a moment ago.
+// unless the last reload was just before (30 seconds, or 1 second for a file).
 func (r *Renewer) Refused(key Key) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// The key may have been replaced while the request was in flight.
-	if key == r.lease.key {
-		r.refused = true
-	}
+	r.refused = r.refused || key == r.lease.key
 }
 
-// need is what Key has to do before it returns a key.
-type need int
-
-const (
-	needNothing need = iota
-	needRenewal      // reload, the present key is still valid
-	needKey          // reload, there is no valid key
-)
-
-// Key implements Provider. The error says which source failed, or wraps the
-// cause of the end of ctx.
+// Key implements Provider. The error names the source. If ctx ends, the error
+// wraps its cause.
 func (r *Renewer) Key(ctx context.Context) (Key, error) {
-	key, need, err := r.current()
-	switch need {
-	case needNothing:
-		return key, err
-	case needRenewal:
-		select {
-		case r.turn <- struct{}{}:
-		default:
-			return key, nil
-		}
-	case needKey:
-		select {
-		case r.turn <- struct{}{}:
-		case <-ctx.Done():
-			return Key{}, fmt.Errorf("%s: wait for the key: %w", r.name, context.Cause(ctx))
-		}
-	}
-	defer func() { <-r.turn }()
-	// Another caller may have reloaded while this one waited.
-	if key, need, err = r.current(); need == needNothing {
+	key, wait, err := r.current()
+	if wait == noReload {
 		return key, err
 	}
-	if err := r.reload(ctx, need); err != nil {
-		return Key{}, err
+	done := r.reloads.DoChan("", r.reload)
+	if wait == 0 {
+		return key, nil
 	}
-	key, _, err = r.current()
-	return key, err
+	select {
+	case <-done:
+		return r.Key(ctx) // no reload is due now
+	case <-time.After(wait):
+		r.overdue.Store(true)
+		return key, nil
+	case <-ctx.Done():
+		return Key{}, fmt.Errorf("%s: wait for the key: %w", r.name, context.Cause(ctx))
+	}
 }
 
-func (r *Renewer) current() (Key, need, error) {
+// current returns the key, or why there is none, and how long to wait for a
+// reload before the key is used.
+func (r *Renewer) current() (key Key, wait time.Duration, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	none := r.lease.key == Key{}
-	expired := !r.lease.expiry.IsZero() && !now.Before(r.lease.expiry)
+	l := r.lease
+	valid := l.key != Key{} && (l.expiry.IsZero() || now.Before(l.expiry))
 	switch {
-	case r.source == nil:
-		return r.lease.key, needNothing, nil
-	case now.Before(r.next) || !none && !r.refused && now.Before(r.renewAt):
+	case r.load == nil, valid && !r.refused && now.Before(r.renewAt):
+		return l.key, noReload, nil
+	case now.Before(r.next) && !valid && r.err != nil:
+		return Key{}, noReload, r.err
+	case now.Before(r.next):
 		// A key that was just loaded is used even if it seems expired: the clock
 		// of its source may be behind ours.
-		if r.err != nil && (none || expired) {
-			return Key{}, needNothing, r.err
-		}
-		return r.lease.key, needNothing, nil
-	case none || expired || r.refused:
-		return r.lease.key, needKey, nil
-	default:
-		return r.lease.key, needRenewal, nil
+		return l.key, noReload, nil
+	case !valid, r.refused:
+		return Key{}, forever, nil
+	case l.expiry.IsZero() && !r.overdue.Load():
+		return l.key, checkWait, nil
 	}
+	return l.key, 0, nil
 }
 
-// reload loads the source and stores the result, a failure too. It returns an
-// error only if ctx ended, which says nothing about the source.
-func (r *Renewer) reload(ctx context.Context, need need) error {
-	timeout := loadTimeout
-	if need == needRenewal {
-		timeout = renewTimeout
+// reload loads the source and stores the result. Its context is independent of
+// the callers, because several of them may wait.
+func (r *Renewer) reload() (any, error) {
+	if _, wait, _ := r.current(); wait == noReload {
+		return nil, nil // another reload has ended since
 	}
-	r.mu.Lock()
-	refused := r.refused
-	r.mu.Unlock()
-
-	limited, cancel := context.WithTimeout(ctx, timeout)
-	loaded, err := r.source.load(limited, refused)
-	cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), loadTimeout)
+	defer cancel()
+	loaded, err := r.load(ctx)
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err != nil && ctx.Err() != nil {
-		if need == needRenewal {
-			return nil
-		}
-		return fmt.Errorf("%s: %w", r.name, err)
-	}
 	now := time.Now()
 	r.next = now.Add(r.pause)
+	r.overdue.Store(false)
 	switch {
 	case errors.Is(err, errUnchanged):
-		r.err = nil
-		r.refused = false
+		r.err, r.refused = nil, false
 	case err != nil:
 		r.err = fmt.Errorf("%s: %w", r.name, err)
 	default:
-		changed := loaded.key != r.lease.key
-		r.lease, r.lastLoad, r.renewAt, r.err, r.refused = loaded, now, loaded.renewAt(now), nil, false
+		renewed := loaded.key != r.lease.key && !r.refused
+		r.lease, r.lastLoad, r.renewAt = loaded, now, time.Time{}
+		r.err, r.refused = nil, false
+		if left := loaded.expiry.Sub(now); left > 0 {
+			r.renewAt = loaded.expiry.Add(-min(renewBefore, left/2))
+		}
 		// After a regular renewal, a refusal may cause a reload at once.
-		if changed && !refused && now.Before(r.renewAt) {
+		if renewed && now.Before(r.renewAt) {
 			r.next = time.Time{}
 		}
 	}
-	return nil
-}
-
-// renewAt returns when to renew a key that was loaded now.
-func (l lease) renewAt(now time.Time) time.Time {
-	left := l.expiry.Sub(now)
-	if l.expiry.IsZero() || left <= 0 {
-		return time.Time{}
-	}
-	return l.expiry.Add(-min(renewBefore, left/2))
+	return nil, nil
 }

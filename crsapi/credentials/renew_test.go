@@ -3,9 +3,10 @@ package credentials_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -13,297 +14,208 @@ import (
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
-	"go.uber.org/goleak"
 )
 
-// Durations that the documentation of Renewer promises, and the timeouts of
-// reloads.
-const (
-	renewBefore  = 5 * time.Minute
-	rolePause    = 30 * time.Second
-	loadTimeout  = 5 * time.Second
-	renewTimeout = 2 * time.Second
-)
-
-// machine is a metadata service with one role. It counts how often the key of
-// the role is read.
-type machine struct {
-	mu    sync.Mutex
-	reads int
-	give  func(context.Context) (body string, err error)
+// renewal is a Renewer of a role.
+type renewal struct {
+	*testing.T
+	*cloud
+	role role
+	r    *credentials.Renewer
 }
 
-// newMachine returns a Renewer of the role of a new machine.
-func newMachine(t *testing.T) (*credentials.Renewer, *machine) {
-	t.Helper()
-	m := &machine{}
-	r, err := credentials.Find(t.Context(), credentials.Config{
-		Getenv: func(string) string { return "" }, MetadataURL: "http://metadata/role/", Transport: m,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r, m
+// serveKey makes the role return a key that expires after some time.
+func (f renewal) serveKey(id string, lifetime time.Duration) {
+	f.serve(f.role.name, f.role.body(id, time.Now().Add(lifetime)))
 }
 
-func (m *machine) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Path == "/role/" {
-		return textResponse("watcher"), nil
-	}
-	m.mu.Lock()
-	m.reads++
-	give := m.give
-	m.mu.Unlock()
-	body, err := give(r.Context())
-	return textResponse(body), err
+// interceptKey calls do before each response with the key.
+func (f renewal) interceptKey(do func(context.Context) error) { f.intercept(f.role.name, do) }
+
+func (f renewal) expect(id string) {
+	f.Helper()
+	expect(f.T, f.r, id)
 }
 
-func textResponse(body string) *http.Response {
-	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
-}
-
-func (m *machine) set(give func(context.Context) (string, error)) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.give = give
-}
-
-// serves makes the machine return a key that expires after some time.
-func (m *machine) serves(id string, good time.Duration) {
-	body := roleOf(id, time.Now().Add(good))
-	m.set(func(context.Context) (string, error) { return body, nil })
-}
-
-func (m *machine) fails(text string) {
-	m.set(func(context.Context) (string, error) { return "", errors.New(text) })
-}
-
-func (m *machine) hangs() {
-	m.set(func(ctx context.Context) (string, error) {
-		<-ctx.Done()
-		return "", ctx.Err()
-	})
-}
-
-func (m *machine) count() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.reads
-}
-
-// keyOf is the key that belongs to a SecretId in these tests.
-func keyOf(id string) credentials.Key {
-	return credentials.Key{SecretID: id, SecretKey: credentials.Secret("key-of-" + id), Token: credentials.Secret("token-of-" + id)}
-}
-
-// expect checks which key r returns.
-func expect(t *testing.T, r *credentials.Renewer, id string) {
-	t.Helper()
-	key, err := r.Key(t.Context())
-	if err != nil || key != keyOf(id) {
-		t.Errorf("got %q, %v, want %q", key.SecretID, err, id)
+// expectRenewal expects the old key at once, and the new one after a renewal in
+// the background.
+func (f renewal) expectRenewal(old, renewed string) {
+	f.Helper()
+	begin := time.Now()
+	f.expect(old)
+	synctest.Wait()
+	f.expect(renewed)
+	if took := time.Since(begin); took != 0 {
+		f.Errorf("the renewal took %s", took)
 	}
 }
 
-func expectError(t *testing.T, r *credentials.Renewer, text string) {
-	t.Helper()
-	if key, err := r.Key(t.Context()); err == nil || !strings.Contains(err.Error(), text) || key != (credentials.Key{}) {
-		t.Errorf("got %q, %v, want %q", key.SecretID, err, text)
-	}
-}
-
-func (m *machine) expectReads(t *testing.T, want int) {
-	t.Helper()
-	if got := m.count(); got != want {
-		t.Errorf("read %d times, want %d", got, want)
+func (f renewal) expectLoads(want int) {
+	f.Helper()
+	if got := f.count(f.role.name); got != want {
+		f.Errorf("loaded %d times, want %d", got, want)
 	}
 }
 
 func TestRenewal(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
-	for name, test := range map[string]func(*testing.T, *credentials.Renewer, *machine){
-		"before expiry": func(t *testing.T, r *credentials.Renewer, m *machine) {
-			m.serves("a", 2*time.Hour)
-			expect(t, r, "a")
-			time.Sleep(2*time.Hour - renewBefore - time.Second)
-			m.serves("b", 2*time.Hour)
-			expect(t, r, "a")
-			m.expectReads(t, 1)
+	scenarios := map[string]func(renewal){
+		"before expiry": func(f renewal) {
+			if got := f.r.Status(); got != (credentials.Status{Source: f.role.source}) {
+				f.Errorf("status before the first load: %+v", got)
+			}
+			f.serveKey("a", roleDuration)
+			f.expect("a")
+			if got := f.r.Status(); got.Err != nil || time.Since(got.LastLoad) != 0 || time.Until(got.Expiry) != roleDuration {
+				f.Errorf("status after the load: %+v", got)
+			}
+			time.Sleep(roleDuration - renewBefore - time.Second)
+			f.serveKey("b", roleDuration)
+			f.expect("a")
+			f.expectLoads(1)
 			time.Sleep(time.Second)
-			expect(t, r, "b")
-			m.expectReads(t, 2)
+			f.expectRenewal("a", "b")
+			f.expectLoads(2)
 		},
-		"short lifetime": func(t *testing.T, r *credentials.Renewer, m *machine) {
-			m.serves("a", 4*time.Minute)
-			expect(t, r, "a")
+		"short lifetime": func(f renewal) {
+			f.serveKey("a", 4*time.Minute)
+			f.expect("a")
 			time.Sleep(2*time.Minute - time.Second)
-			m.serves("b", 4*time.Minute)
-			expect(t, r, "a")
+			f.serveKey("b", 4*time.Minute)
+			f.expect("a")
+			f.expectLoads(1)
 			time.Sleep(time.Second)
-			expect(t, r, "b")
+			f.expectRenewal("a", "b")
 		},
-		"old key until it expires": func(t *testing.T, r *credentials.Renewer, m *machine) {
-			m.serves("a", time.Hour)
-			expect(t, r, "a")
-			m.fails("out of order")
+		"old key until it expires": func(f renewal) {
+			f.serveKey("a", time.Hour)
+			f.expect("a")
+			expiry := f.r.Status().Expiry
+			f.interceptKey(failing)
 			time.Sleep(time.Hour - renewBefore)
-			for time.Now().Before(r.Status().Expiry) {
-				expect(t, r, "a")
+			for time.Now().Before(expiry) {
+				f.expect("a")
 				time.Sleep(time.Second)
 			}
-			m.expectReads(t, 1+int(renewBefore/rolePause))
-			if err := r.Status().Err; err == nil || !strings.Contains(err.Error(), "out of order") {
-				t.Errorf("status error %v", err)
-			}
-			expectError(t, r, "out of order")
-			m.serves("b", time.Hour)
-			expectError(t, r, "out of order")
+			wantError(f.T, f.r.Status().Err, "out of order")
+			expectError(f.T, f.r, "out of order")
+			f.serveKey("b", time.Hour)
+			expectError(f.T, f.r, "out of order")
 			time.Sleep(rolePause)
-			expect(t, r, "b")
-			if err := r.Status().Err; err != nil {
-				t.Errorf("status error %v", err)
+			f.expect("b")
+			if err := f.r.Status().Err; err != nil {
+				f.Errorf("status error %v", err)
 			}
 		},
-		"same key again": func(t *testing.T, r *credentials.Renewer, m *machine) {
-			m.serves("a", time.Hour)
-			expect(t, r, "a")
+		"same key again": func(f renewal) {
+			f.serveKey("a", time.Hour)
+			f.expect("a")
 			for range 3600 - 1 {
 				time.Sleep(time.Second)
-				expect(t, r, "a")
+				f.expect("a")
 			}
-			if n := m.count(); n < 5 || n > 1+int(renewBefore/rolePause) {
-				t.Errorf("read %d times", n)
+			if n := f.count(f.role.name); n < 5 || n > 1+int(renewBefore/rolePause) {
+				f.Errorf("loaded %d times", n)
 			}
 		},
-		"source clock behind": func(t *testing.T, r *credentials.Renewer, m *machine) {
-			m.serves("a", -time.Hour)
+		"source clock behind": func(f renewal) {
+			f.serveKey("a", -time.Hour)
 			for range 100 {
-				expect(t, r, "a")
+				f.expect("a")
 			}
-			if n := m.count(); n > 2 {
-				t.Errorf("read %d times", n)
-			}
-			n := 0
-			m.set(func(context.Context) (string, error) {
-				n++
-				return roleOf(fmt.Sprint(n), time.Now().Add(-time.Hour)), nil
-			})
+			f.expectLoads(1)
+			f.serveKey("b", -time.Hour)
 			time.Sleep(rolePause)
-			for range 100 {
-				expect(t, r, "1")
-			}
+			f.expect("b")
 		},
-		"refused": func(t *testing.T, r *credentials.Renewer, m *machine) {
-			m.serves("a", time.Hour)
-			expect(t, r, "a")
-			a := keyOf("a")
-			m.serves("b", time.Hour)
-			r.Refused(a)
-			expect(t, r, "b")
-			r.Refused(a) // by a request that was in flight
+		"refused": func(f renewal) {
+			f.serveKey("a", time.Hour)
+			f.expect("a")
+			f.serveKey("b", time.Hour)
+			f.r.Refused(keyOf("a"))
+			f.expect("b")
+			f.r.Refused(keyOf("a")) // by a request that was in flight
 			time.Sleep(rolePause)
-			expect(t, r, "b")
-			m.expectReads(t, 2)
+			f.expect("b")
+			f.expectLoads(2)
 		},
-		"revoked permanently": func(t *testing.T, r *credentials.Renewer, m *machine) {
-			m.serves("a", 24*time.Hour)
-			for range 600 {
-				expect(t, r, "a")
-				r.Refused(keyOf("a"))
-				time.Sleep(time.Second)
-			}
-			if n := m.count(); n < 20 || n > 22 {
-				t.Errorf("read %d times in ten minutes", n)
-			}
-		},
-		"each new key refused": func(t *testing.T, r *credentials.Renewer, m *machine) {
-			n := 0
-			m.set(func(context.Context) (string, error) {
-				n++
-				return roleOf(fmt.Sprint(n), time.Now().Add(time.Hour)), nil
-			})
-			for range 600 {
-				key, err := r.Key(t.Context())
+		"refused permanently": func(f renewal) {
+			for n := range 600 { // a new key every 100 seconds
+				f.serveKey(strconv.Itoa(n/100), 24*time.Hour)
+				key, err := f.r.Key(f.Context())
 				if err != nil {
-					t.Fatal(err)
+					f.Fatal(err)
 				}
-				r.Refused(key)
+				f.r.Refused(key)
 				time.Sleep(time.Second)
 			}
-			if n < 20 || n > 22 {
-				t.Errorf("read %d times in ten minutes", n)
+			if n := f.count(f.role.name); n < 20 || n > 22 {
+				f.Errorf("loaded %d times in ten minutes", n)
 			}
 		},
-		"refused while the source is down": func(t *testing.T, r *credentials.Renewer, m *machine) {
-			m.serves("a", time.Hour)
-			expect(t, r, "a")
-			m.fails("out of order")
-			r.Refused(keyOf("a"))
-			expect(t, r, "a")
-			m.serves("b", time.Hour)
-			expect(t, r, "a")
+		"refused while the source is down": func(f renewal) {
+			f.serveKey("a", time.Hour)
+			f.expect("a")
+			f.interceptKey(failing)
+			f.r.Refused(keyOf("a"))
+			f.expect("a")
+			f.serveKey("b", time.Hour)
+			f.expect("a")
 			time.Sleep(rolePause)
-			expect(t, r, "b")
-			m.expectReads(t, 3)
+			f.expect("b")
 		},
-		"first load fails": func(t *testing.T, r *credentials.Renewer, m *machine) {
-			m.fails("out of order")
+		"first load fails": func(f renewal) {
+			f.interceptKey(failing)
 			for range 10 {
-				expectError(t, r, "cvm-role: metadata service: credentials of role watcher: send the request: out of order")
+				expectError(f.T, f.r, f.role.source+": ")
+				expectError(f.T, f.r, ": send the request: out of order")
 			}
-			m.expectReads(t, 1)
+			f.serveKey("a", time.Hour)
 			time.Sleep(rolePause)
-			m.serves("a", time.Hour)
-			expect(t, r, "a")
+			f.expect("a")
+			f.expectLoads(1)
 		},
-		"source hangs": func(t *testing.T, r *credentials.Renewer, m *machine) {
-			m.serves("a", time.Hour)
-			expect(t, r, "a")
-			m.hangs()
-			time.Sleep(time.Hour - renewBefore)
-			begin := time.Now()
-			expect(t, r, "a")
-			if took := time.Since(begin); took != renewTimeout {
-				t.Errorf("the renewal took %s", took)
-			}
-			time.Sleep(renewBefore)
-			begin = time.Now()
-			expectError(t, r, "timeout while sending the request: context deadline exceeded")
-			if took := time.Since(begin); took != loadTimeout {
-				t.Errorf("the load took %s", took)
-			}
-		},
-		"caller cancels": func(t *testing.T, r *credentials.Renewer, m *machine) {
-			m.hangs()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			if _, err := r.Key(ctx); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("got %v", err)
-			}
-			// That says nothing about the source: the next caller reloads at once.
-			m.serves("a", time.Hour)
-			expect(t, r, "a")
-			if err := r.Status().Err; err != nil {
-				t.Errorf("status error %v", err)
-			}
-		},
-		"status": func(t *testing.T, r *credentials.Renewer, m *machine) {
-			if got := r.Status(); got != (credentials.Status{Source: "cvm-role"}) {
-				t.Errorf("before the first load: %+v", got)
-			}
-			m.serves("a", time.Hour)
-			expect(t, r, "a")
-			if got := r.Status(); got.Err != nil || time.Since(got.LastLoad) != 0 || time.Until(got.Expiry) != time.Hour {
-				t.Errorf("after the load: %+v", got)
-			}
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				r, m := newMachine(t)
-				test(t, r, m)
+		"source hangs": func(f renewal) {
+			f.serveKey("a", time.Hour)
+			f.expect("a")
+			f.interceptKey(func(ctx context.Context) error {
+				httptrace.ContextClientTrace(ctx).DNSStart(httptrace.DNSStartInfo{Host: "example.com"})
+				return hanging(ctx)
 			})
-		})
+			time.Sleep(time.Hour - renewBefore)
+			f.expectRenewal("a", "a")
+			time.Sleep(renewBefore)
+			begin := time.Now()
+			expectError(f.T, f.r, "timeout while looking up example.com: context deadline exceeded")
+			if took := time.Since(begin); took != loadTimeout {
+				f.Errorf("the load took %s", took)
+			}
+		},
+		"caller cancels": func(f renewal) {
+			f.interceptKey(func(ctx context.Context) error {
+				time.Sleep(2 * time.Second)
+				return ctx.Err()
+			})
+			f.cloud.mu.Lock()
+			f.cloud.bodies[f.role.name] = f.role.body("a", time.Now().Add(time.Hour))
+			f.cloud.mu.Unlock()
+			ctx, cancel := context.WithTimeout(f.Context(), time.Second)
+			defer cancel()
+			if _, err := f.r.Key(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				f.Errorf("got %v", err)
+			}
+			f.expect("a") // the load goes on
+			f.expectLoads(1)
+		},
+	}
+	for _, role := range roles() {
+		for name, scenario := range scenarios {
+			t.Run(role.source+"/"+name, func(t *testing.T) {
+				c := &cloud{bodies: map[string]string{}}
+				cfg := role.config(t, c)
+				synctest.Test(t, func(t *testing.T) { scenario(renewal{t, c, role, find(t, cfg)}) })
+			})
+		}
 	}
 }
 
@@ -311,77 +223,127 @@ func TestRenewal(t *testing.T) {
 func TestSingleReload(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	synctest.Test(t, func(t *testing.T) {
-		r, m := newMachine(t)
+		c := &cloud{}
+		role := roles()[0]
+		r := find(t, role.config(t, c))
 		slow := func(id string) {
-			expiry := time.Now().Add(time.Hour)
-			m.set(func(context.Context) (string, error) {
+			c.serve(role.name, role.body(id, time.Now().Add(time.Hour)))
+			c.intercept(role.name, func(context.Context) error {
 				time.Sleep(time.Second)
-				return roleOf(id, expiry), nil
+				return nil
 			})
 		}
-		all := func(want func(i int) string, took func(i int) time.Duration) {
+		loads := 0
+		all := func(want string, wait time.Duration) {
 			t.Helper()
-			var wg sync.WaitGroup
+			begin := time.Now()
+			var group sync.WaitGroup
 			for i := range 20 {
-				wg.Go(func() {
-					begin := time.Now()
-					time.Sleep(time.Duration(i)) // one after the other, all during the reload of the first
-					expect(t, r, want(i))
-					if got := time.Since(begin).Truncate(time.Millisecond); got != took(i) {
-						t.Errorf("%d took %s", i, got)
+				group.Go(func() {
+					time.Sleep(time.Duration(i)) // one after another, all during the reload of the first
+					expect(t, r, want)
+					if took := time.Since(begin).Truncate(time.Millisecond); took != wait {
+						t.Errorf("caller %d waited %s, want %s", i, took, wait)
 					}
 				})
 			}
-			wg.Wait()
-		}
-		same := func(id string) func(int) string { return func(int) string { return id } }
-		second := func(int) time.Duration { return time.Second }
-		first := func(i int) time.Duration {
-			if i == 0 {
-				return time.Second
+			group.Wait()
+			time.Sleep(2 * time.Second)
+			loads++
+			if got := c.count(role.name); got != loads {
+				t.Errorf("loaded %d times, want %d", got, loads)
 			}
-			return 0
 		}
-
-		slow("a") // no key yet: all wait
-		all(same("a"), second)
-		m.expectReads(t, 1)
-
-		time.Sleep(time.Hour - renewBefore) // the old key is valid: only one waits
-		slow("b")
-		all(func(i int) string {
-			if i == 0 {
-				return "b"
-			}
-			return "a"
-		}, first)
-		m.expectReads(t, 2)
-
-		slow("c") // the old key was refused: all wait
+		slow("a") // no key yet
+		all("a", time.Second)
+		slow("b") // the old key is valid
+		time.Sleep(time.Hour - renewBefore)
+		all("a", 0)
+		slow("c")
 		r.Refused(keyOf("b"))
-		all(same("c"), second)
-		m.expectReads(t, 3)
+		all("c", time.Second)
 
-		// A caller that waits stops at its own deadline.
+		// Each caller stops waiting at its own deadline.
 		slow("d")
 		time.Sleep(rolePause)
 		r.Refused(keyOf("c"))
-		var wg sync.WaitGroup
-		wg.Go(func() { expect(t, r, "d") })
-		synctest.Wait()
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Millisecond, errors.New("end of the scrape"))
 		defer cancel()
-		if _, err := r.Key(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %v", err)
-		}
-		wg.Wait()
+		_, err := r.Key(ctx)
+		wantError(t, err, "cvm-role: wait for the key: end of the scrape")
+		expect(t, r, "d")
 	})
 }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestRefusedBase checks which errors of STS cause a reload of the base key.
+func TestRefusedBase(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	for code, loads := range map[string]int{
+		"AuthFailure":                       2,
+		"AuthFailure.InvalidSecretId":       2,
+		"AuthFailure.SignatureFailure":      2,
+		"AuthFailure.TokenFailure":          2,
+		"AuthFailure.SignatureExpire":       1,
+		"AuthFailure.UnauthorizedOperation": 1,
+		"AuthFailures":                      1,
+		"UnauthorizedOperation":             1,
+		"InternalError":                     1,
+	} {
+		t.Run(code, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := &cloud{}
+				c.serve("", "watcher")
+				c.serve("watcher", metadataBody("canary", time.Now().Add(24*time.Hour)))
+				c.serve("AssumeRole", `{"Response":{"Error":{"Code":"`+code+`","Message":"canary, key-of-canary"},"RequestId":"r"}}`)
+				cfg := c.config(nil)
+				cfg.RoleARN = machineARN
+				r := find(t, cfg)
+				expectError(t, r, "cvm-role+assume-role: STS AssumeRole: "+code+": [redacted], [redacted]")
+				time.Sleep(rolePause)
+				c.serve("watcher", metadataBody("next", time.Now().Add(24*time.Hour)))
+				c.serve("AssumeRole", "500")
+				expectError(t, r, "STS AssumeRole: HTTP status 500")
+				if got := c.count("watcher"); got != loads {
+					t.Errorf("base key loaded %d times, want %d", got, loads)
+				}
+				want := map[int]string{1: "canary", 2: "next"}[loads]
+				if got := c.last.Header.Get("Authorization"); !strings.Contains(got, "Credential="+want+"/") {
+					t.Errorf("signed by %s, want %s", got, want)
+				}
+			})
+		})
+	}
+}
 
-// transportFunc responds to requests without a network, so that the clock of a
-// synctest bubble can be used.
-type transportFunc func(*http.Request) (*http.Response, error)
+// TestNetwork uses a real server and the default transports.
+func TestNetwork(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	c := &cloud{}
+	c.serve("", "\ufeffwatcher\n")
+	c.serve("watcher", "\ufeff"+metadataBody("base", time.Now().Add(time.Hour)))
+	c.serve("AssumeRole", "\ufeff"+stsBody("a", time.Now().Add(time.Hour)))
+	server := httptest.NewServer(c)
+	defer server.Close()
+	// A proxy would be used for this address, but not for 127.0.0.1.
+	_, port, _ := strings.Cut(server.Listener.Addr().String(), ":")
+	cfg := credentials.Config{
+		Getenv: func(string) string { return "" }, MetadataURL: "http://0.0.0.0:" + port + "/role/",
+		STSURL: server.URL + "/", RoleARN: machineARN,
+	}
+	expect(t, find(t, cfg), "a")
+	if !c.last.Close {
+		t.Error("the connection stays open, though the next request is an hour away")
+	}
+	for _, scheme := range []string{"http", "https"} {
+		cfg.STSURL = scheme + "://sts.example.test/"
+		expectError(t, find(t, cfg), "the proxy requires credentials: HTTP status 407 Proxy Authentication Required")
+	}
 
-func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("half"))
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	_, err := credentials.Find(t.Context(), cfg)
+	wantError(t, err, "no credentials: metadata service: read the response: unexpected EOF")
+}

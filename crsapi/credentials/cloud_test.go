@@ -1,0 +1,253 @@
+package credentials_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
+	"go.uber.org/goleak"
+)
+
+// Durations that the documentation promises.
+const (
+	renewBefore  = 5 * time.Minute
+	rolePause    = 30 * time.Second
+	filePause    = time.Second
+	loadTimeout  = 5 * time.Second
+	roleDuration = 2 * time.Hour
+)
+
+// cloud is a metadata service and an STS. Its responses have names: the paths of
+// the metadata service, and the actions of STS.
+type cloud struct {
+	mu       sync.Mutex
+	bodies   map[string]string // an integer is an HTTP status
+	before   func(r *http.Request) error
+	requests []string
+	last     *http.Request // of STS
+	payload  string        // of last
+}
+
+func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	name := nameOf(r)
+	if r.Method == http.MethodPost {
+		payload, _ := io.ReadAll(r.Body)
+		c.last, c.payload = r, string(payload)
+	}
+	c.requests = append(c.requests, name)
+	body, ok := c.bodies[name]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	if status, err := strconv.Atoi(body); err == nil {
+		w.Header().Set("Location", "/role/elsewhere")
+		w.WriteHeader(status)
+		return
+	}
+	_, _ = io.WriteString(w, body)
+}
+
+func nameOf(r *http.Request) string {
+	if action := r.Header.Get("X-TC-Action"); action != "" {
+		return action
+	}
+	return strings.TrimPrefix(r.URL.Path, "/role/")
+}
+
+// RoundTrip responds without a network.
+func (c *cloud) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.mu.Lock()
+	before := c.before
+	c.mu.Unlock()
+	if before != nil {
+		if err := before(r); err != nil {
+			return nil, err
+		}
+	}
+	w := httptest.NewRecorder()
+	c.ServeHTTP(w, r)
+	return w.Result(), nil
+}
+
+// serve sets the response with this name.
+func (c *cloud) serve(name, body string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.bodies == nil {
+		c.bodies = map[string]string{}
+	}
+	c.bodies[name], c.before = body, nil
+}
+
+// intercept calls do before each response with this name. If do returns an error,
+// there is no response.
+func (c *cloud) intercept(name string, do func(ctx context.Context) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.before = func(r *http.Request) error {
+		if nameOf(r) != name {
+			return nil
+		}
+		return do(r.Context())
+	}
+}
+
+func failing(context.Context) error { return errors.New("out of order") }
+
+func hanging(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// count returns the number of requests with this name.
+func (c *cloud) count(name string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for _, request := range c.requests {
+		if request == name {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *cloud) config(env map[string]string) credentials.Config {
+	return credentials.Config{
+		Getenv:      func(name string) string { return env[name] },
+		MetadataURL: "http://metadata/role/",
+		STSURL:      "https://sts.example.com/",
+		Transport:   c,
+	}
+}
+
+// role is a source of a temporary key, in the responses of a cloud.
+type role struct {
+	source string
+	config func(t *testing.T, c *cloud) credentials.Config
+	name   string // of the response with the key
+	body   func(id string, expiry time.Time) string
+}
+
+const (
+	machineARN = "qcs::cam::uin/2:roleName/watcher"
+	podARN     = "qcs::cam::uin/1:roleName/pod"
+	podToken   = "canary.pod/token+=="
+)
+
+// roles returns every source of a temporary key.
+func roles() []role {
+	machine := func(_ *testing.T, c *cloud) credentials.Config {
+		c.serve("", "watcher\n")
+		return c.config(nil)
+	}
+	pod := func(t *testing.T, c *cloud) credentials.Config { return c.config(podEnv(t)) }
+	assumed := func(_ *testing.T, c *cloud) credentials.Config {
+		cfg := c.config(map[string]string{credentials.EnvSecretID: "base", credentials.EnvSecretKey: "k"})
+		cfg.RoleARN = machineARN
+		return cfg
+	}
+	return []role{
+		{"cvm-role", machine, "watcher", metadataBody},
+		{"tke-oidc", pod, "AssumeRoleWithWebIdentity", stsBody},
+		{"environment+assume-role", assumed, "AssumeRole", stsBody},
+	}
+}
+
+func metadataBody(id string, expiry time.Time) string {
+	key := keyOf(id)
+	return fmt.Sprintf(`{"TmpSecretId":%q,"TmpSecretKey":%q,"Token":%q,"ExpiredTime":%d,"Expiration":"x","Code":"Success"}`,
+		id, string(key.SecretKey), string(key.Token), expiry.Unix())
+}
+
+func stsBody(id string, expiry time.Time) string {
+	key := keyOf(id)
+	return fmt.Sprintf(`{"Response":{"Credentials":{"TmpSecretId":%q,"TmpSecretKey":%q,"Token":%q},"ExpiredTime":%d,"Expiration":"x","RequestId":"r"}}`,
+		id, string(key.SecretKey), string(key.Token), expiry.Unix())
+}
+
+// podEnv returns the environment of a TKE pod.
+func podEnv(t *testing.T) map[string]string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(path, []byte(podToken+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return map[string]string{
+		"TKE_REGION": "ap-beijing", "TKE_PROVIDER_ID": "cls-1", "TKE_WEB_IDENTITY_TOKEN_FILE": path, "TKE_ROLE_ARN": podARN,
+	}
+}
+
+// keyOf returns the key that belongs to a SecretId in these tests.
+func keyOf(id string) credentials.Key {
+	return credentials.Key{SecretID: id, SecretKey: credentials.Secret("key-of-" + id), Token: credentials.Secret("token-of-" + id)}
+}
+
+func find(t testing.TB, cfg credentials.Config) *credentials.Renewer {
+	t.Helper()
+	r, err := credentials.Find(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// expect checks which key r returns.
+func expect(t *testing.T, r *credentials.Renewer, id string) {
+	t.Helper()
+	key, err := r.Key(t.Context())
+	if err != nil || key != keyOf(id) {
+		t.Errorf("got %q, %v, want %q", key.SecretID, err, id)
+	}
+}
+
+// expectError checks an error of r for a text. It must not contain a secret.
+func expectError(t *testing.T, r *credentials.Renewer, text string) {
+	t.Helper()
+	key, err := r.Key(t.Context())
+	wantError(t, err, text)
+	if key != (credentials.Key{}) {
+		t.Errorf("got %q with an error", key.SecretID)
+	}
+	wantError(t, r.Status().Err, text)
+}
+
+func wantError(t *testing.T, err error, text string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "canary") {
+		t.Errorf("got %v, want %q", err, text)
+	}
+}
+
+// TestMain sets a proxy that requires credentials, before http.ProxyFromEnvironment
+// reads the environment. It is not used for 127.0.0.1.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(behindProxy{m}) }
+
+type behindProxy struct{ m *testing.M }
+
+func (b behindProxy) Run() int {
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusProxyAuthRequired)
+	}))
+	defer proxy.Close()
+	for name, value := range map[string]string{"HTTP_PROXY": proxy.URL, "HTTPS_PROXY": proxy.URL, "NO_PROXY": "", "no_proxy": ""} {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
+	}
+	return b.m.Run()
+}
