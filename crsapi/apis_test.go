@@ -92,7 +92,7 @@ func listJSON(api crsapi.API, total int, rows ...string) string {
 }
 
 // newTestClient returns a client without a rate limit whose key is a canary.
-func newTestClient(t *testing.T, api crsapi.API, change func(*crsapi.Config)) *crsapi.Client {
+func newTestClient(t testing.TB, api crsapi.API, change func(*crsapi.Config)) *crsapi.Client {
 	t.Helper()
 	cfg := minimalConfig(api)
 	cfg.Region, cfg.Limiter = "ap-guangzhou", nil
@@ -179,15 +179,19 @@ func asListed(api crsapi.API, task crsapi.Task) crsapi.Task {
 	return task
 }
 
-// readAll reads the tasks of a query page by page.
+// readAll reads the tasks of a query page by page, of a list at rest.
 func readAll(t *testing.T, c *crsapi.Client, q crsapi.Query) (tasks []crsapi.Task, err error) {
-	for task, err := range c.Tasks(t.Context(), q) {
+	for {
+		p, err := c.Page(t.Context(), q)
 		if err != nil {
 			return nil, err
 		}
-		tasks = append(tasks, task)
+		tasks = append(tasks, p.Tasks...)
+		q.Offset += len(p.Tasks)
+		if len(p.Tasks) == 0 || q.Offset >= p.TotalCount {
+			return tasks, nil
+		}
 	}
-	return tasks, nil
 }
 
 const region = "ap-guangzhou"

@@ -2,6 +2,7 @@ package crsapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,57 +46,36 @@ type Attempt struct {
 	HasClockSkew bool
 }
 
-// fetch sends a request, with retries.
+// fetch sends a request, with retries as long as ctx allows. If time runs out
+// between two attempts, the error is that of the last attempt, which is more specific
+// than a timeout.
 func (c *Client) fetch(ctx context.Context, call call) (response, error) {
-	var (
-		last     *Error
-		resigned bool // the one retry of retryOnce is used up
-	)
-	attempt := func() (response, error) {
-		r, err := c.attempt(ctx, call)
-		if err == nil {
+	wait := backoff.ExponentialBackOff{InitialInterval: firstBackoff, MaxInterval: maxBackoff, Multiplier: 2, RandomizationFactor: 0.5}
+	wait.Reset()
+	once := false // the one retry of retryOnce is used up
+	var last *Error
+	for try := 1; ; try++ {
+		r, failed := c.attempt(ctx, call)
+		switch {
+		case failed == nil:
 			return r, nil
+		case isCanceled(ctx):
+			return r, fmt.Errorf("%s %s: %w", call.action, c.endpoint.Host, context.Canceled)
+		case !failed.Requested && last != nil: // no time for another attempt
+			return r, last
+		case !failed.Requested, try == maxTries, failed.retry == retryNever, failed.retry == retryOnce && once:
+			return r, failed
 		}
-		var failed *Error
-		if !errors.As(err, &failed) || !failed.Requested {
-			return r, backoff.Permanent(err)
+		last, once = failed, once || failed.retry == retryOnce
+		pause := wait.NextBackOff()
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
+			return r, last
 		}
-		again := failed.class.retry == retryOften || failed.class.retry == retryOnce && !resigned
-		resigned = resigned || failed.class.retry == retryOnce
-		last = failed
-		if !again {
-			return r, backoff.Permanent(err)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
 		}
-		return r, err
 	}
-	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval = firstBackoff, maxBackoff
-	wait.Multiplier, wait.RandomizationFactor = 2, 0.5
-	options := []backoff.RetryOption{
-		backoff.WithBackOff(wait),
-		backoff.WithMaxTries(maxTries),
-		backoff.WithMaxElapsedTime(untilDeadline(ctx)),
-	}
-	r, err := backoff.Retry(ctx, attempt, options...)
-	// If time runs out between two attempts, the error of the last attempt says
-	// more than a timeout would.
-	if err != nil && last != nil && !isCanceled(ctx) {
-		return r, last
-	}
-	if err != nil && isCanceled(ctx) {
-		return r, fmt.Errorf("%s %s: %w", call.action, c.endpoint.Host, context.Canceled)
-	}
-	return r, err
-}
-
-// untilDeadline returns the time left to the deadline of ctx, or 0 if it has
-// none. Package backoff treats 0 as no limit.
-func untilDeadline(ctx context.Context) time.Duration {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return 0
-	}
-	return max(time.Until(deadline), 1)
 }
 
 // ranOut and isCanceled distinguish the deadline of the caller, which is a
@@ -111,56 +91,62 @@ func isCanceled(ctx context.Context) bool {
 }
 
 // attempt sends one request with a new signature.
-func (c *Client) attempt(ctx context.Context, call call) (response, error) {
+func (c *Client) attempt(ctx context.Context, call call) (response, *Error) {
+	unsent := func(reason Reason, err error) *Error {
+		return &Error{Reason: reason, Err: err, action: call.action, host: c.endpoint.Host}
+	}
 	release, err := c.admit(ctx)
 	if err != nil {
-		return response{}, &Error{Reason: ReasonTimeout, Err: err, action: call.action, host: c.endpoint.Host}
+		return response{}, unsent(ReasonTimeout, err)
 	}
 	defer release()
-
 	key, err := c.cfg.Credentials.Key(ctx)
 	if err == nil {
 		err = key.Validate()
 	}
 	if err != nil {
-		return response{}, &Error{
-			Reason: ReasonAuth, Err: fmt.Errorf("credentials: %w", err), action: call.action, host: c.endpoint.Host,
-		}
+		return response{}, unsent(ReasonAuth, fmt.Errorf("credentials: %w", err))
 	}
+
 	attemptCtx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
 	defer cancel()
-	req, signature := call.sign(attemptCtx, key)
-
+	req, signature := c.request(attemptCtx, call.action, call.params, key)
 	seen := Attempt{Action: call.action}
 	begin := time.Now()
-	r, failed := c.exchange(req, call.format, &seen, begin)
+	r, failed := c.exchange(req, call.action, &seen, begin)
 	seen.Duration = time.Since(begin)
-	if failed != nil {
-		if failed.blamesConnection() {
-			c.conns.renew()
-		}
-		failed.action, failed.host, failed.Requested = call.action, c.endpoint.Host, true
-		failed.redact(credentials.NewRedactor(key, signature))
-		failed.unknownInstance = call.instance && failed.isNotFound()
-		if !isCanceled(ctx) && !failed.unknownInstance {
+	redactor := credentials.NewRedactor(key, signature)
+	if failed == nil {
+		r.text = credentials.OneLine(redactor.Text(r.text))
+	} else {
+		failed.action, failed.host, failed.Requested, failed.RequestID = call.action, c.endpoint.Host, true, r.requestID
+		failed.instance = call.instance
+		failed.redact(redactor)
+		if !isCanceled(ctx) && !IsUnknownInstance(failed) {
 			seen.Reason = failed.Reason
 		}
-		// An error that a new signature may fix blames the clock or the nonce,
-		// not the key.
-		if failed.Reason == ReasonAuth && failed.class.retry == retryNever {
-			if observer, ok := c.cfg.Credentials.(credentials.RefusalObserver); ok {
-				observer.Refused(key)
-			}
+		if failed.blamesConnection() {
+			c.CloseIdleConnections()
 		}
 	}
 	if c.cfg.Observe != nil {
 		c.cfg.Observe(seen)
 	}
-	if failed != nil {
-		return response{}, failed
+	// An error that a new signature may fix blames the clock or the nonce, not the key.
+	if failed != nil && failed.Reason == ReasonAuth && failed.retry == retryNever && c.renewed(ctx, key) {
+		failed.retry = retryOnce
 	}
-	r.text = credentials.OneLine(credentials.NewRedactor(key, signature).Text(r.text))
-	return r, nil
+	return r, failed
+}
+
+// renewed reports that the API refused a key, and whether there is another one now. The
+// refused one is not sent again: it would be refused again.
+func (c *Client) renewed(ctx context.Context, refused credentials.Key) bool {
+	if observer, ok := c.cfg.Credentials.(credentials.RefusalObserver); ok {
+		observer.Refused(refused)
+	}
+	key, err := c.cfg.Credentials.Key(ctx)
+	return err == nil && key != refused
 }
 
 // admit waits for a slot and for the rate limit. The caller must call release.
@@ -173,20 +159,14 @@ func (c *Client) admit(ctx context.Context) (release func(), err error) {
 	}
 	// Wait for the rate limit last. Requests that pass it and then wait for a
 	// slot could be sent together with later ones, and exceed the limit.
-	if c.cfg.Limiter == nil {
-		if ctx.Err() != nil {
-			release()
-			return nil, fmt.Errorf("timeout before the request: %w", context.Cause(ctx))
-		}
-		return release, nil
-	}
-	if err := c.cfg.Limiter.Wait(ctx); err != nil {
+	if err = c.limiter.Wait(ctx); err != nil {
 		release()
-		limit := float64(c.cfg.Limiter.Limit())
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("timeout while waiting for the rate limit of %g requests per second: %w", limit, context.Cause(ctx))
+		step := "before the request"
+		if c.cfg.Limiter != nil {
+			step = fmt.Sprintf("while waiting for the rate limit of %g requests per second", float64(c.limiter.Limit()))
 		}
-		return nil, fmt.Errorf("rate limit of %g requests per second: the next request would be after the deadline: %w", limit, context.DeadlineExceeded)
+		// The error of a limiter whose turn comes after the deadline has no type.
+		return nil, fmt.Errorf("timeout %s: %w", step, cmp.Or(context.Cause(ctx), context.DeadlineExceeded))
 	}
 	return release, nil
 }
@@ -194,45 +174,41 @@ func (c *Client) admit(ctx context.Context) (release func(), err error) {
 // exchange sends req, reads the response, and sets the clock skew in seen. It
 // calls the transport directly instead of an http.Client, which would follow
 // redirects and whose errors contain the URL.
-func (c *Client) exchange(req *http.Request, format *format, seen *Attempt, sent time.Time) (response, *Error) {
+func (c *Client) exchange(req *http.Request, action string, seen *Attempt, sent time.Time) (r response, failed *Error) {
 	req, steps := trace.Watch(req)
-	resp, err := c.conns.RoundTrip(req)
+	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
-		return response{}, transportError(req.Context(), steps, "send the request", err)
+		return r, transportError(req.Context(), steps, "send the request", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	seen.ClockSkew, seen.HasClockSkew = clockSkew(resp.Header.Get("Date"), sent, time.Now())
+	date := resp.Header.Get("Date")
+	seen.ClockSkew, seen.HasClockSkew = clockSkew(date, sent, time.Now())
 	if resp.StatusCode != http.StatusOK {
-		return response{}, statusError(resp.StatusCode)
+		return r, returned(Error{HTTPStatus: resp.StatusCode})
 	}
 	body := c.buffers.Get().(*bytes.Buffer)
 	defer c.buffers.Put(body)
 	body.Reset()
-	failed := func(e *Error) (response, *Error) {
-		e.HTTPStatus = resp.StatusCode
-		return response{}, e
-	}
-	switch n, err := body.ReadFrom(io.LimitReader(resp.Body, maxBody+1)); {
+	n, err := body.ReadFrom(io.LimitReader(resp.Body, maxBody+1))
+	// The transport removes the header of an encoding that it asked for.
+	switch encoding := resp.Header.Get("Content-Encoding"); {
 	case err != nil:
-		return failed(transportError(req.Context(), steps, "read the response", err))
+		failed = transportError(req.Context(), steps, "read the response", err)
 	case n > maxBody:
-		return failed(decodeError("the response is larger than %d MiB", maxBody>>20))
+		failed = decodeError("the response is larger than %d MiB", maxBody>>20)
+	case encoding != "" && encoding != "identity":
+		failed = decodeError("the response has the content encoding %q, which was not requested", encoding)
+	default:
+		r, failed = decodeResponse(body.Bytes(), action, c.dialect, c.cfg.UTCOffset)
 	}
-	r, err := decodeResponse(body.Bytes(), format, &c.names, c.zone)
-	if err != nil {
-		e := decodeError("decode the response: %w", err)
-		if errors.As(err, new(notJSON)) {
-			e.class.retry = retryOnce // a proxy may do that for a moment
-		}
-		return failed(e)
+	if failed != nil {
+		failed.HTTPStatus = resp.StatusCode
 	}
-	if r.failed() {
-		return failed(r.error())
-	}
-	r.date, _ = http.ParseTime(resp.Header.Get("Date")) // zero without one
-	return r, nil
+	r.page.Date, _ = http.ParseTime(date) // zero without one
+	return r, failed
 }
 
+// transportError returns the error of sending a request or reading its response.
 func transportError(ctx context.Context, steps *trace.Trace, doing string, err error) *Error {
 	// Transports report the end of a context with different errors.
 	if ctx.Err() == context.DeadlineExceeded || ranOut(ctx) {
@@ -244,14 +220,14 @@ func transportError(ctx context.Context, steps *trace.Trace, doing string, err e
 		err = withURL.Err
 	}
 	var refused *trace.ProxyError
-	class := classOfTransport(err)
+	var timeout interface{ Timeout() bool }
 	switch {
-	case class.reason == ReasonTimeout:
-		return newError(class, steps.Timeout(err))
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return &Error{Reason: ReasonTimeout, Err: steps.Timeout(err), retry: retryOften}
 	case errors.As(err, &refused) && refused.Status == http.StatusProxyAuthRequired:
-		return statusError(refused.Status)
+		return returned(Error{HTTPStatus: refused.Status})
 	}
-	return newError(class, fmt.Errorf("%s: %w", doing, err))
+	return &Error{Reason: ReasonNetwork, Err: fmt.Errorf("%s: %w", doing, err), retry: retryOften}
 }
 
 // clockSkew returns how far the clock that wrote a Date header is ahead of ours.

@@ -362,6 +362,17 @@ func TestSecretsAreRedacted(t *testing.T) {
 			"API 3.0": func(r *http.Request) (*http.Response, error) {
 				return respond(200, envelope(echo(r)))
 			},
+			"RequestId": func(r *http.Request) (*http.Response, error) {
+				return respond(200, fmt.Sprintf(`{"Response":{"Error":{"Code":"InternalError","Message":"m"},"RequestId":%q}}`, echo(r)))
+			},
+			"RequestId of no list": func(r *http.Request) (*http.Response, error) {
+				return respond(200, fmt.Sprintf(`{"Response":{"RequestId":%q}}`, echo(r)))
+			},
+			"encoding": func(r *http.Request) (*http.Response, error) {
+				resp, err := respond(200, "")
+				resp.Header.Set("Content-Encoding", echo(r))
+				return resp, err
+			},
 			"HTML":   func(r *http.Request) (*http.Response, error) { return respond(200, "<p>"+echo(r)) },
 			"status": func(r *http.Request) (*http.Response, error) { return respond(500, echo(r)) },
 			"plain":  func(r *http.Request) (*http.Response, error) { return nil, errors.New(echo(r)) },
@@ -381,7 +392,7 @@ func TestSecretsAreRedacted(t *testing.T) {
 					}
 					for e := err; e != nil; e = errors.Unwrap(e) {
 						for _, form := range []string{"%v", "%+v", "%#v", "%q"} {
-							text := fmt.Sprintf(form, e)
+							text := fmt.Sprintf(form, e) + crsapi.Advice(e, api)
 							for _, secret := range []string{canaryID, canaryKey, canaryToken, signature, url.QueryEscape(canaryKey), url.QueryEscape(canaryToken), url.QueryEscape(signature), url.PathEscape(canaryToken)} {
 								if strings.Contains(text, secret) {
 									t.Errorf("%s shows %q: %s", form, secret, text)
@@ -657,8 +668,9 @@ func TestQueueDeadline(t *testing.T) {
 
 // rotated returns the same key until that is refused.
 type rotated struct {
-	id   string
-	held credentials.Key
+	id       string
+	held     credentials.Key
+	refusals int
 }
 
 func (r *rotated) Key(context.Context) (credentials.Key, error) {
@@ -669,9 +681,92 @@ func (r *rotated) Key(context.Context) (credentials.Key, error) {
 }
 
 func (r *rotated) Refused(c credentials.Key) {
+	r.refusals++
 	if c == r.held {
 		r.held = credentials.Key{}
 	}
+}
+
+// TestRenewedKey: a key that is refused is sent once, and the one that takes its place
+// once, whether it is good or not.
+func TestRenewedKey(t *testing.T) {
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		for name, test := range map[string]struct {
+			body  string   // of the refusal
+			next  []string // keys after the first
+			want  string   // keys of the requests
+			works bool
+		}{
+			"the same key":         {apiError(4104, ""), []string{"old"}, "[old]", false},
+			"a good key":           {apiError(4104, ""), []string{"good"}, "[old good]", true},
+			"3.0, a good key":      {envelope("AuthFailure.TokenFailure"), []string{"good"}, "[old good]", true},
+			"another bad key":      {apiError(4100, ""), []string{"bad", "worse"}, "[old bad]", false},
+			"no key":               {apiError(4104, ""), []string{""}, "[old]", false},
+			"denied, a good key":   {apiError(4102, ""), []string{"good"}, "[old]", false},
+			"expired, the old key": {apiError(4200, ""), []string{"old"}, "[old old]", false},
+		} {
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var sent []string
+					keys := &renewing{ids: append([]string{"old"}, test.next...)}
+					c := newTestClient(t, api, func(cfg *crsapi.Config) {
+						cfg.Credentials = keys
+						cfg.Transport = transportFunc(func(r *http.Request) (*http.Response, error) {
+							id := read(r).secretID
+							sent = append(sent, id)
+							if id == "good" {
+								return respond(http.StatusOK, listJSON(api, 0))
+							}
+							return respond(http.StatusOK, test.body)
+						})
+					})
+					if _, err := c.Page(t.Context(), crsapi.Query{}); (err == nil) != test.works || fmt.Sprint(sent) != test.want {
+						t.Errorf("keys %v, want %s; error %v", sent, test.want, err)
+					}
+				})
+			})
+		}
+	})
+}
+
+// renewing is a Provider that has the next key after each refusal, and no other after
+// the last.
+type renewing struct{ ids []string }
+
+func (r *renewing) Key(context.Context) (credentials.Key, error) {
+	return credentials.Key{SecretID: r.ids[0], SecretKey: canaryKey}, nil
+}
+
+func (r *renewing) Refused(key credentials.Key) {
+	if key.SecretID == r.ids[0] && len(r.ids) > 1 {
+		r.ids = r.ids[1:]
+	}
+}
+
+// TestUnrequestedEncoding: what a server or a proxy encodes in a way that nobody asked
+// for is named.
+func TestUnrequestedEncoding(t *testing.T) {
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		for encoding, want := range map[string]string{
+			"br": `the response has the content encoding "br", which was not requested`, "identity": "", "": "",
+		} {
+			c := newTestClient(t, api, func(cfg *crsapi.Config) {
+				cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) {
+					resp, err := respond(http.StatusOK, listJSON(api, 0))
+					resp.Header.Set("Content-Encoding", encoding)
+					return resp, err
+				})
+			})
+			_, err := c.Page(t.Context(), crsapi.Query{})
+			var failed *crsapi.Error
+			switch {
+			case want == "" && err != nil:
+				t.Errorf("%q: %v", encoding, err)
+			case want != "" && (!errors.As(err, &failed) || failed.Reason != crsapi.ReasonDecode || !strings.HasSuffix(err.Error(), ": "+want)):
+				t.Errorf("%q: got %v, want %s", encoding, err, want)
+			}
+		}
+	})
 }
 
 // TestRefusalsAreReported sends requests to an API that has revoked a key.

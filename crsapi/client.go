@@ -2,9 +2,10 @@ package crsapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
-	"iter"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -14,11 +15,9 @@ import (
 	"unicode"
 
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
+	"github.com/crs-exporter/crs_exporter/crsapi/internal/trace"
 	"golang.org/x/time/rate"
 )
-
-// maxTaskPages limits the requests of one iteration over Tasks.
-const maxTaskPages = 10_000
 
 // Config configures a Client. Start from DefaultConfig: NewClient accepts no
 // zero value in place of a default.
@@ -35,7 +34,7 @@ type Config struct {
 
 	// Endpoint is an http or https URL with only a host, maybe a port, and a
 	// path. With API 3.0 and the private cloud the path is /, and {region} in
-	// the host stands for the region.
+	// the host is replaced by the long name of the region.
 	Endpoint string
 	// Method is GET or POST; with API 3.0 and the private cloud POST.
 	Method string
@@ -65,10 +64,9 @@ type Config struct {
 	// Transport sends the requests. It must not retry: the API refuses a nonce
 	// that it has seen. If it is nil, the Client uses a transport of its own.
 	//
-	// After a fault of the server or of the way to it, the retry must not use a
-	// connection that is older. The Client takes care of that if Transport is an
-	// *http.Transport: it sends by copies of it, a new one after each fault. Of any
-	// other, it calls the method CloseIdleConnections, if there is one.
+	// After a timeout, a network error or a response that no working API sends,
+	// the Client calls the method CloseIdleConnections of the transport, if it
+	// has one. The Client copies an *http.Transport, and uses the copy.
 	Transport http.RoundTripper
 }
 
@@ -78,26 +76,14 @@ type Config struct {
 // others POST and 50. Region and Credentials are not set, nor is the Endpoint of
 // the private cloud.
 func DefaultConfig(api API) Config {
-	cfg := Config{
-		API:            api,
-		Method:         http.MethodPost,
-		PageSize:       100,
-		Concurrency:    8,
-		RequestTimeout: 5 * time.Second,
-		UTCOffset:      8 * time.Hour,
+	d := dialects[api]
+	if d == nil {
+		d = new(dialect)
 	}
-	switch api {
-	case API20:
-		cfg.Endpoint = "https://redis.api.qcloud.com/v2/index.php"
-		cfg.Method = http.MethodGet
-		cfg.Limiter = NewLimiter(20) // the quota is not documented; most actions of API 3.0 have this one
-	case API30:
-		cfg.Endpoint = "https://redis.tencentcloudapi.com/"
-		cfg.Limiter = NewLimiter(50) // half of the quota of DescribeTaskList
-	default:
-		cfg.Limiter = NewLimiter(50)
+	return Config{
+		API: api, Endpoint: d.endpoint, Method: d.method, Limiter: NewLimiter(d.rate),
+		PageSize: 100, Concurrency: 8, RequestTimeout: 5 * time.Second, UTCOffset: 8 * time.Hour,
 	}
-	return cfg
 }
 
 // NewLimiter returns a limit of requests per second, or nil for 0. It spreads the
@@ -122,14 +108,14 @@ func (e *ConfigError) Error() string { return e.Field + " " + e.Problem }
 // Client sends requests for one region. It is safe for concurrent use.
 // Config.Concurrency applies to all its calls together.
 type Client struct {
-	cfg      Config
-	protocol protocol
-	endpoint *url.URL
-	zone     *time.Location // of times in responses
-	conns    *connections
-	slots    chan struct{} // holds one element per request in flight
-	buffers  sync.Pool     // of *bytes.Buffer, for response bodies
-	names    interner
+	cfg       Config
+	dialect   *dialect
+	endpoint  *url.URL
+	zone      *time.Location // of times in requests
+	transport http.RoundTripper
+	limiter   *rate.Limiter
+	slots     chan struct{} // holds one element per request in flight
+	buffers   sync.Pool     // of *bytes.Buffer, for response bodies
 }
 
 // NewClient returns a Client. If a field of cfg is invalid, the error is a
@@ -141,15 +127,49 @@ func NewClient(cfg Config) (*Client, error) {
 	}
 	endpoint, _ := cfg.endpoint()
 	c := &Client{
-		cfg:      cfg,
-		protocol: newProtocol(&cfg, endpoint),
-		endpoint: endpoint,
-		zone:     time.FixedZone("", int(cfg.UTCOffset/time.Second)),
-		conns:    newConnections(&cfg),
-		slots:    make(chan struct{}, cfg.Concurrency),
+		cfg:       cfg,
+		dialect:   dialects[cfg.API],
+		endpoint:  endpoint,
+		zone:      time.FixedZone("", int(cfg.UTCOffset/time.Second)),
+		transport: newTransport(&cfg),
+		limiter:   cmp.Or(cfg.Limiter, rate.NewLimiter(rate.Inf, 1)),
+		slots:     make(chan struct{}, cfg.Concurrency),
 	}
 	c.buffers.New = func() any { return new(bytes.Buffer) }
 	return c, nil
+}
+
+// newTransport returns a transport for HTTP/1.1 only: a request that times out
+// closes its connection, and does not affect others. A dialer with the timeout of
+// a request gives each of several addresses of a name a part of that time. A transport
+// of the caller is copied, so that CloseIdleConnections closes no connection of others.
+func newTransport(cfg *Config) http.RoundTripper {
+	transport := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: cfg.RequestTimeout}).DialContext,
+		MaxIdleConnsPerHost:    cfg.Concurrency,
+		IdleConnTimeout:        30 * time.Second,
+		TLSHandshakeTimeout:    cfg.RequestTimeout,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+	if cfg.Transport != nil {
+		own, ok := cfg.Transport.(*http.Transport)
+		if !ok {
+			return cfg.Transport
+		}
+		transport = own.Clone()
+	}
+	transport.OnProxyConnectResponse = trace.CheckConnect
+	return transport
+}
+
+// CloseIdleConnections closes connections that no request uses at the moment. The
+// Client does so itself after a fault: what is behind one address may be many
+// machines, and a connection stays with its machine, good or bad.
+func (c *Client) CloseIdleConnections() {
+	if t, ok := c.transport.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
 }
 
 func (cfg *Config) validate() error {
@@ -191,12 +211,6 @@ func (cfg *Config) validate() error {
 	return nil
 }
 
-// IsRegionName reports whether name has only letters, digits and hyphens, so that it
-// may be part of a host name. That of an empty name is true.
-func IsRegionName(name string) bool {
-	return strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") == ""
-}
-
 // endpoint returns the URL of the region. Its host is in lower case, as the
 // signature of API 3.0 has it.
 func (cfg *Config) endpoint() (u *url.URL, ok bool) {
@@ -215,9 +229,6 @@ func (cfg *Config) endpoint() (u *url.URL, ok bool) {
 	}
 	return u, true
 }
-
-// CloseIdleConnections closes connections that no request uses at the moment.
-func (c *Client) CloseIdleConnections() { c.conns.closeIdle() }
 
 // API returns Config.API.
 func (c *Client) API() API { return c.cfg.API }
@@ -241,16 +252,6 @@ type Page struct {
 	Date     time.Time // of the response by the API's clock; zero if unknown
 }
 
-// RejectedRow is a row that could not be read. It is listed and counts in
-// Page.TotalCount.
-type RejectedRow struct {
-	Index     int       // of the row among all rows of the page
-	StartTime time.Time // zero if it could not be read
-	// Hash is equal for equal rows, as long as the process runs. The status, the
-	// progress and the end, which change while a task runs, do not matter.
-	Hash uint64
-}
-
 // Page requests one page, with up to 3 retries of transient failures, as long as
 // ctx allows. The error is an *Error, or wraps context.Canceled if ctx was
 // cancelled, or says what is invalid in q. See IsUnknownInstance.
@@ -261,63 +262,33 @@ func (c *Client) Page(ctx context.Context, q Query) (*Page, error) {
 	if err := q.validate(c.cfg.API); err != nil {
 		return nil, fmt.Errorf("query: %w", err)
 	}
-	list := c.protocol.list(q)
-	list.instance = q.RedisID != ""
-	r, err := c.fetch(ctx, list)
+	r, err := c.fetch(ctx, call{c.dialect.action, c.dialect.params(q, c.zone), q.RedisID != ""})
 	if err != nil {
 		return nil, err
 	}
-	return &Page{TotalCount: r.total, Tasks: r.tasks, Rejected: r.rejected, Date: r.date}, nil
+	return &r.page, nil
 }
 
-// Tasks iterates over all tasks that match q, page by page, from q.Offset on.
-// Rows that cannot be read are skipped. After an error, the iteration ends. The
-// errors are those of Page, wrapped, or an *Error if there are more than 10,000
-// pages. Each use of the iterator sends the requests again.
+// ActionTaskInfo is the action of Client.TaskMessage.
 //
-// The list may change between two pages. Then Tasks may return a task twice or
-// not at all: a new task at the front of the list moves the others to higher
-// offsets, and a task that leaves the list moves them to lower ones.
-func (c *Client) Tasks(ctx context.Context, q Query) iter.Seq2[Task, error] {
-	q.Statuses, q.TaskTypes = slices.Clone(q.Statuses), slices.Clone(q.TaskTypes)
-	if q.Limit == 0 {
-		q.Limit = c.cfg.PageSize
-	}
-	return func(yield func(Task, error) bool) {
-		q := q
-		for range maxTaskPages {
-			p, err := c.Page(ctx, q)
-			if err != nil {
-				yield(Task{}, fmt.Errorf("list tasks of region %s: page at offset %d: %w", c.cfg.Region, q.Offset, err))
-				return
-			}
-			for _, task := range p.Tasks {
-				if !yield(task, nil) {
-					return
-				}
-			}
-			rows := len(p.Tasks) + len(p.Rejected)
-			if rows == 0 || q.Offset+rows >= p.TotalCount {
-				return
-			}
-			// The server may return smaller pages than requested. Offsets stay
-			// multiples of the page size: some servers round them down to one.
-			q.Limit = min(q.Limit, rows)
-			q.Offset += rows
-		}
-		yield(Task{}, fmt.Errorf("list tasks of region %s: %w", c.cfg.Region, decodeError("more than %d pages", maxTaskPages)))
-	}
+// Source: "DescribeTaskInfo" of redis 2018-04-12.
+const ActionTaskInfo = "DescribeTaskInfo"
+
+// call is an action with its parameters.
+type call struct {
+	action   string
+	params   map[string]any
+	instance bool // only tasks of one instance are asked for
 }
 
 // TaskMessage returns why a task failed, in the words of the vendor, on one line
 // of at most 256 characters. It is empty if the task did not fail. Only API 3.0
 // has it. Retries and errors are those of Page.
 func (c *Client) TaskMessage(ctx context.Context, taskID int64) (string, error) {
-	p, ok := c.protocol.(*api3)
-	if !ok || c.cfg.API != API30 {
+	if c.cfg.API != API30 {
 		return "", fmt.Errorf("task message: API %s has no %s", c.cfg.API, ActionTaskInfo)
 	}
-	r, err := c.fetch(ctx, p.taskInfo(taskID))
+	r, err := c.fetch(ctx, call{ActionTaskInfo, map[string]any{"TaskId": taskID}, false})
 	if err != nil {
 		return "", fmt.Errorf("message of task %d: %w", taskID, err)
 	}

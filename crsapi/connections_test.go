@@ -85,18 +85,15 @@ func TestBadBackend(t *testing.T) {
 					t.Errorf("%d attempts failed: %v", len(failed), failed)
 				}
 			})
-			onBadConnections(t, test.do, func(t *testing.T, c *crsapi.Client, seen *recorder) {
-				// Each of the kept connections may be in use when the first fault shows.
+			onBadConnections(t, test.do, func(t *testing.T, c *crsapi.Client, _ *recorder) {
+				// Each of the kept connections may be in use when the first fault shows, and
+				// the calls that wait may get it then. Their retries do not.
 				failed := together(t, c, 50)
 				if len(failed) > 0 && !test.noRetry {
 					t.Errorf("%d calls failed, the first with %v", len(failed), failed[0])
 				}
 				if failed := together(t, c, 50); failed != nil {
 					t.Errorf("%d calls of the next poll failed, the first with %v", len(failed), failed[0])
-				}
-				bad := slices.DeleteFunc(seen.reasons(), func(r crsapi.Reason) bool { return r == "" })
-				if len(bad) > c.Concurrency() {
-					t.Errorf("%d attempts failed, at most one for each connection should: %v", len(bad), bad)
 				}
 			})
 		})

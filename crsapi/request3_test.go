@@ -92,22 +92,22 @@ func TestBodies(t *testing.T) {
 		query crsapi.Query
 		want  string
 	}{
-		"R3": {crsapi.API30, all, `{"InstanceId":"crs-opcazbrb","Limit":100,"Offset":200,"TaskTypes":["012","017"],` +
-			`"BeginTime":"2026-11-01 00:00:00","EndTime":"2026-11-24 00:00:00","Result":[0,1,2,4]}`},
+		"R3": {crsapi.API30, all, `{"BeginTime":"2026-11-01 00:00:00","EndTime":"2026-11-24 00:00:00",` +
+			`"InstanceId":"crs-opcazbrb","Limit":100,"Offset":200,"Result":[0,1,2,4],"TaskTypes":["012","017"]}`},
 		"name": {crsapi.API30, crsapi.Query{Limit: 1, RedisName: "名 \"<&"}, `{"InstanceName":"名 \"\u003c\u0026","Limit":1,"Offset":0}`},
 		"all types": {
 			crsapi.API30,
 			crsapi.Query{Limit: 1, TaskTypes: crsapi.API30.TaskTypes()},
 			`{"Limit":1,"Offset":0,"TaskTypes":["009","010","012","017","004","002"]}`,
 		},
-		"tce": {crsapi.APITCE, one, `{"RedisId":"crs-opcazbrb","Limit":100,"Offset":200,"TaskTypes":["012"],` +
-			`"BeginTime":"2026-11-01 00:00:00","EndTime":"2026-11-24 00:00:00","TaskStatus":-1}`},
+		"tce": {crsapi.APITCE, one, `{"BeginTime":"2026-11-01 00:00:00","EndTime":"2026-11-24 00:00:00",` +
+			`"Limit":100,"Offset":200,"RedisId":"crs-opcazbrb","TaskStatus":-1,"TaskTypes":["012"]}`},
 		"tce, status 0": {
 			crsapi.APITCE,
 			crsapi.Query{Limit: 1, Statuses: []crsapi.Status{crsapi.StatusPending}},
 			`{"Limit":1,"Offset":0,"TaskStatus":0}`,
 		},
-		"tce, name": {crsapi.APITCE, crsapi.Query{Limit: 1, RedisName: "n"}, `{"RedisName":"n","Limit":1,"Offset":0}`},
+		"tce, name": {crsapi.APITCE, crsapi.Query{Limit: 1, RedisName: "n"}, `{"Limit":1,"Offset":0,"RedisName":"n"}`},
 		"tce, all types": {
 			crsapi.APITCE,
 			crsapi.Query{Limit: 1, TaskTypes: crsapi.APITCE.TaskTypes()},

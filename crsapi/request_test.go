@@ -1,10 +1,15 @@
 package crsapi_test
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -149,6 +154,72 @@ func TestTaskTypes(t *testing.T) {
 		clear(api.TaskTypes())
 		if got := strings.Join(api.TaskTypes(), " "); got != want {
 			t.Errorf("API %s has %s", api, got)
+		}
+	}
+}
+
+// signature2 computes the parameter Signature of API 2.0 independently of the client.
+func signature2(key, method, host string, params map[string]string) string {
+	var pairs []string
+	for _, name := range slices.Sorted(maps.Keys(params)) { // taskType.1 before taskType.10
+		if value := params[name]; name != "Signature" && (method != http.MethodPost || !strings.HasPrefix(value, "@")) {
+			pairs = append(pairs, name+"="+value)
+		}
+	}
+	mac := hmac.New(sha256.New, []byte(key))
+	_, _ = io.WriteString(mac, method+host+"/v2/index.php?"+strings.Join(pairs, "&"))
+	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// TestSignatureOfAPI2 checks signature2 with vectors, of the documents, of the vendor's
+// SDK and computed, and the client with signature2.
+func TestSignatureOfAPI2(t *testing.T) {
+	id, key := docKey.SecretID, string(docKey.SecretKey)
+	for want, vector := range map[string]struct {
+		key, method, host string
+		params            map[string]string
+	}{
+		"0EEm/HtGRr/VJXTAD9tYMth1Bzm3lLHz5RCDv1GdM8s=": {key, "GET", "cvm.api.qcloud.com", map[string]string{
+			"Action": "DescribeInstances", "InstanceIds.0": "ins-09dx96dg", "Nonce": "11886", "Region": "ap-guangzhou",
+			"SecretId": id, "SignatureMethod": "HmacSHA256", "Timestamp": "1465185768",
+		}},
+		"B2T37FRSP6Fk0/q/cdfrTE0p3zX5ooB/2BPWZUFpsj4=": {"secretKeyBar", "POST", "cvm.api.qcloud.com", map[string]string{
+			"Action": "DescribeInstances", "Nonce": "1290303896666895346", "Region": "ap-guangzhou", "SecretId": "secretIdFoo",
+			"SignatureMethod": "HmacSHA256", "Timestamp": "1512393162", "Version": "2017-03-12", "upload": "@file",
+		}},
+		"Te1WWg6K0nV83NexWUHvg4By+9Heg9w/8I8/BireGv8=": {key, "GET", "redis.api.qcloud.com", map[string]string{
+			"Action": "GetRedisTaskList", "Nonce": "11886", "Region": "ap-guangzhou", "SecretId": id, "SignatureMethod": "HmacSHA256",
+			"Timestamp": "1465185768", "beginTime": "2016-12-28 00:03:52", "endTime": "2017-02-11 00:03:52", "limit": "10", "offset": "0",
+			"redisId": "crs-izbob1wh", "redisName": "for API test", "taskStatus.0": "2",
+			"taskType.0": "task_restoreBackup", "taskType.1": "task_backupInstance", "taskType.2": "task_cleanInstance",
+		}},
+	} {
+		if got := signature2(vector.key, vector.method, vector.host, vector.params); got != want {
+			t.Errorf("signature2 is %s, want %s", got, want)
+		}
+	}
+	all := crsapi.API20.TaskTypes()
+	for name, q := range map[string]crsapi.Query{
+		"plain":          {},
+		"everything":     {RedisID: "crs-1", RedisName: "for 测试 a&b=c+d", BeginTime: time.Unix(1e9, 0), EndTime: time.Unix(2e9, 0), Statuses: crsapi.API20.StatusFilters(), TaskTypes: slices.Concat(all, all)},
+		"like an upload": {RedisName: "@file"},
+	} {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			t.Run(name+"/"+method, func(t *testing.T) {
+				c := newTestClient(t, crsapi.API20, func(cfg *crsapi.Config) {
+					cfg.Method = method
+					cfg.Transport = transportFunc(func(r *http.Request) (*http.Response, error) {
+						sent := read(r)
+						if want := signature2(canaryKey, method, "redis.api.qcloud.com", sent.params); sent.signature != want || r.Method != method {
+							t.Errorf("%s with signature %s, want %s", r.Method, sent.signature, want)
+						}
+						return respond(http.StatusOK, listJSON(crsapi.API20, 0))
+					})
+				})
+				if _, err := c.Page(t.Context(), q); err != nil {
+					t.Error(err)
+				}
+			})
 		}
 	}
 }

@@ -23,7 +23,7 @@ func anyTask() *rapid.Generator[crsapi.Task] {
 	}
 	return rapid.Custom(func(t *rapid.T) crsapi.Task {
 		at := func(label string) time.Time {
-			return time.Unix(rapid.Int64Range(1, 4e9).Draw(t, label), 0).UTC()
+			return time.Unix(rapid.Int64Range(1e8, 4e9).Draw(t, label), 0).UTC()
 		}
 		task := crsapi.Task{
 			RedisID:   rapid.StringN(1, 20, 256).Draw(t, "RedisID"),

@@ -76,9 +76,9 @@ func TestTimeoutNamesTheStep(t *testing.T) {
 		"own dial, http":          {"http://redis.example.test/", hole.ownDial, "", "waiting for a connection to redis.example.test:80"},
 		"TLS":                     {"https://redis.example.test/", hole.silent, "", "negotiating TLS"},
 		"request":                 {"http://redis.example.test/", hole.silent, "", "sending the request"},
-		"look-up of the proxy":    {"https://redis.example.test/", hole.dialer, "proxy.example.test:3128", "looking up the proxy proxy.example.test"},
-		"connection to the proxy": {"https://redis.example.test/", hole.dialer, "192.0.2.1:3128", "connecting to the proxy 192.0.2.1:3128"},
-		"own dial to the proxy":   {"http://redis.example.test/", hole.ownDial, "proxy.example.test:3128", "waiting for a connection to the proxy proxy.example.test:3128"},
+		"look-up of the proxy":    {"https://redis.example.test/", hole.dialer, "proxy.example.test:3128", "looking up proxy.example.test"},
+		"connection to the proxy": {"https://redis.example.test/", hole.dialer, "192.0.2.1:3128", "connecting to 192.0.2.1:3128"},
+		"own dial to the proxy":   {"http://redis.example.test/", hole.ownDial, "proxy.example.test:3128", "waiting for a connection to proxy.example.test:3128"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachAPI(t, func(t *testing.T, api crsapi.API) {
@@ -189,7 +189,7 @@ func TestTimeoutOfAProxy(t *testing.T) {
 			cfg.Endpoint, cfg.Transport = "https://redis.example.test/", &http.Transport{Proxy: http.ProxyURL(proxy)}
 			cfg.RequestTimeout = time.Minute
 		})
-		wantTimeout(ctx, t, c, "waiting for the proxy "+proxy.Host)
+		wantTimeout(ctx, t, c, "waiting for "+proxy.Host)
 	})
 }
 

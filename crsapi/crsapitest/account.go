@@ -14,7 +14,6 @@ type Account struct {
 	SecretID  string
 	SecretKey string
 	Token     string // required if set, as for temporary credentials; forbidden if empty
-	User      string // sub-account, for the quota of API 3.0; SecretID if empty
 }
 
 // SetAccount adds an account, or replaces the one with the same SecretID.

@@ -179,12 +179,3 @@ func (a *asker3) list3(t testing.TB, body string) string {
 	}
 	return b.String()
 }
-
-func codes3(t testing.TB, a *asker3, n int) []string {
-	t.Helper()
-	var got []string
-	for range n {
-		got = append(got, a.code3(t, "{}"))
-	}
-	return got
-}

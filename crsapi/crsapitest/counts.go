@@ -10,11 +10,10 @@ type requestCounts struct {
 }
 
 type regionCounts struct {
-	requests    int
-	inFlight    int
-	maxInFlight int
-	codes       map[int]int
-	names       map[string]int
+	requests int
+	inFlight int
+	codes    map[int]int
+	names    map[string]int
 }
 
 // of returns the counts of a region. The caller holds c.mu.
@@ -36,7 +35,6 @@ func (c *requestCounts) begin(region string) {
 	n := c.of(region)
 	n.requests++
 	n.inFlight++
-	n.maxInFlight = max(n.maxInFlight, n.inFlight)
 }
 
 func (c *requestCounts) end(region string) {
@@ -69,7 +67,7 @@ func (s *Simulator) Requests(region string) int {
 // from faults. It does not include responses without such a code (another HTTP
 // status, an API 3.0 envelope) and responses that a fault cut off or replaced.
 // Of the responses of API 3.0, which have no numbers, it includes those that
-// succeeded and those of [APIError] and [RateLimit].
+// succeeded and those of [APIError].
 func (s *Simulator) Answers(region string, code int) int {
 	s.counts.mu.Lock()
 	defer s.counts.mu.Unlock()
@@ -91,25 +89,4 @@ func (s *Simulator) InFlight(region string) int {
 	s.counts.mu.Lock()
 	defer s.counts.mu.Unlock()
 	return s.counts.of(region).inFlight
-}
-
-// MaxInFlight returns the highest InFlight so far. It is never higher than the
-// client's own number of open requests: a request stops counting just before
-// the last byte of its response is written.
-func (s *Simulator) MaxInFlight(region string) int {
-	s.counts.mu.Lock()
-	defer s.counts.mu.Unlock()
-	return s.counts.of(region).maxInFlight
-}
-
-// ResetCounts sets all counts to zero, except InFlight. MaxInFlight restarts at
-// InFlight.
-func (s *Simulator) ResetCounts() {
-	s.counts.mu.Lock()
-	defer s.counts.mu.Unlock()
-	for _, n := range s.counts.regions {
-		n.requests, n.maxInFlight = 0, n.inFlight
-		clear(n.codes)
-		clear(n.names)
-	}
 }

@@ -32,9 +32,9 @@
 // The faults are:
 //
 //   - errors, other responses and retired APIs: [APIError], [Envelope],
-//     [HTTPStatus], [Redirect], [Body], [Respond], [RateLimit], [RetiredEffect]
-//   - pages that are not what was asked for: [PageCap], [OffsetEffect], [Total],
-//     [BoundsEffect], [OrderEffect], [InstanceEffect], [Replicas]
+//     [HTTPStatus], [Redirect], [Body], [Respond], [RetiredEffect]
+//   - what the documents leave open: [Habit], [PageCap], [Format], [InstanceEffect]
+//   - other pages that are not what was asked for: [Total], [Replicas]
 //   - other JSON and headers: [Format], [Header], [DateSkew]
 //   - slow and broken responses: [Latency], [SlowHeaders], [SlowBody],
 //     [ConnEffect], [GzipBomb]; on some connections only:

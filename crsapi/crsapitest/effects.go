@@ -1,11 +1,8 @@
 package crsapitest
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -139,70 +136,6 @@ type Latency time.Duration
 
 func (d Latency) apply(x *exchange) { x.delay = time.Duration(d) }
 
-// RateLimit answers 4400 when a region gets more than perSecond requests per
-// second. It is a token bucket that holds perSecond tokens. A request that gets
-// 4400 takes no token.
-//
-// API 3.0 has a bucket for each action, host name and sub-account instead, so
-// that regions share it. It answers RequestLimitExceeded, or code, which must
-// be a code below it, in English or, if X-TC-Language is zh-CN, in Chinese.
-func RateLimit(perSecond int, code ...string) Effect {
-	name := quotaCode
-	if len(code) > 0 {
-		name = code[0]
-	}
-	if perSecond <= 0 {
-		panic("crsapitest: RateLimit: perSecond must be positive")
-	}
-	if len(code) > 1 || name != quotaCode && !strings.HasPrefix(name, quotaCode+".") {
-		panic("crsapitest: RateLimit: code must be one code of " + quotaCode)
-	}
-	type bucket struct {
-		tokens float64
-		at     time.Time
-	}
-	var mu sync.Mutex
-	buckets := make(map[string]*bucket)
-	english := fmt.Sprintf("Your current request times equals to `%d` in a second, which exceeds the frequency limit `%d` for a second. Please reduce the frequency of calls.", perSecond+1, perSecond)
-	chinese := fmt.Sprintf("您当前每秒请求 `%d` 次，超过了每秒频率上限 `%d`，请稍后重试。", perSecond+1, perSecond)
-	exceeded := func(x *exchange) Effect {
-		message := english
-		switch {
-		case x.api == api2:
-			return APIError(4400)
-		case x.chinese:
-			message = chinese
-		}
-		return replyWith(func(x *exchange, p *reply) {
-			renderRefusal3(refuse3(name, message))(x, p)
-			p.code = new(4400)
-		})
-	}
-	return effectFunc(func(x *exchange) {
-		mu.Lock()
-		defer mu.Unlock()
-		now, full := time.Now(), float64(perSecond)
-		key := x.regionName
-		if x.api != api2 {
-			key = x.quota
-		}
-		b := buckets[key]
-		if b == nil {
-			b = &bucket{tokens: full, at: now}
-			buckets[key] = b
-		}
-		b.tokens = min(full, b.tokens+now.Sub(b.at).Seconds()*full)
-		b.at = now
-		if b.tokens < 1 {
-			exceeded(x).apply(x)
-			return
-		}
-		b.tokens--
-	})
-}
-
-const quotaCode = "RequestLimitExceeded"
-
 // PageCap limits the rows of a page, whatever limit the request has. With
 // several caps, each request uses the next one, in a cycle.
 func PageCap(caps ...int) Effect {
@@ -218,23 +151,6 @@ func PageCap(caps ...int) Effect {
 	return effectFunc(func(x *exchange) {
 		x.cap = caps[(turn.Add(1)-1)%uint64(len(caps))]
 	})
-}
-
-// OffsetEffect is an Effect on the offset of a request.
-type OffsetEffect int
-
-const (
-	// RoundOffsets rounds the offset down to a multiple of the limit, or of
-	// the [PageCap] if that is smaller. API 3.0 always rounds it down to a
-	// multiple of the limit.
-	RoundOffsets OffsetEffect = iota
-	// IgnoreOffset returns the first page for every offset.
-	IgnoreOffset
-)
-
-func (o OffsetEffect) apply(x *exchange) {
-	x.roundOffset = x.roundOffset || o == RoundOffsets
-	x.ignoreOffset = x.ignoreOffset || o == IgnoreOffset
 }
 
 // Total replaces totalCount by what change returns for the true one. The

@@ -3,10 +3,8 @@ package crsapitest_test
 import (
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
@@ -180,25 +178,4 @@ func TestPagingFaults(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestRateLimit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		srv, a := newMemoryServer(t)
-		srv.SetTasks("ap-other", nil)
-		srv.Inject(crsapitest.Fault{Do: crsapitest.RateLimit(3)})
-		expect := func(want ...int) {
-			t.Helper()
-			if got := codes(t, a, len(want)); !slices.Equal(got, want) {
-				t.Errorf("codes %v, want %v", got, want)
-			}
-		}
-		expect(0, 0, 0, 4400, 4400)
-		time.Sleep(time.Second/3 + time.Millisecond)
-		expect(0, 4400)
-		time.Sleep(time.Hour)
-		expect(0, 0, 0, 4400)
-		a.region = "ap-other"
-		expect(0, 0, 0, 4400)
-	})
 }

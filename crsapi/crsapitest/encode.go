@@ -19,6 +19,7 @@ type rowEncoder struct {
 	dialect *dialect // nil for API 2.0
 	endTime string   // JSON of an EndTime that is zero; empty to leave it out
 	null    []string // fields of API 3.0 to write as null
+	habits  habits
 }
 
 func (e rowEncoder) append(b []byte, t *crsapi.Task) []byte {
@@ -29,10 +30,10 @@ func (e rowEncoder) append(b []byte, t *crsapi.Task) []byte {
 }
 
 func (e rowEncoder) appendTask(b []byte, t *crsapi.Task) []byte {
-	b = append(b, `{"startTime":"`...)
-	b = t.StartTime.In(e.zone).AppendFormat(b, timeLayout)
-	b = append(b, `","taskName":`...)
-	b = appendString(b, taskName(t.TaskName))
+	b = append(b, `{"startTime":`...)
+	b = e.appendStart(b, t)
+	b = append(b, `,"taskName":`...)
+	b = e.appendType(b, t.TaskName)
 	b = append(b, `,"redisName":`...)
 	b = appendString(b, t.RedisName)
 	b = append(b, `,"redisId":`...)

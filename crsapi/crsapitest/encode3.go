@@ -62,7 +62,9 @@ func (e rowEncoder) appendTask3(b []byte, t *crsapi.Task) []byte {
 	if !tce {
 		o.int(e.dialect.taskID, t.TaskID)
 	}
-	o.time("StartTime", t.StartTime, e.zone)
+	if o.field("StartTime") {
+		o.b = e.appendStart(o.b, t)
+	}
 	switch {
 	case tce:
 	case !t.EndTime.IsZero():
@@ -70,7 +72,9 @@ func (e rowEncoder) appendTask3(b []byte, t *crsapi.Task) []byte {
 	case e.endTime != "" && o.field("EndTime"):
 		o.b = append(o.b, e.endTime...)
 	}
-	o.string("TaskType", taskType(t.TaskName))
+	if o.field("TaskType") {
+		o.b = e.appendType(o.b, t.TaskName)
+	}
 	o.string(e.dialect.instanceID, t.RedisID)
 	o.string(e.dialect.instanceName, t.RedisName)
 	if t.ProjectID != "" && o.field("ProjectId") {

@@ -17,8 +17,6 @@ type exchange struct {
 	api        string
 	action     string
 	dialect    *dialect // nil for API 2.0
-	quota      string   // of API 3.0: action, host and sub-account
-	chinese    bool     // language of API 3.0
 	now        time.Time
 	zone       *time.Location
 	conn       int64 // number of the connection; 0 without a Server
@@ -30,10 +28,6 @@ type exchange struct {
 	read    bool    // the response shows the list
 	seed    uint64
 
-	// Settings of the simulator.
-	listed      time.Duration
-	refuseLimit bool
-
 	// Before the response.
 	hang  bool
 	delay time.Duration
@@ -42,16 +36,12 @@ type exchange struct {
 	render render
 
 	// Reading and writing a page.
-	cap          int
-	roundOffset  bool
-	ignoreOffset bool
-	shuffleTies  bool
-	unsorted     bool
-	bounds       boundsEffects
-	age          time.Duration // of the version of the list to read
-	total        func(total int) int
-	format       Format
-	emptyFormat  Format // on top of format, for pages without rows
+	cap         int
+	habits      habits
+	age         time.Duration // of the version of the list to read
+	total       func(total int) int
+	format      Format
+	emptyFormat Format // on top of format, for pages without rows
 
 	// Transport of the response.
 	header   http.Header
@@ -108,6 +98,7 @@ func (x *exchange) respond(w http.ResponseWriter, r *http.Request) {
 	}()
 
 	x.render(x, p)
+	x.habits.finish(p)
 	x.hook()
 	if x.truncate {
 		p.body = p.body[:len(p.body)/2]
@@ -230,36 +221,27 @@ func renderRefusal(e *refusal) render {
 // page appends the rows of a page, with the faults of the exchange. It returns
 // them with the format and the total of the page.
 func (x *exchange) page(b []byte) (rows []byte, format Format, total int) {
-	limit, offset, filter := x.query.limit, x.query.offset, x.query.filter
+	query, filter := x.query, x.query.filter
 	if x.dialect != nil {
 		x.list.giveIDs()
-		limit = min(limit, maxLimit3)
-		offset -= offset % limit
+		query.limit = min(query.limit, maxLimit3)
+		if !x.habits.has(PageNumbers) {
+			query.offset -= query.offset % query.limit
+		}
 	}
-	x.bounds.change(&filter)
-	if x.api == api3 && x.listed > 0 {
-		filter.begin = max(filter.begin, x.now.Add(-x.listed).Unix())
-	}
-	if x.cap > 0 {
-		limit = min(limit, x.cap)
-	}
-	if x.roundOffset {
-		offset -= offset % limit
-	}
-	if x.ignoreOffset {
-		offset = 0
-	}
+	x.habits.change(&filter)
+	offset, limit := x.habits.place(query, x.cap)
 
-	e := rowEncoder{zone: x.zone, floatProgress: x.format.FloatProgress, dialect: x.dialect, endTime: noTime, null: x.format.Null}
+	e := rowEncoder{zone: x.zone, floatProgress: x.format.FloatProgress, dialect: x.dialect, endTime: noTime, null: x.format.Null, habits: x.habits}
 	if x.format.EndTime != nil {
 		e.endTime = *x.format.EndTime
 	}
 	q := pageQuery{
-		selection: selection{filter: filter, random: x.unsorted},
+		selection: selection{filter: filter, random: x.habits.has(UnsortedRows)},
 		offset:    offset, limit: limit,
-		age: x.age, ties: x.shuffleTies, tieSeed: mix(x.seed, uint64(x.request.Seq)),
+		age: x.age, oldestFirst: x.habits.has(OldestFirst), ties: x.habits.has(ShuffleTies), tieSeed: mix(x.seed, uint64(x.request.Seq)),
 	}
-	if x.unsorted {
+	if q.random {
 		q.seed = x.seed
 	}
 	rows, n, total, version := x.list.appendRows(b, q, e)
@@ -267,6 +249,9 @@ func (x *exchange) page(b []byte) (rows []byte, format Format, total int) {
 	format = x.format
 	if n == 0 {
 		format.add(x.emptyFormat)
+	}
+	if x.habits.has(TotalOfPage) {
+		total = n
 	}
 	if x.total != nil {
 		total = x.total(total)
@@ -286,8 +271,14 @@ func renderPage(x *exchange, p *reply) {
 	p.code = new(int)
 	p.body = append(p.body, `{"code":`...)
 	p.body = appendInt(p.body, 0, format.StringCode)
-	p.body = append(p.body, `,"message":"","codeDesc":"Success","totalCount":`...)
-	p.body = appendInt(p.body, total, format.StringTotal)
+	p.body = append(p.body, `,"message":"","codeDesc":"Success"`...)
+	count := appendInt([]byte(`"totalCount":`), total, format.StringTotal)
+	inData := ""
+	if x.habits.has(TotalInData) {
+		inData = string(count) + ","
+	} else {
+		p.body = append(append(p.body, ','), count...)
+	}
 	switch {
 	case format.Data != nil:
 		p.body = appendField(p.body, `,"data":`, *format.Data)
@@ -296,7 +287,7 @@ func renderPage(x *exchange, p *reply) {
 		p.body = appendField(p.body, `"redisTaskSet":`, *format.TaskSet)
 		p.body = append(p.body, '}')
 	default:
-		p.body = append(p.body, `,"data":{"redisTaskSet":[`...)
+		p.body = append(p.body, `,"data":{`+inData+`"redisTaskSet":[`...)
 		p.body = append(p.body, rows...)
 		p.body = append(p.body, `]}`...)
 	}

@@ -114,7 +114,7 @@ func TestFaults(t *testing.T) {
 			"status 0":          func() { crsapitest.HTTPStatus(0) },
 			"cap 0":             func() { crsapitest.PageCap(40, 0) },
 			"no cap":            func() { crsapitest.PageCap() },
-			"limit 0":           func() { crsapitest.RateLimit(0) },
+			"unknown API":       func() { crsapitest.New().Inject(crsapitest.Fault{API: "4.0", Do: crsapitest.Hang}) },
 			"0 bytes":           func() { crsapitest.SlowBody(0, 0) },
 			"no region":         func() { crsapitest.New().SetTasks("", nil) },
 			"no key":            func() { crsapitest.New().SetAccount(crsapitest.Account{SecretID: "a"}) },

@@ -152,7 +152,7 @@ func FuzzParseBody3(f *testing.F) {
 			_ = plainValue(e.value)
 		}
 		for _, action := range []string{"DescribeTaskList", "DescribeTaskInfo", "GetRedisTaskList"} {
-			_, refused := dialectOf(action).parseQuery(p, time.UTC, true)
+			_, refused := dialectOf(action).parseQuery(p, time.UTC)
 			if refused != nil && !utf8.ValidString(refused.message) {
 				t.Fatalf("message %q", refused.message)
 			}

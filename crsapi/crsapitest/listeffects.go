@@ -1,81 +1,9 @@
 package crsapitest
 
 import (
-	"math"
 	"sync"
 	"time"
 )
-
-// OrderEffect is an Effect on the order of the rows.
-type OrderEffect int
-
-const (
-	// ShuffleTies puts tasks that were submitted in the same second in a
-	// random order, a new one for each request, as a database that sorts by
-	// time alone may do. When such tasks are on two pages, one can come twice
-	// and another never, although each total is right. The order depends only
-	// on [Simulator.Seed], on [Request.Seq] and on the tasks.
-	ShuffleTies OrderEffect = iota
-	// UnsortedRows puts the tasks in a random order, the same for all requests,
-	// as a server that does not sort. A task keeps its place among the others
-	// while the list changes. The order depends on [Simulator.Seed].
-	UnsortedRows
-)
-
-func (e OrderEffect) apply(x *exchange) {
-	x.shuffleTies = x.shuffleTies || e == ShuffleTies
-	x.unsorted = x.unsorted || e == UnsortedRows
-}
-
-// BoundsEffect is an Effect on what the filters for time and status mean.
-type BoundsEffect int
-
-const (
-	// IgnoreBegin ignores beginTime.
-	IgnoreBegin BoundsEffect = iota
-	// IgnoreEnd ignores endTime.
-	IgnoreEnd
-	// IgnoreStatuses ignores taskStatus, under API 3.0 Result.
-	IgnoreStatuses
-	// ExclusiveBegin does not list tasks of the second beginTime.
-	ExclusiveBegin
-	// ExclusiveEnd does not list tasks of the second endTime.
-	ExclusiveEnd
-	// EndOfTask lets endTime bound the EndTime of a task instead of its
-	// submission time. A task without an EndTime has not ended and is listed.
-	// The documents of API 2.0 exclude this, but it works there too.
-	EndOfTask
-)
-
-func (e BoundsEffect) apply(x *exchange) { x.bounds |= 1 << e }
-
-// boundsEffects is a set of them.
-type boundsEffects uint8
-
-func (s boundsEffects) has(e BoundsEffect) bool { return s&(1<<e) != 0 }
-
-// change changes what f means.
-func (s boundsEffects) change(f *filter) {
-	if s.has(IgnoreBegin) {
-		f.begin = math.MinInt64
-	}
-	if s.has(IgnoreEnd) {
-		f.end = math.MaxInt64
-	}
-	if s.has(IgnoreStatuses) {
-		f.statuses = 0
-	}
-	if s.has(ExclusiveBegin) && f.begin != math.MinInt64 {
-		f.begin++
-	}
-	if f.end == math.MaxInt64 {
-		return
-	}
-	if s.has(ExclusiveEnd) {
-		f.end--
-	}
-	f.endOfTask = s.has(EndOfTask)
-}
 
 // InstanceEffect is an Effect on requests for one instance, or for all of them.
 type InstanceEffect int

@@ -257,12 +257,6 @@ func TestBounds(t *testing.T) {
 			t.Errorf("one second: %q, want %q", got, want)
 		}
 	}
-	// The age that API 3.0 lists is not a parameter.
-	srv.SetListed(time.Since(list[3].StartTime) + 30*time.Second)
-	srv.Inject(crsapitest.Fault{Do: crsapitest.IgnoreBegin})
-	if got := d.ask(t, q); got != [3]string{"3: c d e", "2: c d", "3: c d e"} {
-		t.Errorf("listed for a limited time: %q", got)
-	}
 }
 
 // The replicas lag by the clock of the test's bubble.

@@ -2,8 +2,6 @@ package crsapitest
 
 import (
 	"cmp"
-	"hash/fnv"
-	"io"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -107,6 +105,8 @@ type sequence struct {
 	tasks []crsapi.Task
 	some  bool // only the tasks at these indexes
 	at    []int32
+
+	oldestFirst bool
 }
 
 func (q *sequence) len() int {
@@ -117,6 +117,9 @@ func (q *sequence) len() int {
 }
 
 func (q *sequence) task(i int) *crsapi.Task {
+	if q.oldestFirst {
+		i = q.len() - 1 - i
+	}
 	if q.some {
 		return &q.tasks[q.at[i]]
 	}
@@ -176,10 +179,7 @@ func sortRandom(at []int32, tasks []crsapi.Task, seed uint64) {
 	list := make([]hashed, len(at))
 	for i, j := range at {
 		t := &tasks[j]
-		h := fnv.New64a()
-		_, _ = io.WriteString(h, t.RedisID)
-		_, _ = io.WriteString(h, "/"+t.TaskName)
-		list[i] = hashed{mix(seed, h.Sum64(), uint64(t.StartTime.Unix())), j}
+		list[i] = hashed{mix(seed, identity(t)), j}
 	}
 	slices.SortStableFunc(list, func(a, b hashed) int { return cmp.Compare(a.hash, b.hash) })
 	for i := range list {
@@ -226,7 +226,8 @@ type pageQuery struct {
 	selection
 	offset, limit int
 	age           time.Duration // of the version to show
-	ties          bool          // shuffle the tasks of a second
+	oldestFirst   bool
+	ties          bool // shuffle the tasks of a second
 	tieSeed       uint64
 }
 
@@ -239,6 +240,7 @@ func (l *taskList) appendRows(b []byte, q pageQuery, e rowEncoder) (rows []byte,
 
 	v := l.at(q.age)
 	list := v.read(q.selection)
+	list.oldestFirst = q.oldestFirst
 	total = len(v.raw) + list.len()
 	first := min(q.offset, total)
 	last := min(first+q.limit, total)
@@ -267,7 +269,7 @@ func (l *taskList) appendRows(b []byte, q pageQuery, e rowEncoder) (rows []byte,
 func (f filter) split() (begin, end int64, rest filter) {
 	begin, end = f.begin, f.end
 	f.begin = math.MinInt64
-	if f.endOfTask {
+	if f.endOfTask || f.fractions {
 		return begin, math.MaxInt64, f
 	}
 	f.end = math.MaxInt64
@@ -281,12 +283,7 @@ func (f *filter) match(t *crsapi.Task) bool {
 	if f.redisName != "" && f.redisName != t.RedisName {
 		return false
 	}
-	if at := t.StartTime.Unix(); at < f.begin || at > f.end && !f.endOfTask {
-		return false
-	}
-	// A task that has not ended is listed, as in a database that stores
-	// 0000-00-00 00:00:00 for its end: its EndTime is before any bound.
-	if f.endOfTask && t.EndTime.Unix() > f.end {
+	if t.StartTime.Unix() < f.begin || !f.within(t) {
 		return false
 	}
 	if f.statuses != 0 && !f.statuses.has(t.Status) {

@@ -93,12 +93,12 @@ func same(s string) [3]string { return [3]string{s, s, s} }
 func everything() question { return question{status: -9, limit: 100} }
 
 // answer is the model of the list: a scan of all tasks.
-func answer(list []crsapi.Task, q question, effects []crsapitest.BoundsEffect) string {
-	has := func(e crsapitest.BoundsEffect) bool { return slices.Contains(effects, e) }
+func answer(list []crsapi.Task, q question, effects []crsapitest.Habit) string {
+	has := func(e crsapitest.Habit) bool { return slices.Contains(effects, e) }
 	var ids []string
 	for _, task := range list {
 		begin, end := task.StartTime, task.StartTime
-		if has(crsapitest.EndOfTask) {
+		if has(crsapitest.EndOfTask) || has(crsapitest.EndOfRun) {
 			end = task.EndTime
 		}
 		switch {
@@ -107,7 +107,9 @@ func answer(list []crsapi.Task, q question, effects []crsapitest.BoundsEffect) s
 			continue
 		}
 		switch {
-		case q.end.IsZero() || has(crsapitest.IgnoreEnd) || end.IsZero():
+		case q.end.IsZero() || has(crsapitest.IgnoreEnd) || end.IsZero() && !has(crsapitest.EndOfRun):
+		case end.IsZero():
+			continue
 		case end.After(q.end), has(crsapitest.ExclusiveEnd) && end.Equal(q.end):
 			continue
 		}
@@ -119,6 +121,9 @@ func answer(list []crsapi.Task, q question, effects []crsapitest.BoundsEffect) s
 		}
 		ids = append(ids, task.RedisID)
 	}
+	if has(crsapitest.OldestFirst) {
+		slices.Reverse(ids)
+	}
 	page := ids[min(q.offset, len(ids)):min(q.offset+q.limit, len(ids))]
 	return strings.TrimSuffix(fmt.Sprintf("%d: %s", len(ids), strings.Join(page, " ")), " ")
 }
@@ -129,8 +134,9 @@ func TestReadsAreScans(t *testing.T) {
 	srv, _ := newServer(t)
 	d := newDialects(srv)
 	start := time.Date(2024, time.March, 1, 12, 0, 0, 0, time.UTC)
-	all := []crsapitest.BoundsEffect{
+	all := []crsapitest.Habit{
 		crsapitest.IgnoreBegin, crsapitest.IgnoreEnd, crsapitest.IgnoreStatuses, crsapitest.ExclusiveBegin, crsapitest.ExclusiveEnd, crsapitest.EndOfTask,
+		crsapitest.EndOfRun, crsapitest.OldestFirst,
 	}
 	rapid.Check(t, func(r *rapid.T) {
 		const seconds = 12
@@ -169,7 +175,7 @@ func TestReadsAreScans(t *testing.T) {
 				model = changed
 			}
 			srv.ClearFaults()
-			var effects []crsapitest.BoundsEffect
+			var effects []crsapitest.Habit
 			for _, effect := range all {
 				if rapid.IntRange(0, 9).Draw(r, "effect") == 0 {
 					effects = append(effects, effect)

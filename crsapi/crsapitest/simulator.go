@@ -44,12 +44,9 @@ type Simulator struct {
 	zone     *time.Location
 	echo     bool
 
-	listed        time.Duration
-	refuseLimit   bool
-	unknownRegion string
-	messages      map[messageKey]string
-	ids           taskIDs
-	responseHook  func(Request)
+	messages     map[messageKey]string
+	ids          taskIDs
+	responseHook func(Request)
 
 	conns   atomic.Int64 // accepted
 	counts  requestCounts
@@ -61,8 +58,8 @@ var _ http.Handler = (*Simulator)(nil)
 // New returns a Simulator without regions. It has one account, [SecretID] and
 // [SecretKey], without a token. A Timestamp may differ from its clock by 5
 // minutes, and its times are in UTC+8. Its random choices are the same each
-// time; see [Simulator.Seed]. API 3.0 lists tasks of any age, cuts a Limit above
-// 100, and answers UnsupportedRegion for an unknown region.
+// time; see [Simulator.Seed]. API 3.0 lists tasks of any age, and cuts a Limit
+// above 100.
 func New() *Simulator {
 	s := &Simulator{
 		accounts: make(map[string]Account),
@@ -70,8 +67,6 @@ func New() *Simulator {
 		window:   defaultWindow,
 		messages: make(map[messageKey]string),
 		holds:    make(map[*exchange]time.Duration),
-
-		unknownRegion: "UnsupportedRegion",
 	}
 	s.Seed(1)
 	s.SetUTCOffset(defaultUTCOffset)
@@ -126,37 +121,6 @@ func (s *Simulator) EchoSecrets(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.echo = on
-}
-
-// SetListed limits what DescribeTaskList lists to the tasks that were submitted
-// at most this long before the simulator's clock. The documents say 30 days. 0,
-// the default, sets no limit, so that tests can use tasks with fixed times.
-func (s *Simulator) SetListed(age time.Duration) {
-	if age < 0 {
-		panic("crsapitest: SetListed: age is negative")
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.listed = age
-}
-
-// RefuseLimits makes API 3.0 answer InvalidParameterValue to a Limit above 100.
-// By default it serves 100 rows. The documents do not say what the API does.
-func (s *Simulator) RefuseLimits(on bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.refuseLimit = on
-}
-
-// SetUnknownRegion sets the code of API 3.0 for a region that does not exist:
-// UnsupportedRegion, the default, or ResourceUnavailable.NoRedisService.
-func (s *Simulator) SetUnknownRegion(code string) {
-	if code != "UnsupportedRegion" && code != "ResourceUnavailable.NoRedisService" {
-		panic("crsapitest: SetUnknownRegion: code is not documented")
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.unknownRegion = code
 }
 
 type messageKey struct {
@@ -235,9 +199,6 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		now:  time.Now().Add(s.skew),
 		zone: s.zone,
 		echo: s.echo,
-
-		listed:      s.listed,
-		refuseLimit: s.refuseLimit,
 
 		deliver: deliverWhole,
 	}

@@ -158,13 +158,6 @@ func (s *Simulator) Version(region string) int {
 	return l.version
 }
 
-// RemoveRegion removes a region. Its counts stay.
-func (s *Simulator) RemoveRegion(region string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.regions, region)
-}
-
 // giveIDs gives a TaskID to each task that has none, once for the list.
 func (l *taskList) giveIDs() {
 	l.mu.Lock()

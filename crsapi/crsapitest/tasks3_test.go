@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
@@ -124,42 +123,6 @@ func TestFilters3(t *testing.T) {
 	if got := newAsker(srv).list(t, "taskType.0", "task_backupInstance"); got != "5: a b c d f" {
 		t.Errorf("API 2.0: %s", got)
 	}
-}
-
-// The documents say that tasks of the last 30 days can be queried.
-func TestListed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		srv, a2 := newMemoryServer(t)
-		a := newAsker3(srv)
-		list := tasks("young", "limit", "old")
-		const day = 24 * time.Hour
-		now := time.Now()
-		for i, age := range []time.Duration{0, 30 * day, 30*day + time.Second} {
-			list[i].StartTime = now.Add(-age)
-		}
-		srv.SetTasks(region, list)
-		if got := a.list3(t, "{}"); got != "3: young limit old" {
-			t.Errorf("by default: %s", got)
-		}
-		srv.SetListed(30 * day)
-		if got := a.list3(t, "{}"); got != "2: young limit" {
-			t.Error(got)
-		}
-		if got := a.list3(t, `{"BeginTime":"1990-01-01 00:00:00"}`); got != "2: young limit" {
-			t.Error(got)
-		}
-		if got := a2.list(t); got != "3: young limit old" {
-			t.Errorf("API 2.0: %s", got)
-		}
-		time.Sleep(time.Second)
-		if got := a.list3(t, "{}"); got != "1: young" {
-			t.Errorf("a second later: %s", got)
-		}
-		srv.SetListed(0)
-		if got := a.list3(t, "{}"); got != "3: young limit old" {
-			t.Error(got)
-		}
-	})
 }
 
 // Each task has a TaskID, and keeps it.

@@ -240,13 +240,6 @@ func TestVerification3(t *testing.T) {
 			t.Error(got)
 		}
 	})
-	t.Run("unknown region", func(t *testing.T) {
-		srv, a := newServer3(t)
-		srv.SetUnknownRegion("ResourceUnavailable.NoRedisService")
-		if got := a.code3(t, "{}", "X-TC-Region", "ap-nowhere"); got != "ResourceUnavailable.NoRedisService" {
-			t.Error(got)
-		}
-	})
 }
 
 func TestParameters3(t *testing.T) {
@@ -343,13 +336,6 @@ func TestParameters3(t *testing.T) {
 		srv.SetTasks(region, numbered(300))
 		if page := a.ask3(t, `{"Limit":150,"Offset":150}`).documented3(t); len(page.Tasks) != 100 || *page.Tasks[0].InstanceId != "100" {
 			t.Errorf("%d rows from %s", len(page.Tasks), *page.Tasks[0].InstanceId)
-		}
-		srv.RefuseLimits(true)
-		if got := a.code3(t, `{"Limit":101}`); got != wrongValue {
-			t.Errorf("refused: %q", got)
-		}
-		if got := a.code3(t, `{"Limit":100}`); got != "" {
-			t.Errorf("Limit 100: %q", got)
 		}
 	})
 }

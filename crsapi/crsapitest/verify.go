@@ -129,6 +129,8 @@ type filter struct {
 	redisID, redisName string // empty for any
 	begin, end         int64  // UNIX seconds, both included
 	endOfTask          bool   // end bounds the end of a task, not its submission
+	ended              bool   // with endOfTask: only tasks that have ended are within
+	fractions          bool   // end does not include the hidden fractions of its second
 	statuses           statusSet
 	types              codeSet
 }
@@ -323,7 +325,7 @@ func codeName(code int) string {
 	case 4300:
 		return "UnauthorizedOperation"
 	case 4400, 4420, 4480:
-		return quotaCode
+		return "RequestLimitExceeded"
 	case 4600:
 		return "UnsupportedProtocol"
 	case 5000:

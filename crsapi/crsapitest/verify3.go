@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -50,7 +49,6 @@ func (s *Simulator) verify3(x *exchange, r *http.Request) (p params, status int,
 		"Body":          {string(body)},
 		"Token":         r.Header.Values("X-TC-Token"),
 	}.Encode()
-	x.chinese = r.Header.Get("X-TC-Language") == "zh-CN"
 	name := r.Header.Get("X-TC-Region")
 	if x.list = s.list(name); x.list != nil {
 		x.regionName = name
@@ -68,15 +66,12 @@ func (s *Simulator) verify3(x *exchange, r *http.Request) (p params, status int,
 		return nil, 0, refused
 	}
 	if x.list == nil {
-		s.mu.Lock()
-		code := s.unknownRegion
-		s.mu.Unlock()
-		return nil, 0, refuse3(code, "the service is not available in the region", clip(name))
+		return nil, 0, refuse3("UnsupportedRegion", "the service is not available in the region", clip(name))
 	}
 	if p, refused = parseBody3(body); refused != nil {
 		return nil, 0, refused
 	}
-	x.query, refused = x.dialect.parseQuery(p, x.zone, x.refuseLimit)
+	x.query, refused = x.dialect.parseQuery(p, x.zone)
 	for i := range p {
 		p[i].value = plainValue(p[i].value)
 	}
@@ -162,11 +157,6 @@ func (s *Simulator) authenticate3(x *exchange, r *http.Request, body []byte) *re
 	if age := x.now.Unix() - timestamp; max(age, -age) > int64(window/time.Second) {
 		return refuse3("AuthFailure.SignatureExpire", fmt.Sprintf("X-TC-Timestamp differs from the server time, which is %d", x.now.Unix()))
 	}
-	user := account.User
-	if user == "" {
-		user = account.SecretID
-	}
-	x.quota = x.action + " " + strings.ToLower(hostname(r.Host)) + " " + user
 	return nil
 }
 
@@ -227,13 +217,13 @@ func arrayValue(raw string) (elements []json.RawMessage, ok bool) {
 
 // parseQuery checks the parameters of the action. An error of type and an error
 // of value have different codes.
-func (d *dialect) parseQuery(p params, zone *time.Location, refuseLimit bool) (taskQuery, *refusal3) {
+func (d *dialect) parseQuery(p params, zone *time.Location) (taskQuery, *refusal3) {
 	q := taskQuery{filter: anyTask()}
 	if d.list {
 		q.limit = defaultLimit3
 	}
 	for _, e := range p {
-		check, known := d.check(e.name, &q, zone, refuseLimit)
+		check, known := d.check(e.name, &q, zone)
 		if !known {
 			return taskQuery{}, refuse3("UnknownParameter", clip(e.name), "is not a parameter of", d.action)
 		}
@@ -260,7 +250,7 @@ const (
 )
 
 // check returns the check of a parameter, which also stores its value in q.
-func (d *dialect) check(name string, q *taskQuery, zone *time.Location, refuseLimit bool) (check checkValue, known bool) {
+func (d *dialect) check(name string, q *taskQuery, zone *time.Location) (check checkValue, known bool) {
 	if !d.list {
 		return checkNumber(func(n int64) string {
 			q.taskID = n
@@ -271,9 +261,6 @@ func (d *dialect) check(name string, q *taskQuery, zone *time.Location, refuseLi
 	case "Limit":
 		return checkNumber(func(n int64) string {
 			q.limit = int(min(n, math.MaxInt32))
-			if n > maxLimit3 && refuseLimit {
-				return "must not be greater than " + strconv.Itoa(maxLimit3)
-			}
 			return positive(n)
 		}), true
 	case "Offset":

@@ -66,7 +66,7 @@ func TestSteps(t *testing.T) {
 		_ = step()
 	}
 	group.Wait()
-	if got := step(); got != "timeout while waiting for the proxy proxy:3128: late" {
+	if got := step(); got != "timeout while waiting for 192.0.2.1:3128: late" {
 		t.Error(got)
 	}
 }
