@@ -87,7 +87,7 @@ browser:
 
 # Takes about ten minutes.
 bench:
-	$(GO) test -run '^$$' -bench 'Scrape|Memory|Pages' -benchtime 1x .
+	$(GO) test -run '^$$' -bench 'Scrape|Memory' -benchtime 1x .
 	$(GO) test -run '^$$' -bench . -benchmem ./crsapi/... ./collector/...
 
 # An hour of scrapes, half of it through each API, compressed into a few minutes, with injected faults.

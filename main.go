@@ -12,12 +12,17 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
+	"github.com/crs-exporter/crs_exporter/collector/pages"
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest/demo"
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/common/version"
@@ -26,25 +31,30 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// drainTimeout is how long scrapes in flight have at shutdown. Kubernetes allows
-// twice that.
-const drainTimeout = 15 * time.Second
+const (
+	// drainTimeout is how long shutdown waits for scrapes in flight. Kubernetes allows
+	// twice that.
+	drainTimeout = 15 * time.Second
+	// flushTimeout is how long the end of the process waits for the last log lines.
+	flushTimeout = 2 * time.Second
+)
+
+// A build without -ldflags, such as go install's, has the version of its module.
+func init() {
+	if info, ok := debug.ReadBuildInfo(); ok && version.Version == "" {
+		version.Version = strings.Trim(strings.TrimPrefix(info.Main.Version, "v"), "()")
+	}
+}
 
 func main() {
-	stampVersion()
-	// A log whose reader has gone must not end the watch, and neither must a
-	// SIGHUP that is meant to reload something.
-	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+	signal.Ignore(syscall.SIGHUP) // changed credentials are read without it
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// From then on a signal has its default effect: a second one ends the process.
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		printed := make(chan struct{})
-		go func() {
-			defer close(printed)
-			fmt.Fprintln(os.Stderr, "crs_exporter: error:", err)
-		}()
-		within(flushTimeout, printed) // maybe nobody reads it
+		signal.Ignore(syscall.SIGPIPE)
+		lines := collector.NewLogWriter(os.Stderr)
+		fmt.Fprintln(lines, "crs_exporter: error:", err)
+		lines.Close(flushTimeout) // stderr may be blocked
 		os.Exit(1)
 	}
 }
@@ -56,95 +66,115 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	if s.healthcheck {
-		return checkHealth(ctx, s.routePrefix, *s.web.WebListenAddresses...)
-	}
-	status := func() credentials.Status { return credentials.Status{Source: "demo"} }
-	if s.demo {
-		simulation := startDemo(ctx, s)
-		defer simulation.stop()
-	}
-	renewer, err := s.findCredentials(ctx)
-	if err != nil {
-		return err
-	}
-	if renewer != nil {
-		status = renewer.Status
-	}
-	if s.check {
-		return checkRegions(ctx, s, status().Source, stdout, stderr)
+		return collector.CheckHealth(ctx, *s.web.WebListenAddresses, s.routePrefix)
 	}
 
-	lines := newLogWriter(stderr, s.newLogger)
-	defer lines.flush()
-	unstamped := s.newLogger(lines)
-	logger := log.With(unstamped, "ts", log.DefaultTimestampUTC)
-	for _, warning := range s.warnings() {
-		level.Warn(logger).Log("msg", warning)
-	}
-	s.collector.Logger = logger
-	exporter, err := s.newExporter(s.dialer())
-	if err != nil {
-		return err
-	}
-	defer exporter.Close()
-	if err := exporter.Register(lines.collector()); err != nil {
-		return err
-	}
-	if renewer != nil {
-		if err := exporter.Register(newCredentialsCollector(renewer.Status)); err != nil {
+	status := func() credentials.Status { return credentials.Status{Source: "demo"} }
+	if s.demo {
+		account := demo.Start(demo.Config{Regions: s.collector.Regions, UTCOffset: s.api.UTCOffset, RetireAfter: s.demoRetireAfter})
+		defer account.Close()
+		s.api.Endpoint, s.v3Endpoint = account.URL, account.URL3
+		s.api.Credentials = credentials.Static{SecretID: demo.SecretID, SecretKey: demo.SecretKey}
+	} else {
+		keys, err := credentials.Find(ctx, s.credentials)
+		if errors.Is(err, credentials.ErrNotFound) && s.credentials.File == "" {
+			return fmt.Errorf("%w; set %s and %s, or use --crs.credentials-file, or run with a role, or try --demo", err, credentials.EnvSecretID, credentials.EnvSecretKey)
+		} else if err != nil {
 			return err
 		}
+		s.api.Credentials, status = keys, keys.Status
 	}
-	handler := newMux(s.routePrefix, s.telemetryPath, exporter, s.newPages(exporter, status))
+
+	logs := stderr
+	if s.check { // runs beside an exporter with the same flags
+		logs, s.collector.StateFile = io.Discard, ""
+	} else {
+		signal.Ignore(syscall.SIGPIPE) // a broken stderr ends no exporter
+	}
+	lines := collector.NewLogWriter(logs)
+	defer lines.Close(flushTimeout)
+	unstamped := collector.NewLogger(lines, s.logFormat, s.logLevel)
+	logger := log.With(unstamped, "ts", log.DefaultTimestampUTC)
+	configs := s.configs()
+	for _, warning := range s.warnings(configs) {
+		level.Warn(logger).Log("msg", warning)
+	}
+
+	s.collector.Dial, s.collector.Logger = collector.DialAPIs(configs...), logger
+	s.collector.StateScope = func(api crsapi.API) string {
+		used := slices.IndexFunc(configs, func(cfg crsapi.Config) bool { return cfg.API == api })
+		return fmt.Sprint(configs[used].Endpoint, s.api.UTCOffset, s.credentials.RoleARN)
+	}
+	exporter, err := collector.New(s.collector)
+	if err != nil {
+		return flagError(err)
+	}
+	defer exporter.Close()
+	if s.check {
+		return exporter.Check(ctx, status().Source, stdout, stderr)
+	}
+	times := func() (lastLoad, expiry time.Time) { return status().LastLoad, status().Expiry }
+	if err := errors.Join(exporter.Register(lines), exporter.Register(collector.NewCredentialsCollector(times))); err != nil {
+		return err
+	}
+
+	mux := http.NewServeMux()
+	mux.Handle("GET "+s.telemetryPath, exporter.Handler())
+	mux.Handle("GET "+collector.HealthyPath, exporter.Healthy())
+	mux.Handle("GET "+collector.ReadyPath, exporter.Ready())
+	mux.Handle("GET /", pages.New(pages.Config{ // and /tasks, /backups
+		Exporter: exporter, MetricsPath: s.telemetryPath, UTCOffset: s.api.UTCOffset,
+		Credentials: func() (source string, expiry time.Time) { return status().Source, status().Expiry },
+	}))
+
 	level.Info(logger).Log("msg", "starting crs_exporter", "version", version.Info(), "build", version.BuildContext())
 	if s.demo {
-		announceDemo(logger, s)
+		level.Info(logger).Log("msg", "demo of a simulated CRS", "pages", s.routePrefix+"/", "metrics", s.routePrefix+s.telemetryPath)
 	}
 	// The toolkit's log records have their own time.
 	slogger := slog.New(sloggokit.NewGoKitHandler(unstamped, slog.LevelDebug))
-	return serve(ctx, s, handler, exporter, logger, slogger)
+	return serve(ctx, s.web, collector.WithPrefix(s.routePrefix, mux), exporter, logger, slogger)
 }
 
 // serve serves until ctx ends or the server fails.
-func serve(ctx context.Context, s *settings, handler http.Handler, exporter *collector.Exporter, logger log.Logger, slogger *slog.Logger) error {
-	server := newServer(handler, stdlog.New(log.NewStdlibAdapter(level.Debug(logger)), "", 0))
+func serve(ctx context.Context, flags *web.FlagConfig, handler http.Handler, exporter *collector.Exporter, logger log.Logger, slogger *slog.Logger) error {
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      10 * time.Second, // the handler of scrapes sets its own deadline
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          stdlog.New(log.NewStdlibAdapter(level.Debug(logger)), "", 0),
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		err := web.ListenAndServe(server, s.web, slogger)
-		if errors.Is(err, http.ErrServerClosed) {
-			return nil
-		}
-		return fmt.Errorf("serve: %w", err)
-	})
-	group.Go(func() error {
-		<-ctx.Done()
-		level.Info(logger).Log("msg", "shutting down, waiting for scrapes in flight", "timeout", drainTimeout)
-		// ctx has ended, so this context must not be its child.
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
-		defer cancel()
-		// Scrapes that wait for the API longer than that are answered without it.
-		forceClose := time.AfterFunc(drainTimeout/2, exporter.Close)
-		defer forceClose.Stop()
-		if err := server.Shutdown(drain); err != nil {
-			level.Warn(logger).Log("msg", "shutdown timed out, closing open connections", "err", err, "close", server.Close())
+		if err := web.ListenAndServe(server, flags, slogger); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve at --web.listen-address: %w", err)
 		}
 		return nil
 	})
 	group.Go(func() error {
-		// A scraper that waits for readiness sends no scrape, so the first poll
-		// must not wait for one.
-		exporter.Poll(ctx)
+		exporter.Poll(ctx) // a scraper that waits for readiness sends no scrape
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		level.Info(logger).Log("msg", "shutting down, waiting for scrapes in flight", "timeout", drainTimeout)
+		if err := drain(server, exporter); err != nil {
+			level.Warn(logger).Log("msg", "shutdown timed out, closing open connections", "err", err, "close", server.Close())
+		}
 		return nil
 	})
 	return group.Wait()
 }
 
-// newExporter returns an Exporter as the settings say, or an error that names
-// the flag.
-func (s *settings) newExporter(dial func(string, func(crsapi.Attempt)) ([]collector.Source, error)) (*collector.Exporter, error) {
-	cfg := s.collector
-	cfg.Dial = dial
-	cfg.StateScope = s.stateScope
-	exporter, err := collector.New(cfg)
-	return exporter, settingError(err)
+// drain waits for scrapes in flight. Scrapes that wait for the API for longer than half
+// of the timeout are answered without it.
+func drain(server *http.Server, exporter *collector.Exporter) error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	endPolls := time.AfterFunc(drainTimeout/2, exporter.Close)
+	defer endPolls.Stop()
+	return server.Shutdown(ctx)
 }

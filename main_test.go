@@ -4,42 +4,82 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"flag"
 	"fmt"
 	"html"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest/demo"
+	"github.com/prometheus/common/version"
 	"go.uber.org/goleak"
+	"golang.org/x/crypto/bcrypt"
 )
 
-// envBenchURL is set in the child process of BenchmarkScrape.
-const envBenchURL = "CRS_EXPORTER_BENCH_URL"
+const (
+	// envBenchURL is set in the child process of BenchmarkScrape.
+	envBenchURL = "CRS_EXPORTER_BENCH_URL"
+	// envMain is set in a child process that is the program itself.
+	envMain = "CRS_EXPORTER_MAIN"
 
-// envMain is set in a child process that is the program itself.
-const envMain = "CRS_EXPORTER_MAIN"
+	guangzhou, shanghai = "ap-guangzhou", "ap-shanghai"
+	backupInstance      = "backupInstance"
+)
 
+var update = flag.Bool("update", false, "rewrite the README's tables")
+
+// TestMain sets a credentials file with the simulator's key for all tests.
 func TestMain(m *testing.M) {
-	if os.Getenv(envMain) != "" {
+	switch {
+	case os.Getenv(envMain) != "":
 		main()
 		return
-	}
-	if os.Getenv(envBenchURL) != "" {
+	case os.Getenv(envBenchURL) != "":
 		os.Exit(m.Run())
 	}
-	goleak.VerifyTestMain(m)
+	for _, name := range []string{credentials.EnvSecretID, credentials.EnvSecretKey, credentials.EnvToken, envRegion} {
+		os.Unsetenv(name)
+	}
+	dir, err := os.MkdirTemp("", "crs_exporter")
+	if err != nil {
+		panic(err)
+	}
+	path := filepath.Join(dir, "credentials")
+	if err := os.WriteFile(path, credentialsFile(crsapitest.SecretID, crsapitest.SecretKey), 0o600); err != nil {
+		panic(err)
+	}
+	os.Setenv(envCredentialsFile, path)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(dir)
+		os.Exit(code)
+	}))
+}
+
+func credentialsFile(id, key string) []byte {
+	return []byte("[default]\nsecret_id = " + id + "\nsecret_key = " + key + "\n")
 }
 
 // lockedBuffer is a bytes.Buffer for the log of a running exporter.
@@ -91,7 +131,7 @@ func start(t *testing.T, args ...string) *running {
 			return r
 		}
 	}
-	t.Fatalf("the exporter never listened: %v\n%s", r.wait(), r.log)
+	t.Fatalf("the exporter does not listen: %v\n%s", r.wait(), r.log)
 	return nil
 }
 
@@ -105,20 +145,7 @@ func (r *running) wait() error {
 	return err
 }
 
-// waitForLog waits until the log contains a text.
-func (r *running) waitForLog(text string) {
-	r.t.Helper()
-	limit := time.After(10 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !strings.Contains(r.log.String(), text) {
-		select {
-		case <-tick.C:
-		case <-limit:
-			r.t.Fatalf("no %q in the log:\n%s", text, r.log)
-		}
-	}
-}
+func (r *running) address() string { return strings.TrimPrefix(r.url, "http://") }
 
 func (r *running) get(path string, header ...string) (status int, body string) {
 	r.t.Helper()
@@ -145,7 +172,7 @@ func (r *running) get(path string, header ...string) (status int, body string) {
 // scrape returns the samples of one scrape by series, as text.
 func (r *running) scrape() map[string]string {
 	r.t.Helper()
-	return r.scrapeWithin("3")
+	return r.scrapeWithin("60")
 }
 
 // scrapeWithin scrapes with a timeout in seconds.
@@ -157,14 +184,14 @@ func (r *running) scrapeWithin(timeout string) map[string]string {
 	}
 	samples := map[string]string{}
 	for line := range strings.Lines(body) {
-		if series, value, ok := strings.Cut(strings.TrimSpace(line), "} "); ok && !strings.HasPrefix(line, "#") {
-			samples[series+"}"] = value
+		if i := strings.LastIndexByte(line, ' '); i > 0 && !strings.HasPrefix(line, "#") {
+			samples[line[:i]] = strings.TrimSpace(line[i:])
 		}
 	}
 	return samples
 }
 
-func want(t *testing.T, samples map[string]string, series map[string]string) {
+func want(t *testing.T, samples, series map[string]string) {
 	t.Helper()
 	for name, value := range series {
 		if got, ok := samples[name]; !ok || got != value {
@@ -173,89 +200,34 @@ func want(t *testing.T, samples map[string]string, series map[string]string) {
 	}
 }
 
-const guangzhou, shanghai = "ap-guangzhou", "ap-shanghai"
-
-// simulate serves tasks, and returns the flags of an exporter that reads them
-// through API 2.0.
-func simulate(t *testing.T, tasks map[string][]crsapi.Task) (*crsapitest.Server, []string) {
-	t.Helper()
-	return simulateAPI(t, crsapi.API20, tasks)
-}
-
-// simulateAPI is simulate through any API.
-func simulateAPI(t *testing.T, api crsapi.API, tasks map[string][]crsapi.Task) (*crsapitest.Server, []string) {
-	t.Helper()
-	setKey(t)
-	return serveTasks(t, api, tasks)
-}
-
-func setKey(t *testing.T) {
-	t.Helper()
-	t.Setenv(credentials.EnvSecretID, crsapitest.SecretID)
-	t.Setenv(credentials.EnvSecretKey, crsapitest.SecretKey)
-}
-
-// serveTasks is simulateAPI without the key.
-func serveTasks(t *testing.T, api crsapi.API, tasks map[string][]crsapi.Task) (*crsapitest.Server, []string) {
+// simulate serves tasks of Guangzhou, and returns the flags of an exporter that reads
+// them through one API, and no other.
+func simulate(t *testing.T, api crsapi.API, tasks ...crsapi.Task) (*crsapitest.Server, []string) {
 	t.Helper()
 	server := crsapitest.NewServer()
 	t.Cleanup(server.Close)
-	args := append(readThrough(server, api), "--crs.rate-limit=0")
-	for region, list := range tasks {
-		server.SetTasks(region, list)
-		args = append(args, "--crs.region="+region)
-	}
-	return server, args
+	server.SetTasks(guangzhou, tasks)
+	return server, slices.Clip(append(readThrough(server, api), "--crs.rate-limit=0", "--crs.region="+guangzhou))
 }
 
-// atOnce runs subtests in parallel, because they mostly wait. t.Parallel cannot
-// be used with t.Setenv.
-func atOnce(t *testing.T, tests map[string]func(*testing.T)) {
-	slots := make(chan struct{}, 6) // more would starve each other of CPU time
-	var running sync.WaitGroup
-	for name, test := range tests {
-		running.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			t.Run(name, test)
-		})
-	}
-	running.Wait()
-}
-
-// readThrough returns the flags of an exporter that reads a server through one
-// API, and no other.
+// readThrough returns the flags of an exporter that reads a server through one API.
 func readThrough(server *crsapitest.Server, api crsapi.API) []string {
-	return append(endpoints(server.URL, server.URL3, api), "--crs.api="+string(api))
-}
-
-// endpoints returns the flag with the endpoint of an API.
-func endpoints(url, url3 string, api crsapi.API) []string {
 	if api == crsapi.API20 {
-		return []string{"--crs.endpoint=" + url}
+		return []string{"--crs.api=2.0", "--crs.endpoint=" + server.URL}
 	}
-	return []string{"--crs.v3-endpoint=" + url3}
+	return []string{"--crs.api=" + string(api), "--crs.v3-endpoint=" + server.URL3}
 }
 
-// eachAPI runs a test through each API.
-func eachAPI(t *testing.T, test func(t *testing.T, api crsapi.API)) {
-	for _, api := range []crsapi.API{crsapi.API20, crsapi.API30, crsapi.APITCE} {
-		t.Run("API "+string(api), func(t *testing.T) { test(t, api) })
+func backup(id string, at time.Time, status crsapi.Status) crsapi.Task {
+	return crsapi.Task{
+		RedisID: id, RedisName: "n", ProjectID: "0", TaskName: backupInstance,
+		StartTime: at.UTC().Truncate(time.Second), Status: status,
 	}
 }
 
-// through returns tasks as an API lists them: API 3.0 has no status error.
-func through(api crsapi.API, tasks []crsapi.Task) []crsapi.Task {
-	tasks = slices.Clone(tasks)
-	for i := range tasks {
-		if api == crsapi.API30 && tasks[i].Status == crsapi.StatusError {
-			tasks[i].Status = crsapi.StatusFailed
-		}
-	}
-	return tasks
-}
+const upSeries = `crs_up{region="ap-guangzhou"}`
 
-func TestDocumentExample(t *testing.T) {
+func TestEachAPI(t *testing.T) {
 	for name, test := range map[string]struct {
 		api  crsapi.API
 		args []string
@@ -266,574 +238,788 @@ func TestDocumentExample(t *testing.T) {
 		"tce":  {crsapi.APITCE, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, args := simulateAPI(t, test.api, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
-			samples := start(t, append(args, test.args...)...).scrape()
-			series := func(metric, name, status string) string {
-				return fmt.Sprintf(`%s{redisId="crs-izbob1wh",region="ap-guangzhou",status=%q,taskName=%q}`, metric, status, name)
+			t.Parallel()
+			server, args := simulate(t, test.api, crsapitest.DocumentExample()...)
+			exporter := start(t, append(args, test.args...)...)
+			exporter.waitForLog("first poll succeeded") // no scrape is necessary
+			if status, body := exporter.get(collector.ReadyPath); status != http.StatusOK {
+				t.Errorf("not ready after the first poll: %s", body)
 			}
-			for name, n := range map[string]string{"backupInstance": "6", "restoreBackup": "2", "cleanInstance": "1"} {
-				for _, status := range []string{"pending", "executing", "failed", "error"} {
-					want(t, samples, map[string]string{
-						series("crs_tasks", name, status):                  "0",
-						series("crs_task_transitions_total", name, status): "0",
-					})
-				}
-				want(t, samples, map[string]string{
-					series("crs_tasks", name, "succeeded"):                  n,
-					series("crs_task_transitions_total", name, "succeeded"): "0",
-				})
-			}
-			last := func(s string) string {
-				at, err := time.ParseInLocation(time.DateTime, s, time.FixedZone("", 8*60*60))
-				if err != nil {
-					t.Fatal(err)
-				}
-				return fmt.Sprintf("%.9e", float64(at.Unix()))
-			}
-			for name, at := range map[string]string{
-				"backupInstance": "2017-02-10 15:02:36", "restoreBackup": "2017-02-10 16:56:18", "cleanInstance": "2017-02-08 15:38:16",
-			} {
-				want(t, samples, map[string]string{series("crs_task_last_start_timestamp_seconds", name, "succeeded"): trimmed(last(at))})
-			}
+			samples := exporter.scrape()
 			want(t, samples, map[string]string{
-				`crs_instance_info{projectId="0",redisId="crs-izbob1wh",redisName="for API test",region="ap-guangzhou"}`: "1",
-				`crs_up{region="ap-guangzhou"}`:                                     "1",
-				fmt.Sprintf(`crs_api_info{api=%q,region="ap-guangzhou"}`, test.api): "1",
+				upSeries: "1", fmt.Sprintf(`crs_api_info{api=%q,region="ap-guangzhou"}`, test.api): "1",
+				`crs_tasks{redisId="crs-izbob1wh",region="ap-guangzhou",status="succeeded",taskName="backupInstance"}`: "6",
+				"crs_log_lines_dropped_total": "0", "promhttp_metric_handler_requests_in_flight": "1",
 			})
-			for name := range samples {
-				if strings.Contains(name, `status="unknown"`) || strings.HasPrefix(name, "crs_task_oldest") {
-					t.Errorf("%s, but there is no such task", name)
-				}
+			if samples["crs_credentials_last_load_timestamp_seconds"] == "" || samples["go_goroutines"] == "" {
+				t.Error("a registered metric is missing")
+			}
+			server.Inject(crsapitest.Fault{Do: crsapitest.HTTPStatus(http.StatusNotFound)})
+			want(t, exporter.scrape(), map[string]string{upSeries: "0"})
+			exporter.waitForLog("poll failed")
+			if err := exporter.wait(); err != nil {
+				t.Errorf("an exporter that was shut down returns %v", err)
 			}
 		})
 	}
 }
 
-// trimmed formats a float as the exposition does.
-func trimmed(s string) string {
-	mantissa, exponent, _ := strings.Cut(s, "e")
-	return strings.TrimRight(mantissa, "0") + "e" + exponent
-}
-
-func backup(id string, at time.Time, status crsapi.Status) crsapi.Task {
-	return crsapi.Task{
-		RedisID: id, RedisName: "n", ProjectID: "0", TaskName: backupInstance,
-		StartTime: at.UTC().Truncate(time.Second), Status: status,
-	}
-}
-
-func transitions(id, status string) string {
-	return fmt.Sprintf(`crs_task_transitions_total{redisId=%q,region="ap-guangzhou",status=%q,taskName="backupInstance"}`, id, status)
-}
-
-func TestTransitions(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
-		old, running := backup("crs-1", day.Add(-time.Hour), crsapi.StatusFailed), backup("crs-1", day, crsapi.StatusExecuting)
-		server, args := simulateAPI(t, api, map[string][]crsapi.Task{guangzhou: {running, old}})
-		exporter := start(t, args...)
-		failed := transitions("crs-1", "failed")
-		want(t, exporter.scrape(), map[string]string{failed: "0"})
-		want(t, exporter.scrape(), map[string]string{failed: "0"})
-
-		// The old failed task leaves the list in the same interval in which the other
-		// one fails: one failed task is listed before and after.
-		running.Status = crsapi.StatusFailed
-		server.SetTasks(guangzhou, []crsapi.Task{running})
-		want(t, exporter.scrape(), map[string]string{failed: "1"})
-
-		server.SetTasks(guangzhou, nil)
-		exporter.scrape()
-		server.SetTasks(guangzhou, []crsapi.Task{running})
-		want(t, exporter.scrape(), map[string]string{failed: "1"})
-
-		// The first task of an instance fails. Two scrapes show the 0.
-		first := transitions("crs-2", "failed")
-		server.Add(guangzhou, backup("crs-2", day.Add(time.Hour), crsapi.StatusFailed))
-		want(t, exporter.scrape(), map[string]string{first: "0"})
-		want(t, exporter.scrape(), map[string]string{first: "0"})
-		want(t, exporter.scrape(), map[string]string{first: "1"})
-
-		restarted := start(t, args...)
-		want(t, restarted.scrape(), map[string]string{failed: "0", first: "0"})
-		want(t, restarted.scrape(), map[string]string{failed: "0", first: "0"})
+// requestsOf counts the requests of a server by API.
+func requestsOf(server *crsapitest.Server) func(api crsapi.API) int {
+	var mu sync.Mutex
+	counts := map[string]int{}
+	server.OnRequest(func(r crsapitest.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		counts[r.API]++
 	})
-}
-
-func TestOneRegionDown(t *testing.T) {
-	setKey(t)
-	tests := map[string]func(*testing.T){}
-	for name, test := range map[string]struct {
-		do     crsapitest.Effect
-		reason string
-	}{
-		"failing":  {crsapitest.HTTPStatus(http.StatusBadGateway), "server"},
-		"hanging":  {crsapitest.Hang, "timeout"},
-		"revoked":  {crsapitest.APIError(4104), "auth"},
-		"HTML":     {crsapitest.Body("<html>"), "decode"},
-		"totals":   {totalPlus(7), "decode"},
-		"denied":   {crsapitest.APIError(4103), "denied"},
-		"quota":    {crsapitest.APIError(4400), "throttled"},
-		"no route": {crsapitest.HTTPStatus(http.StatusNotFound), "api"},
-	} {
-		for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
-			tests[fmt.Sprintf("API %s: %s", api, name)] = func(t *testing.T) {
-				server, args := serveTasks(t, api, map[string][]crsapi.Task{
-					guangzhou: crsapitest.Generate(250, 5, 1), shanghai: crsapitest.Generate(250, 5, 2),
-				})
-				exporter := start(t, append(args, "--crs.request-timeout=500ms")...)
-				whole := exporter.scrape()
-				server.Inject(crsapitest.Fault{Region: guangzhou, Do: test.do})
-				samples := exporter.scrapeWithin("30") // also on a busy machine the poll ends
-				want(t, samples, map[string]string{
-					`crs_up{region="ap-guangzhou"}`: "0", `crs_up{region="ap-shanghai"}`: "1",
-				})
-				if reason := fmt.Sprintf(`crs_api_failures_total{reason=%q,region="ap-guangzhou"}`, test.reason); samples[reason] == "0" {
-					t.Errorf("%s is 0", reason)
-				}
-				list := regexp.MustCompile(`^crs_(tasks|task_(last|oldest)_start_timestamp_seconds|instance_info|task_transitions_total)\{`)
-				for series, value := range whole {
-					switch got, ok := samples[series]; {
-					case !list.MatchString(series):
-					case strings.Contains(series, shanghai) && got != value:
-						t.Errorf("%s is %q, want %q", series, got, value)
-					case strings.Contains(series, guangzhou) && ok != strings.Contains(series, "_total{"):
-						t.Errorf("%s of the region that is down: present is %v", series, ok)
-					}
-				}
-				server.ClearFaults()
-				exporter.scrape() // may join a poll that began before
-				want(t, exporter.scrape(), map[string]string{`crs_up{region="ap-guangzhou"}`: "1"})
-			}
-		}
+	return func(api crsapi.API) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return counts[string(api)]
 	}
-	atOnce(t, tests)
 }
 
-func TestPaths(t *testing.T) {
-	_, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
-	exporter := start(t, append(args, "--web.telemetry-path=/m")...)
-	exporter.get("/m")
-	for path, test := range map[string]struct {
-		status int
-		text   string
-	}{
-		"/":          {200, `href="./m"`},
-		"/tasks":     {200, "backupInstance"},
-		"/backups":   {200, "crs-izbob1wh"},
-		"/m":         {200, "crs_up"},
-		"/-/healthy": {200, "healthy"},
-		"/-/ready":   {200, "ready"},
-		"/metrics":   {404, ""},
-		"/m/":        {404, ""},
+// TestRetiredAPI retires API 2.0. Only with auto, the region switches to API 3.0. A
+// restart does not forget that.
+func TestRetiredAPI(t *testing.T) {
+	for args, switches := range map[string]bool{
+		"--crs.endpoint=URL2 --crs.v3-endpoint=URL3":               true,
+		"--crs.endpoint=URL2 --crs.v3-endpoint=URL3 --crs.api=2.0": false,
 	} {
-		status, body := exporter.get(path)
-		if status != test.status || !strings.Contains(body, test.text) {
-			t.Errorf("%s: status %d, want %d with %q: %.300s", path, status, test.status, test.text, body)
-		}
+		t.Run(args, func(t *testing.T) {
+			t.Parallel()
+			server, _ := simulate(t, crsapi.API20, crsapitest.DocumentExample()...)
+			args := strings.Fields(strings.NewReplacer("URL2", server.URL, "URL3", server.URL3).Replace(args))
+			args = append(args, "--crs.rate-limit=0", "--crs.region="+guangzhou, "--state.file="+filepath.Join(t.TempDir(), "state"))
+			requests := requestsOf(server)
+			exporter := start(t, args...)
+			want(t, exporter.scrape(), map[string]string{upSeries: "1", `crs_api_info{api="2.0",region="ap-guangzhou"}`: "1"})
+			if n := requests(crsapi.API30); n != 0 {
+				t.Errorf("%d requests to API 3.0 though API 2.0 works", n)
+			}
+			server.Inject(crsapitest.Fault{API: "2.0", Do: crsapitest.RetiredForbidden})
+			exporter.scrape()
+			samples := exporter.scrape()
+			if !switches {
+				want(t, samples, map[string]string{upSeries: "0", `crs_api_info{api="2.0",region="ap-guangzhou"}`: "1"})
+				if n := requests(crsapi.API30); n != 0 {
+					t.Errorf("%d requests to API 3.0", n)
+				}
+				return
+			}
+			want(t, samples, map[string]string{upSeries: "1", `crs_api_info{api="3.0",region="ap-guangzhou"}`: "1"})
+			_ = exporter.wait()
+			before := requests(crsapi.API20)
+			want(t, start(t, args...).scrape(), map[string]string{`crs_api_info{api="3.0",region="ap-guangzhou"}`: "1"})
+			if n := requests(crsapi.API20) - before; n != 0 {
+				t.Errorf("%d requests to API 2.0 after the restart", n)
+			}
+		})
+	}
+}
+
+// TestStateFile: a restart counts what happened meanwhile. With another UTC offset, the
+// first list is a new baseline.
+func TestStateFile(t *testing.T) {
+	t.Parallel()
+	day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+	server, args := simulate(t, crsapi.API20, backup("crs-1", day, crsapi.StatusSucceeded))
+	args = append(args, "--state.file="+filepath.Join(t.TempDir(), "state"))
+	failed := `crs_task_transitions_total{redisId="crs-1",region="ap-guangzhou",status="failed",taskName="backupInstance"}`
+	exporter := start(t, args...)
+	want(t, exporter.scrape(), map[string]string{failed: "0"})
+	want(t, exporter.scrape(), map[string]string{failed: "0"})
+	if err := run(t.Context(), append(args, "--web.listen-address=127.0.0.1:0"), io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "in use by another process") {
+		t.Errorf("a second process with the same file: %v", err)
+	}
+	if err := run(t.Context(), append(args, "--check"), io.Discard, io.Discard); err != nil {
+		t.Errorf("a check beside it: %v", err)
 	}
 	if err := exporter.wait(); err != nil {
-		t.Errorf("an exporter that was shut down returns %v", err)
+		t.Fatal(err)
+	}
+	server.Add(guangzhou, backup("crs-1", day.Add(time.Hour), crsapi.StatusFailed))
+	restarted := start(t, args...)
+	want(t, restarted.scrape(), map[string]string{failed: "1"})
+	_ = restarted.wait()
+	server.Add(guangzhou, backup("crs-1", day.Add(2*time.Hour), crsapi.StatusFailed))
+	want(t, start(t, append(args, "--crs.utc-offset=7h")...).scrape(), map[string]string{failed: "1"})
+}
+
+// TestPrivateCloud checks it with a key in its variables.
+func TestPrivateCloud(t *testing.T) {
+	_, args := simulate(t, crsapi.APITCE, crsapitest.DocumentExample()...)
+	t.Setenv(envCredentialsFile, "")
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv(credentials.EnvPrivateSecretID, crsapitest.SecretID)
+	t.Setenv(credentials.EnvPrivateSecretKey, crsapitest.SecretKey)
+	var stdout, stderr bytes.Buffer
+	err := run(t.Context(), append(args, "--check", "--log.level=debug"), &stdout, &stderr)
+	if err != nil || !strings.HasPrefix(stdout.String(), "REGION ") || !strings.Contains(stdout.String(), "\nap-guangzhou  tce  environment  9 ") || stderr.Len() > 0 {
+		t.Errorf("%v:\n%s%s", err, &stdout, &stderr)
 	}
 }
 
-func TestNotReadyWhileRegionsHang(t *testing.T) {
-	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: nil})
-	server.Inject(crsapitest.Fault{Do: crsapitest.Hang})
-	exporter := start(t, args...)
-	if status, body := exporter.get("/-/ready"); status != 503 || !strings.Contains(body, guangzhou) {
-		t.Errorf("status %d: %s", status, body)
-	}
-	if status, _ := exporter.get("/-/healthy"); status != 200 {
-		t.Errorf("status %d", status)
-	}
-}
-
-func TestDrain(t *testing.T) {
-	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
-	exporter := start(t, args...)
-	exporter.scrape()
-	requested := make(chan struct{})
-	var once sync.Once
-	server.OnRequest(func(crsapitest.Request) { once.Do(func() { close(requested) }) })
-	server.Inject(crsapitest.Fault{Do: crsapitest.Latency(300 * time.Millisecond)})
-	var samples map[string]string
-	var scrape sync.WaitGroup
-	scrape.Go(func() { samples = exporter.scrape() })
-	<-requested
-	err := exporter.wait()
-	scrape.Wait()
-	if err != nil || samples[`crs_up{region="ap-guangzhou"}`] != "1" {
-		t.Errorf("got %v, and crs_up %q in the scrape in flight", err, samples[`crs_up{region="ap-guangzhou"}`])
+func TestDemo(t *testing.T) {
+	for name, test := range map[string]struct {
+		arg string
+		api crsapi.API
+	}{
+		"auto":    {"--crs.api=auto", crsapi.API20},
+		"3.0":     {"--crs.api=3.0", crsapi.API30},
+		"tce":     {"--crs.api=tce", crsapi.APITCE},
+		"retired": {"--demo.retire-after=1ns", crsapi.API30},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			exporter := start(t, "--demo", test.arg)
+			exporter.scrape() // may join a poll that began before API 2.0 was retired
+			samples := exporter.scrape()
+			for i, region := range demo.Regions() {
+				want(t, samples, map[string]string{
+					fmt.Sprintf("crs_up{region=%q}", region): "1", fmt.Sprintf("crs_api_info{api=%q,region=%q}", test.api, region): "1",
+					fmt.Sprintf(`crs_instance_info{projectId="0",redisId="crs-%s0001",redisName="sessions",region=%q}`, []string{"zhou", "ghai"}[i], region): "1",
+				})
+			}
+		})
 	}
 }
 
-func TestBadSettings(t *testing.T) {
+func TestInvalidSettings(t *testing.T) {
 	dir := t.TempDir()
 	broken := filepath.Join(dir, "broken")
 	if err := os.WriteFile(broken, []byte("[default]\nsecret_id = canary\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("HOME", dir)
-	for _, name := range []string{credentials.EnvToken, envRegion, envCredentialsFile} {
-		t.Setenv(name, "")
-	}
-	none := map[string]string{credentials.EnvSecretID: "", credentials.EnvSecretKey: ""}
-	half := map[string]string{credentials.EnvSecretID: ""}
 	const gz = "--crs.region=gz"
+	none := map[string]string{credentials.EnvSecretID: "", credentials.EnvSecretKey: ""}
 	for name, test := range map[string]struct {
 		args []string
 		env  map[string]string
 		want string
 	}{
-		"no region":           {nil, nil, "--crs.region or TENCENTCLOUD_REGION must name at least one region"},
-		"empty region":        {[]string{"--crs.region="}, nil, "--crs.region or TENCENTCLOUD_REGION must not contain an empty name"},
-		"region twice":        {[]string{gz, gz}, nil, `--crs.region or TENCENTCLOUD_REGION must not contain "gz" twice`},
-		"no region named":     {nil, map[string]string{envRegion: " ,\n"}, "--crs.region or TENCENTCLOUD_REGION must name at least one region"},
-		"regions in one flag": {[]string{"--crs.region=ap-guangzhou,ap-shanghai"}, nil, `--crs.region must have only letters, digits and hyphens in the name of a region, not "ap-guangzhou,ap-shanghai": repeat the flag for each region`},
-		"region, blank":       {[]string{gz, "--crs.region=bj "}, map[string]string{envRegion: "sh"}, `--crs.region must have only letters, digits and hyphens in the name of a region, not "bj ": repeat`},
-		"region, CR":          {[]string{"--crs.region=bj\r", "--crs.api=3.0"}, nil, `in the name of a region, not "bj\r": repeat`},
-		"region in quotes":    {nil, map[string]string{envRegion: `"ap-guangzhou"`}, `TENCENTCLOUD_REGION must have only letters, digits and hyphens in the name of a region, not "\"ap-guangzhou\"": separate regions by commas or blanks, and use no quotes`},
-		"region, semicolon":   {[]string{"--crs.api=tce", "--crs.v3-endpoint=https://host/"}, map[string]string{envRegion: "gz;sh"}, `TENCENTCLOUD_REGION must have only letters, digits and hyphens in the name of a region, not "gz;sh"`},
-		"region, BOM":         {nil, map[string]string{envRegion: "\ufeffgz"}, `TENCENTCLOUD_REGION must have only letters, digits and hyphens in the name of a region, not "\ufeffgz"`},
-		"variable twice":      {nil, map[string]string{envRegion: "gz,gz"}, `--crs.region or TENCENTCLOUD_REGION must not contain "gz" twice`},
-		"key":                 {[]string{gz}, map[string]string{credentials.EnvSecretKey: "canary canary"}, "TENCENTCLOUD_SECRET_KEY contains an invalid character"},
-		"redis id, list":      {[]string{gz, "--crs.redis-id=crs-a,crs-b"}, nil, `--crs.redis-id must not contain commas, blanks, quotes or control characters, as in "crs-a,crs-b"`},
-		"redis id, newline":   {[]string{gz, "--crs.redis-id=crs-a\n"}, nil, `as in "crs-a\n"`},
-		"no credentials":      {[]string{gz}, none, "no credentials: set TENCENTCLOUD_SECRET_ID"},
-		"half a pair":         {[]string{gz}, half, "TENCENTCLOUD_SECRET_ID is not"},
-		"no such file":        {[]string{gz, "--crs.credentials-file=" + dir + "/none"}, none, "there is no file"},
-		"broken file":         {[]string{gz, "--crs.credentials-file=" + broken}, none, "no secret_key in section [default]"},
-		"unknown flag":        {[]string{"--crs.secret-key=canary"}, nil, "unknown long flag"},
-		"argument":            {[]string{gz, "canary"}, nil, "unexpected canary"},
-		"endpoint":            {[]string{gz, "--crs.endpoint=https://user:canary@host/"}, nil, "--crs.endpoint must be"},
-		"endpoint scheme":     {[]string{gz, "--crs.endpoint=ftp://host/"}, nil, "--crs.endpoint must be"},
-		"method":              {[]string{gz, "--crs.method=PUT"}, nil, `--crs.method must be GET or POST, not "PUT"`},
-		"page size":           {[]string{gz, "--crs.page-size=0"}, nil, "--crs.page-size must be from 1 to 1000, not 0"},
-		"concurrency":         {[]string{gz, "--crs.concurrency=many"}, nil, `--crs.concurrency must be a whole number, not "many"`},
-		"rate":                {[]string{gz, "--crs.rate-limit=NaN"}, nil, "--crs.rate-limit must be"},
-		"request timeout":     {[]string{gz, "--crs.request-timeout=0s"}, nil, "--crs.request-timeout must be from 1ms to 1h, not 0s"},
-		"redis id":            {[]string{gz, "--crs.redis-id="}, nil, "--crs.redis-id must not contain an empty ID"},
-		"task type":           {[]string{gz, "--crs.task-type=backupInstance"}, nil, `--crs.task-type must be of ["task_importRdb"`},
-		"lookback":            {[]string{gz, "--crs.lookback=-1h"}, nil, "--crs.lookback must be from 0s to 87600h0m0s, not -1h0m0s"},
-		"offset out of range": {[]string{gz, "--crs.utc-offset=15h"}, nil, "--crs.utc-offset must be"},
-		"offset of seconds":   {[]string{gz, "--crs.utc-offset=8h0m1s"}, nil, "--crs.utc-offset must be"},
-		"telemetry path":      {[]string{gz, "--web.telemetry-path=/<b>"}, nil, "--web.telemetry-path must be like /metrics"},
-		"telemetry path ..":   {[]string{gz, "--web.telemetry-path=/metrics/.."}, nil, "--web.telemetry-path must be like /metrics"},
-		"telemetry path /":    {[]string{gz, "--web.telemetry-path=/"}, nil, "--web.telemetry-path must be like /metrics"},
-		"telemetry = tasks":   {[]string{gz, "--web.telemetry-path=/tasks"}, nil, "--web.telemetry-path must be like /metrics"},
-		"external URL":        {[]string{gz, "--web.external-url=prometheus.example.com/crs"}, nil, "--web.external-url must be like https://example.com/crs"},
-		"external ftp":        {[]string{gz, "--web.external-url=ftp://example.com/"}, nil, "--web.external-url must be like https://example.com/crs"},
-		"external query":      {[]string{gz, "--web.external-url=https://example.com/?a=b"}, nil, "--web.external-url must be like https://example.com/crs"},
-		"external user":       {[]string{gz, "--web.external-url=https://u:sesame@example.com/"}, nil, "--web.external-url must be like https://example.com/crs, without user"},
-		"external path":       {[]string{gz, "--web.external-url=https://example.com/a b"}, nil, "--web.route-prefix, by default the path of --web.external-url, must be like /crs, not \"/a b\""},
-		"prefix":              {[]string{gz, "--web.route-prefix=/{x}"}, nil, "--web.route-prefix, by default the path of --web.external-url, must be like /crs, not"},
-		"prefix ..":           {[]string{gz, "--web.route-prefix=/a/../b"}, nil, "--web.route-prefix"},
-		"prefix of check":     {[]string{"--healthcheck", "--web.route-prefix=/a//b"}, nil, "--web.route-prefix"},
-		"telemetry = ready":   {[]string{gz, "--web.telemetry-path=/-/ready"}, nil, "--web.telemetry-path must be like /metrics"},
-		"listen address":      {[]string{gz, "--web.listen-address=10991"}, nil, "--web.listen-address"},
-		"web config":          {[]string{gz, "--web.config.file=" + dir + "/none"}, nil, "--web.config.file"},
-		"API":                 {[]string{gz, "--crs.api=4.0"}, nil, `--crs.api must be one of auto, 2.0, 3.0, tce, not "4.0"`},
-		"method of 3.0":       {[]string{gz, "--crs.api=3.0", "--crs.method=GET"}, nil, "--crs.method is for API 2.0 only: remove it, or remove --crs.api=3.0"},
-		"path of 3.0":         {[]string{gz, "--crs.api=3.0", "--crs.v3-endpoint=https://host/v2/index.php"}, nil, "--crs.v3-endpoint must have the path / with API 3.0"},
-		"path in auto":        {[]string{gz, "--crs.v3-endpoint=https://host/v2/index.php"}, nil, "--crs.v3-endpoint must have the path / with API 3.0"},
-		"placeholder":         {[]string{gz, "--crs.v3-endpoint=https://{x}.host/"}, nil, "--crs.v3-endpoint must be an http or https URL"},
-		"placeholder in 2.0":  {[]string{gz, "--crs.endpoint=https://{region}.host/"}, nil, "--crs.endpoint must be"},
-		"password in 3.0":     {[]string{gz, "--crs.v3-endpoint=https://user:canary@host/"}, nil, "--crs.v3-endpoint must be"},
-		"endpoint of 2.0":     {[]string{gz, "--crs.api=3.0", "--crs.endpoint=https://host/v2/index.php"}, nil, "--crs.endpoint is for API 2.0 only: use --crs.v3-endpoint with --crs.api=3.0"},
-		"task type of 3.0":    {[]string{gz, "--crs.api=3.0", "--crs.task-type=task_importRdb"}, nil, `--crs.task-type must be of ["task_exportBackup"`},
-		"tce, no endpoint":    {[]string{gz, "--crs.api=tce"}, nil, "--crs.api=tce needs --crs.v3-endpoint"},
-		"region of 3.0":       {[]string{"--crs.region=host/x", "--crs.api=3.0"}, nil, "--crs.region must have only letters, digits and hyphens"},
-		"retire, no demo":     {[]string{gz, "--demo.retire-after=1m"}, nil, "--demo.retire-after needs --demo"},
-		"log level":           {[]string{gz, "--log.level=loud"}, nil, "--log.level must be one of debug"},
-		"log format":          {[]string{gz, "--log.format=xml"}, nil, "--log.format must be one of logfmt"},
+		"no region":         {nil, map[string]string{envRegion: " ,\n"}, "--crs.region or TENCENTCLOUD_REGION must name at least one region"},
+		"region twice":      {[]string{gz, gz}, nil, `--crs.region or TENCENTCLOUD_REGION must not contain "gz" twice`},
+		"region, two names": {nil, map[string]string{envRegion: "gz,ap-guangzhou"}, `must not contain one region by two names, "gz" and "ap-guangzhou"`},
+		"region in quotes":  {nil, map[string]string{envRegion: `"ap-guangzhou"`}, `--crs.region or TENCENTCLOUD_REGION must have only letters, digits and hyphens in each name, not "\"ap-guangzhou\""`},
+		"half a pair":       {[]string{gz}, map[string]string{credentials.EnvSecretID: ""}, "TENCENTCLOUD_SECRET_ID is not"},
+		"no credentials":    {[]string{gz}, none, "set TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY, or use --crs.credentials-file"},
+		"broken file":       {[]string{gz, "--crs.credentials-file=" + broken}, none, "no secret_key"},
+		"task type":         {[]string{gz, "--crs.task-type=backupInstance"}, nil, `--crs.task-type must be of ["task_importRdb"`},
+		"unknown flag":      {[]string{"--crs.secret-key=canary"}, nil, "unknown long flag"},
+		"endpoint":          {[]string{gz, "--crs.endpoint=https://user:canary@host/"}, nil, "--crs.endpoint must be"},
+		"v3-endpoint":       {[]string{gz, "--crs.v3-endpoint=https://host/v2/index.php"}, nil, "--crs.v3-endpoint must have the path / with API 3.0"},
+		"endpoint of 2.0":   {[]string{gz, "--crs.api=3.0", "--crs.endpoint=https://host/v2/index.php"}, nil, "--crs.endpoint is for API 2.0 only: use --crs.v3-endpoint with --crs.api=3.0"},
+		"tce, no endpoint":  {[]string{gz, "--crs.api=tce"}, nil, "--crs.api=tce needs --crs.v3-endpoint"},
+		"API":               {[]string{gz, "--crs.api=4.0"}, nil, `--crs.api: enum value must be one of auto,2.0,3.0,tce, got '4.0'`},
+		"method":            {[]string{gz, "--crs.method=PUT"}, nil, `--crs.method must be GET or POST, not "PUT"`},
+		"page size":         {[]string{gz, "--crs.page-size=0"}, nil, "--crs.page-size must be from 1 to 1000, not 0"},
+		"concurrency":       {[]string{gz, "--crs.concurrency=many"}, nil, `--crs.concurrency: `},
+		"rate":              {[]string{gz, "--crs.rate-limit=NaN"}, nil, "--crs.rate-limit must be from 0"},
+		"lookback":          {[]string{gz, "--crs.lookback=-1h"}, nil, "--crs.lookback must be from 0s to 87600h0m0s, not -1h0m0s"},
+		"min interval":      {[]string{gz, "--scrape.min-interval=1x"}, nil, `--scrape.min-interval: time: unknown unit "x"`},
+		"retire, no demo":   {[]string{gz, "--demo.retire-after=1m"}, nil, "--demo.retire-after needs --demo"},
+		"log level":         {[]string{gz, "--log.level=loud"}, nil, "--log.level: "},
+		"telemetry path":    {[]string{gz, "--web.telemetry-path=/<b>"}, nil, "--web.telemetry-path must be like /metrics"},
+		"telemetry = ready": {[]string{gz, "--web.telemetry-path=/-/ready"}, nil, "--web.telemetry-path must be like /metrics, and none of /-/healthy, /-/ready, /tasks, /backups"},
+		"external URL":      {[]string{gz, "--web.external-url=prometheus.example.com/crs"}, nil, "--web.external-url must be like https://example.com/crs"},
+		"external user":     {[]string{gz, "--web.external-url=https://u:canary@example.com/"}, nil, "--web.external-url must be like https://example.com/crs, without user"},
+		"external path":     {[]string{gz, "--web.external-url=https://example.com/a b"}, nil, `--web.route-prefix, by default the path of --web.external-url, must be like /crs, not "/a b"`},
+		"prefix of check":   {[]string{"--healthcheck", "--web.route-prefix=/a/../b"}, nil, "--web.route-prefix"},
+		"listen address":    {[]string{gz, "--web.listen-address=10991"}, nil, "serve at --web.listen-address: "},
+		"web config":        {[]string{gz, "--web.config.file=" + dir + "/none"}, nil, "--web.config.file: "},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Setenv("HOME", dir)
+			t.Setenv(envCredentialsFile, "")
 			t.Setenv(credentials.EnvSecretID, "canary")
 			t.Setenv(credentials.EnvSecretKey, "canary")
 			for name, value := range test.env {
 				t.Setenv(name, value)
 			}
-			var stdout, stderr bytes.Buffer
+			var stdout, stderr lockedBuffer
 			err := run(t.Context(), test.args, &stdout, &stderr)
-			if err == nil || !strings.Contains(err.Error(), test.want) {
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
 				t.Fatalf("got %v, want %q", err, test.want)
 			}
-			if text := err.Error(); strings.Contains(text, "\n") {
-				t.Errorf("more than one line: %q", text)
-			}
-			if stdout.Len()+stderr.Len() > 0 {
-				t.Errorf("it printed %q %q", stdout.String(), stderr.String())
-			}
-			if strings.Contains(err.Error(), "canary") && name != "argument" {
-				t.Errorf("the error contains a secret: %v", err)
+			if text := err.Error() + stdout.String() + stderr.String(); strings.Contains(text, "canary") {
+				t.Errorf("a secret in %q", text)
 			}
 		})
 	}
 }
 
-func TestVariablesAreTrimmed(t *testing.T) {
-	want := []string{guangzhou, shanghai}
-	for _, value := range []string{
-		"ap-guangzhou,ap-shanghai", "ap-guangzhou ap-shanghai", "ap-guangzhou,ap-shanghai\n", "ap-guangzhou, ap-shanghai\r\n",
-		" ap-guangzhou\tap-shanghai ", ",ap-guangzhou,,ap-shanghai,", "ap-guangzhou\nap-shanghai", "ap-guangzhou\u3000ap-shanghai",
-	} {
-		t.Setenv(envRegion, value)
-		for _, api := range apiChoices() {
-			s, err := parseFlags([]string{"--crs.api=" + api, "--crs.v3-endpoint=https://host/"}, io.Discard, io.Discard)
-			if err != nil || !slices.Equal(s.collector.Regions, want) {
-				t.Errorf("API %s: %q gives %v, %v", api, value, s, err)
-			}
-		}
+func TestSettings(t *testing.T) {
+	t.Setenv(envRegion, " ap-guangzhou,ap-shanghai\r\n")
+	t.Setenv(envCredentialsFile, ` "/a b"`+"\r\n")
+	s, err := parseFlags([]string{"--crs.lookback=7d", "--scrape.min-interval=1m30s", "--crs.page-size=50", "--crs.redis-id= crs-a\n"}, io.Discard, io.Discard)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Setenv(envRegion, "ap-guangzhou")
-	for value, want := range map[string]string{"/a b\r\n": "/a b", ` "/c"`: "/c", "\ufeff\n": ""} {
-		t.Setenv(envCredentialsFile, value)
-		if s, err := parseFlags(nil, io.Discard, io.Discard); err != nil || s.credentials.File != want {
-			t.Errorf("%q gives %v, %v", value, s, err)
-		}
-		// The shell has taken the quotes off a flag.
-		if s, err := parseFlags([]string{"--crs.credentials-file=" + value + "x "}, io.Discard, io.Discard); err != nil || s.credentials.File != value+"x " {
-			t.Errorf("as a flag, %q gives %v, %v", value, s, err)
-		}
+	if !slices.Equal(s.collector.Regions, []string{guangzhou, shanghai}) || s.credentials.File != "/a b" || s.collector.Lookback != 7*24*time.Hour ||
+		s.collector.MinInterval != 90*time.Second || s.api.PageSize != 50 || s.api.Concurrency != 8 || s.api.UTCOffset != 8*time.Hour || !slices.Equal(s.collector.RedisIDs, []string{"crs-a"}) {
+		t.Errorf("got %+v", s)
 	}
-}
-
-func TestAddressInUse(t *testing.T) {
-	_, args := simulate(t, map[string][]crsapi.Task{guangzhou: nil})
-	exporter := start(t, args...)
-	address := strings.TrimPrefix(exporter.url, "http://")
-	err := run(t.Context(), append(args, "--web.listen-address="+address), io.Discard, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), "address already in use") {
-		t.Errorf("got %v", err)
-	}
-}
-
-func TestHelpAndVersion(t *testing.T) {
-	for flag, text := range map[string]string{"--help": "--crs.region", "--version": "crs_exporter, version"} {
-		var stdout, stderr bytes.Buffer
-		if err := run(t.Context(), []string{flag}, &stdout, &stderr); err != nil || !strings.Contains(stdout.String(), text) {
-			t.Errorf("%s: %v, %q %q", flag, err, stdout.String(), stderr.String())
-		}
-	}
-}
-
-// TestSecretsNeverShow uses a server that returns all that it receives, with all
-// kinds of failures, and searches all output for the key pair.
-func TestSecretsNeverShow(t *testing.T) {
-	setCanary(t)
-	tests := map[string]func(*testing.T){}
-	for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
-		for name, do := range map[string]crsapitest.Effect{
-			"nothing":  nil,
-			"refused":  crsapitest.APIError(4100),
-			"throttle": crsapitest.APIError(4400),
-			"HTML":     crsapitest.HTTPStatus(500),
-			"redirect": crsapitest.Redirect("http://127.0.0.1:1/"),
-			"hang":     crsapitest.Hang,
-			"envelope": crsapitest.Envelope("InternalError", "x"),
-			"totals":   totalPlus(3),
-			"retired":  crsapitest.RetiredEnvelope,
-		} {
-			for _, format := range []string{"logfmt", "json"} {
-				tests[fmt.Sprintf("API %s: %s in %s", api, name, format)] = func(t *testing.T) { testSecretsNeverShow(t, api, do, format) }
-			}
-		}
-	}
-	atOnce(t, tests)
-}
-
-func testSecretsNeverShow(t *testing.T, api crsapi.API, do crsapitest.Effect, format string) {
-	server, args := serveTasks(t, api, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
-	echoSecrets(server)
-	if do != nil {
-		server.Inject(crsapitest.Fault{Do: do})
-	}
-	state := filepath.Join(t.TempDir(), "state")
-	exporter := start(t, append(args, "--log.level=debug", "--log.format="+format, "--state.file="+state)...)
-	var pages strings.Builder
-	for _, path := range []string{"/metrics", "/", "/tasks", "/backups", "/-/ready", "/-/healthy", "/nowhere"} {
-		_, body := exporter.get(path, "X-Prometheus-Scrape-Timeout-Seconds", "1")
-		pages.WriteString(html.UnescapeString(body))
-	}
-	err := exporter.wait()
-	kept, readErr := os.ReadFile(state)
-	if do == nil && readErr != nil {
-		t.Error(readErr)
-	}
-	var check bytes.Buffer
-	checkErr := run(t.Context(), append(args, "--check", "--crs.request-timeout=200ms"), &check, exporter.log)
-	text := fmt.Sprint(pages.String(), exporter.log, err, check.String(), checkErr)
-	if want := map[bool]string{true: `crs_up{region="ap-guangzhou"} 1`, false: `crs_up{region="ap-guangzhou"} 0`}[do == nil]; !strings.Contains(text, want) {
-		t.Errorf("no %s: %s", want, text)
-	}
-	wantNoSecret(t, text)
-	wantNoCanary(t, string(kept))
-}
-
-const canaryID, canaryKey, canaryToken = "AKIDcanaryid", "canarykey+/=", "canarytoken+/="
-
-// setCanary gives the exporter a key that is easy to find.
-func setCanary(t *testing.T) {
-	t.Helper()
-	t.Setenv(credentials.EnvSecretID, canaryID)
-	t.Setenv(credentials.EnvSecretKey, canaryKey)
-	t.Setenv(credentials.EnvToken, canaryToken)
-}
-
-// echoSecrets makes the server accept the key of setCanary, and return all that
-// it receives.
-func echoSecrets(server *crsapitest.Server) {
-	server.SetAccount(crsapitest.Account{SecretID: canaryID, SecretKey: canaryKey, Token: canaryToken})
-	server.EchoSecrets(true)
-}
-
-// signature is one of API 3.0, in hexadecimal. What the server signs contains
-// another hash of that form, which is no secret, so it counts only by its name.
-var signature = regexp.MustCompile(`(?i)signature( |=|%3D)+[0-9a-f]{8}`)
-
-// wantNoSecret searches all that a program shows for the key of setCanary, and
-// for a signature made with it.
-func wantNoSecret(t *testing.T, text string) {
-	t.Helper()
-	wantNoCanary(t, text)
-	for _, secret := range append(signature.FindAllString(text, -1), "&Signature=", "Signature=%") {
-		if i := strings.Index(text, secret); i >= 0 {
-			t.Errorf("%q in %q", secret, text[max(0, i-100):min(len(text), i+100)])
-		}
-	}
-}
-
-func wantNoCanary(t *testing.T, text string) {
-	t.Helper()
-	for _, secret := range []string{"canary", "%2B%2F%3D"} {
-		if i := strings.Index(text, secret); i >= 0 {
-			t.Errorf("%q in %q", secret, text[max(0, i-100):min(len(text), i+100)])
-		}
-	}
-}
-
-// TestSecretsNeverShowInReasons has the vendor's reason of a failure contain the
-// key, and then has its request refused by a server that returns all it receives.
-func TestSecretsNeverShowInReasons(t *testing.T) {
-	day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
-	for name, do := range map[string]crsapitest.Effect{
-		"message": nil,
-		"refused": crsapitest.APIError(4103),
-		"failed":  crsapitest.APIError(4000),
-		"HTML":    crsapitest.HTTPStatus(http.StatusNotFound),
-	} {
-		t.Run(name, func(t *testing.T) {
-			task := backup("crs-1", day, crsapi.StatusExecuting)
-			server, args := simulateAPI(t, crsapi.API30, map[string][]crsapi.Task{guangzhou: {task}})
-			setCanary(t)
-			echoSecrets(server)
-			server.SetTaskMessage(guangzhou, 0, "no disk\nfor "+canaryID+" "+canaryKey+" "+url.QueryEscape(canaryToken))
-			if do != nil {
-				server.Inject(crsapitest.Fault{Action: crsapi.ActionTaskInfo, Do: do})
-			}
-			exporter := start(t, append(args, "--log.level=debug")...)
-			exporter.scrape()
-			task.Status = crsapi.StatusFailed
-			server.SetTasks(guangzhou, []crsapi.Task{task})
-			exporter.scrape()
-			exporter.waitForLog("task failed")
-			if text := exporter.log.String(); do == nil && !strings.Contains(text, "no disk for [redacted] [redacted] [redacted]") {
-				t.Errorf("no reason in %s", text)
-			}
-			wantNoSecret(t, exporter.log.String())
-		})
-	}
-}
-
-// TestDemo expects every metric at the first scrape.
-func TestDemo(t *testing.T) {
-	for _, name := range []string{credentials.EnvSecretID, credentials.EnvSecretKey, envRegion} {
-		t.Setenv(name, "")
-	}
-	for name, test := range map[string]struct {
-		args []string
-		api  crsapi.API
+	const size, lookback, plain = "--crs.page-size is reduced to 100 with API", "a longer --crs.lookback has no effect", "the endpoint is plain http"
+	for _, test := range []struct {
+		args string
+		apis string
+		want []string // warnings
 	}{
-		"auto": {nil, crsapi.API20},
-		"3.0":  {[]string{"--crs.api=3.0"}, crsapi.API30},
-		"tce":  {[]string{"--crs.api=tce"}, crsapi.APITCE},
+		{"", "2.0 3.0 ", nil},
+		{"--crs.page-size=500 --crs.lookback=31d", "2.0 3.0 ", []string{size, lookback}},
+		{"--crs.page-size=500 --crs.lookback=31d --crs.api=2.0", "2.0 ", nil},
+		{"--crs.page-size=500 --crs.api=tce --crs.v3-endpoint=https://host/", "tce ", []string{size}},
+		{"--crs.page-size=100 --crs.lookback=30d --crs.v3-endpoint=http://host/", "2.0 3.0 ", []string{plain}},
+		{"--crs.endpoint=https://host/", "2.0 ", nil}, // the public endpoint of API 3.0 is never used
+		{"--demo --crs.endpoint=http://host/", "2.0 3.0 ", nil},
 	} {
-		t.Run(name, func(t *testing.T) {
-			exporter := start(t, append(test.args, "--demo", "--web.external-url=http://localhost:10991")...)
-			if !strings.Contains(exporter.log.String(), "/metrics") {
-				t.Errorf("the log does not say what to open: %s", exporter.log)
-			}
-			_, body := exporter.get("/metrics")
-			for _, metric := range collector.Metrics() {
-				switch metric.Name {
-				case "crs_task_oldest_start_timestamp_seconds":
-					continue // no task is pending or executing yet
-				case "crs_reading_pages", "crs_reading_pages_read":
-					continue // the list is short
-				case "crs_task_last_duration_seconds":
-					if test.api != crsapi.API30 {
-						continue
-					}
-				}
-				if !strings.Contains(body, "\n"+metric.Name) {
-					t.Errorf("no %s at the first scrape", metric.Name)
-				}
-			}
-			for _, region := range demoRegions() {
-				for _, series := range []string{fmt.Sprintf("crs_up{region=%q} 1", region), fmt.Sprintf("crs_api_info{api=%q,region=%q} 1", test.api, region)} {
-					if !strings.Contains(body, series) {
-						t.Errorf("no %s", series)
-					}
-				}
-			}
-		})
-	}
-}
-
-func TestStateFileSurvivesARestart(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
-		server, args := simulateAPI(t, api, map[string][]crsapi.Task{guangzhou: {backup("crs-1", day, crsapi.StatusSucceeded)}})
-		args = append(args, "--state.file="+filepath.Join(t.TempDir(), "state"))
-		failed := transitions("crs-1", "failed")
-
-		exporter := start(t, args...)
-		want(t, exporter.scrape(), map[string]string{failed: "0"})
-		want(t, exporter.scrape(), map[string]string{failed: "0"})
-		server.Add(guangzhou, backup("crs-1", day.Add(time.Hour), crsapi.StatusFailed))
-		want(t, exporter.scrape(), map[string]string{failed: "1"})
-		if err := run(t.Context(), append(args, "--web.listen-address=127.0.0.1:0"), io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "in use by another process") {
-			t.Errorf("a second process on the same file: %v", err)
-		}
-		if err := exporter.wait(); err != nil {
+		s, err := parseFlags(strings.Fields(test.args), io.Discard, io.Discard)
+		if err != nil {
 			t.Fatal(err)
 		}
+		configs, apis := s.configs(), ""
+		for _, cfg := range configs {
+			apis += string(cfg.API) + " "
+		}
+		if warnings := s.warnings(configs); apis != test.apis || !slices.EqualFunc(warnings, test.want, strings.Contains) {
+			t.Errorf("%q gives APIs %s and %q, want %s and %q", test.args, apis, warnings, test.apis, test.want)
+		}
+	}
+}
 
-		server.Add(guangzhou, backup("crs-1", day.Add(2*time.Hour), crsapi.StatusFailed))
-		restarted := start(t, args...)
-		want(t, restarted.scrape(), map[string]string{failed: "2"})
-		want(t, restarted.scrape(), map[string]string{failed: "2"})
+var absoluteLink = regexp.MustCompile(`(?i)(href|src|action)="?(/|https?:)[^" >]*`)
+
+func TestPrefix(t *testing.T) {
+	_, args := simulate(t, crsapi.API20, crsapitest.DocumentExample()...)
+	for name, test := range map[string]struct {
+		flags       []string
+		prefix, url string
+	}{
+		"none":                    {nil, "", ""},
+		"external URL":            {[]string{"--web.external-url=https://example.com/"}, "", "https://example.com"},
+		"path of external URL":    {[]string{"--web.external-url=https://example.com/ops/crs/"}, "/ops/crs", "https://example.com/ops/crs"},
+		"proxy that strips":       {[]string{"--web.external-url=https://example.com/crs", "--web.route-prefix=/"}, "", "https://example.com/crs"},
+		"other path of the proxy": {[]string{"--web.external-url=http://example.com:8080/x", "--web.route-prefix=y/"}, "/y", "http://example.com:8080/x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			exporter := start(t, append(append(args, "--web.telemetry-path=/m"), test.flags...)...)
+			_, metrics := exporter.get(test.prefix + "/m")
+			if got := strings.Contains(metrics, `crs_pages_info{region="ap-guangzhou",url="`+test.url+`"} 1`); got != (test.url != "") {
+				t.Errorf("crs_pages_info of %q: %t", test.url, got)
+			}
+			for path, text := range map[string]string{
+				"/": `href="./m"`, "/tasks": backupInstance, "/backups": "crs-izbob1wh", collector.HealthyPath: "healthy", collector.ReadyPath: "ready",
+			} {
+				status, body := exporter.get(test.prefix + path)
+				if status != http.StatusOK || !strings.Contains(body, text) {
+					t.Errorf("%s: status %d, want 200 with %q", path, status, text)
+				}
+				if link := absoluteLink.FindString(body); link != "" {
+					t.Errorf("%s: %s does not work behind a proxy", path, link)
+				}
+			}
+			for _, path := range []string{"/metrics", "/debug/pprof/", "/-/quit", "//m", "/m/"} {
+				if status, _ := exporter.get(test.prefix + path); status != http.StatusNotFound {
+					t.Errorf("%s: status %d", path, status)
+				}
+			}
+			for _, address := range []string{exporter.address(), strings.TrimPrefix(exporter.address(), "127.0.0.1")} {
+				check := slices.Concat(test.flags, []string{"--healthcheck", "--web.listen-address=vsock://:1", "--web.listen-address=" + address})
+				if err := run(t.Context(), check, io.Discard, io.Discard); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+// TestShutdownWaitsForScrapes shuts the exporter down during a scrape.
+func TestShutdownWaitsForScrapes(t *testing.T) {
+	t.Parallel()
+	server, args := simulate(t, crsapi.API20, crsapitest.DocumentExample()...)
+	exporter := start(t, args...)
+	exporter.scrape()
+	requested, respond := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	server.OnRequest(func(crsapitest.Request) {
+		once.Do(func() { close(requested) })
+		<-respond
+	})
+	var samples map[string]string
+	var scrape sync.WaitGroup
+	scrape.Go(func() { samples = exporter.scrape() })
+	<-requested
+	exporter.stop()
+	exporter.waitForLog("shutting down")
+	close(respond)
+	err := exporter.wait()
+	scrape.Wait()
+	if err != nil || samples[upSeries] != "1" {
+		t.Errorf("got %v, and crs_up %q in the scrape in flight", err, samples[upSeries])
+	}
+}
+
+// waitForLog waits until the log contains a text.
+func (r *running) waitForLog(text string) {
+	r.t.Helper()
+	for !strings.Contains(r.log.String(), text) {
+		select {
+		case <-r.t.Context().Done():
+			r.t.Fatal(r.t.Context().Err())
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// pipeListener accepts one connection.
+type pipeListener struct{ conns chan net.Conn }
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	if conn, ok := <-l.conns; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+func (l pipeListener) Close() error   { close(l.conns); return nil }
+func (l pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
+
+// TestDrain ends a scrape that waits for an API without a response.
+func TestDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := crsapitest.NewMemoryServer()
+		defer api.Close()
+		api.SetTasks(guangzhou, nil)
+		api.Inject(crsapitest.Fault{Do: crsapitest.Hang})
+		cfg := crsapi.DefaultConfig(crsapi.API20)
+		cfg.Endpoint, cfg.Transport, cfg.RequestTimeout = api.URL, api.Client().Transport, time.Minute
+		cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+		exporter, err := collector.New(collector.Config{Regions: []string{guangzhou}, Dial: collector.DialAPIs(cfg)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		listener := pipeListener{make(chan net.Conn, 1)}
+		client, conn := net.Pipe()
+		listener.conns <- conn
+		server := &http.Server{Handler: exporter.Handler()}
+		go func() { _ = server.Serve(listener) }()
+		go func() {
+			_, _ = io.WriteString(client, "GET /metrics HTTP/1.1\r\nHost: x\r\nX-Prometheus-Scrape-Timeout-Seconds: 60\r\n\r\n")
+		}()
+		response := make(chan string)
+		go func() {
+			text, _ := io.ReadAll(client)
+			response <- string(text)
+		}()
+		synctest.Wait()
+		begin := time.Now()
+		drained := make(chan error)
+		go func() { drained <- drain(server, exporter) }()
+		text := <-response
+		if took := time.Since(begin); took < drainTimeout/2 || took >= drainTimeout || !strings.Contains(text, upSeries+" 0\n") {
+			t.Errorf("after %s: %s", took, text)
+		}
+		if err := <-drained; err != nil {
+			t.Error(err)
+		}
 	})
 }
 
-// TestDrainOfAHungAPI shuts the exporter down while a scrape waits for an API
-// that never responds: the scrape is answered without it.
-func TestDrainOfAHungAPI(t *testing.T) {
-	server, args := simulate(t, map[string][]crsapi.Task{guangzhou: crsapitest.DocumentExample()})
-	exporter := start(t, args...)
-	exporter.scrape()
-	requested := make(chan struct{})
-	var once sync.Once
-	server.OnRequest(func(crsapitest.Request) { once.Do(func() { close(requested) }) })
-	server.Inject(crsapitest.Fault{Do: crsapitest.Hang})
-	var body string
-	var scrape sync.WaitGroup
-	scrape.Go(func() { _, body = exporter.get("/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "60") })
-	<-requested
-	err := exporter.wait()
-	scrape.Wait()
-	if err != nil || !strings.Contains(body, `crs_up{region="ap-guangzhou"} 0`) {
-		t.Errorf("got %v, and the scrape in flight got: %.200s", err, body)
+// TestWebConfig serves with TLS and a password.
+func TestWebConfig(t *testing.T) {
+	t.Parallel()
+	issuer := httptest.NewTLSServer(nil)
+	cert := issuer.TLS.Certificates[0]
+	issuer.Close()
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
 	}
+	hash, err := bcrypt.GenerateFromPassword([]byte("sesame"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, data := range map[string][]byte{
+		"key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
+		"crt": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}),
+		"yml": []byte("tls_server_config: {cert_file: crt, key_file: key}\nbasic_auth_users: {prometheus: " + string(hash) + "}\n"),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, args := simulate(t, crsapi.API20, crsapitest.DocumentExample()...)
+	exporter := start(t, append(args, "--web.config.file="+filepath.Join(dir, "yml"))...)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+	for _, path := range []string{"/metrics", "/", "/tasks", "/backups", collector.ReadyPath} {
+		for password, want := range map[string]int{"sesame": 200, "wrong": 401} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+exporter.address()+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.SetBasicAuth("prometheus", password)
+			resp, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("%s with password %q: %d, want %d", path, password, resp.StatusCode, want)
+			}
+		}
+	}
+	if err := run(t.Context(), []string{"--healthcheck", "--web.listen-address=" + exporter.address()}, io.Discard, io.Discard); err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(exporter.log.String(), "sesame") {
+		t.Errorf("the log contains the password: %s", exporter.log)
+	}
+}
+
+// TestHostileScrapers keeps connections open that send half a request or read nothing,
+// while another client scrapes.
+func TestHostileScrapers(t *testing.T) {
+	t.Parallel()
+	_, args := simulate(t, crsapi.API20, crsapitest.Generate(1000, 100, 1)...)
+	exporter := start(t, args...)
+	dial := func(text string) net.Conn {
+		conn, err := net.Dial("tcp", exporter.address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_, _ = io.WriteString(conn, text)
+		return conn
+	}
+	for range 30 {
+		dial("GET /metrics HTT")
+		dial("GET /metrics HTTP/1.1\r\nHost: x\r\nX-Prometheus-Scrape-Timeout-Seconds: 1e9\r\n\r\n")
+	}
+	want(t, exporter.scrape(), map[string]string{upSeries: "1"})
+	line, err := bufio.NewReader(dial("GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n")).ReadString('\n')
+	if !strings.Contains(line, "431") && err == nil {
+		t.Errorf("a header that is too large returns %q", line)
+	}
+}
+
+// TestSecretsNeverShow has a server that returns all that it receives, with all kinds of
+// failures, and searches all output for the key.
+func TestSecretsNeverShow(t *testing.T) {
+	const id, key = "AKIDcanaryid", "canarykey+/="
+	file := filepath.Join(t.TempDir(), "credentials")
+	if err := os.WriteFile(file, credentialsFile(id, key), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// signature is one of API 3.0. What the server signs has another hash of that form,
+	// which is no secret.
+	signature := regexp.MustCompile(`(?i)signature( |=|%3D)+[0-9a-f]{8}`)
+	for name, do := range map[string]crsapitest.Effect{
+		"nothing":  crsapitest.All(),
+		"refused":  crsapitest.APIError(4100),
+		"HTML":     crsapitest.HTTPStatus(http.StatusNotFound),
+		"redirect": crsapitest.Redirect("http://127.0.0.1:1/"),
+		"envelope": crsapitest.Envelope("InvalidParameter", "x"),
+		"retired":  crsapitest.RetiredEnvelope,
+	} {
+		for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
+			t.Run(fmt.Sprintf("API %s: %s", api, name), func(t *testing.T) {
+				t.Parallel()
+				server, args := simulate(t, api, backup("crs-1", time.Now(), crsapi.StatusExecuting))
+				server.SetAccount(crsapitest.Account{SecretID: id, SecretKey: key})
+				server.EchoSecrets(true)
+				server.SetTaskMessage(guangzhou, 0, "no disk for "+id+" "+url.QueryEscape(key))
+				state := filepath.Join(t.TempDir(), "state")
+				args = append(args, "--crs.credentials-file="+file, "--log.level=debug", "--state.file="+state)
+				exporter := start(t, args...)
+				exporter.scrape()
+				server.SetTasks(guangzhou, []crsapi.Task{backup("crs-1", time.Now(), crsapi.StatusFailed)})
+				server.Inject(crsapitest.Fault{Do: do})
+				var output lockedBuffer
+				for _, path := range []string{"/metrics", "/metrics", "/", "/tasks", "/backups", "/-/ready", "/nowhere"} {
+					_, body := exporter.get(path)
+					fmt.Fprintln(&output, html.UnescapeString(body))
+				}
+				fmt.Fprintln(&output, exporter.wait(), exporter.log)
+				fmt.Fprintln(&output, run(t.Context(), append(args, "--check"), &output, &output))
+				kept, err := os.ReadFile(state)
+				fmt.Fprintln(&output, string(kept), err)
+				text := output.String()
+				if up := strings.Contains(text, upSeries+" 1\n"); up != (name == "nothing") || !strings.Contains(text, "RESULT") {
+					t.Errorf("up is %t, or no check", up)
+				}
+				for _, secret := range append(signature.FindAllString(text, -1), "canary", "%2B%2F%3D", "&Signature=", "Signature=%") {
+					if i := strings.Index(text, secret); i >= 0 {
+						t.Errorf("%q in %q", secret, text[max(0, i-100):min(len(text), i+100)])
+					}
+				}
+			})
+		}
+	}
+}
+
+// process is the program in its own process.
+type process struct {
+	running
+	cmd   *exec.Cmd
+	ended chan struct{}
+}
+
+// startProcess starts the program, which logs to stderr.
+func startProcess(t *testing.T, stderr *os.File, args ...string) *process {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p := &process{running: running{t: t, url: "http://" + address}, ended: make(chan struct{})}
+	p.cmd = exec.CommandContext(t.Context(), os.Args[0], append([]string{"--web.listen-address=" + address}, args...)...)
+	p.cmd.Env = append(os.Environ(), envMain+"=1")
+	p.cmd.Stderr = stderr
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.ended)
+		_ = p.cmd.Wait() // see ProcessState
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+	})
+	return p
+}
+
+// repeat calls done until it returns true or the process has ended.
+func (p *process) repeat(done func() bool) {
+	p.t.Helper()
+	for !done() {
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-p.ended:
+			p.t.Fatalf("the process has ended: %s", p.cmd.ProcessState)
+		}
+	}
+}
+
+func (p *process) healthy() bool {
+	return collector.CheckHealth(p.t.Context(), []string{p.address()}, "") == nil
+}
+
+func (p *process) wantEnd(state string) {
+	p.t.Helper()
+	<-p.ended
+	if got := p.cmd.ProcessState.String(); got != state {
+		p.t.Errorf("it ended with %q, want %q", got, state)
+	}
+}
+
+// unwritable are files that block or refuse writes.
+var unwritable = map[string]func(t *testing.T) (*os.File, error){
+	"full pipe": func(t *testing.T) (*os.File, error) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return nil, err
+		}
+		t.Cleanup(func() { _, _ = r.Close(), w.Close() })
+		for err == nil {
+			if err = w.SetWriteDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+				return nil, err
+			}
+			_, err = w.Write(make([]byte, 512))
+		}
+		return w, nil
+	},
+	"closed pipe": func(*testing.T) (*os.File, error) {
+		r, w, err := os.Pipe()
+		return w, errors.Join(err, r.Close())
+	},
+	"full disk": func(*testing.T) (*os.File, error) { return os.OpenFile("/dev/full", os.O_WRONLY, 0) },
+}
+
+// TestUnwritableStderr: with a log that cannot be written, scrapes go on, a SIGHUP ends
+// nothing, a SIGTERM ends the process, and so does an invalid flag.
+func TestUnwritableStderr(t *testing.T) {
+	for name, open := range unwritable {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			stderr, err := open(t)
+			if err != nil {
+				t.Skip(err)
+			}
+			defer stderr.Close()
+			invalid := startProcess(t, stderr, "--log.level=loud")
+			server, args := simulate(t, crsapi.API20)
+			for i := range 300 { // one line of each region fills the queue within a few scrapes
+				args = append(args, fmt.Sprintf("--crs.region=ap-%d", i))
+				server.SetTasks(fmt.Sprintf("ap-%d", i), nil)
+			}
+			p := startProcess(t, stderr, args...)
+			p.repeat(p.healthy)
+			for scrape := 0; p.scrape()["crs_log_lines_dropped_total"] == "0"; scrape++ {
+				if server.ClearFaults(); scrape%2 == 0 {
+					server.Inject(crsapitest.Fault{Do: crsapitest.APIError(4103)})
+				}
+			}
+			_ = p.cmd.Process.Signal(syscall.SIGHUP)
+			if !p.healthy() {
+				t.Error("not healthy after a SIGHUP")
+			}
+			_ = p.cmd.Process.Signal(syscall.SIGTERM)
+			p.wantEnd("exit status 0")
+			invalid.wantEnd("exit status 1")
+		})
+	}
+}
+
+// TestSignals: the last lines of a shutdown and of an error are in the log; a second
+// signal ends a shutdown that waits; a closed stdout ends --help.
+func TestSignals(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no signals")
+	}
+	t.Parallel()
+	server, args := simulate(t, crsapi.API20)
+	open := func() *os.File {
+		f, err := os.Create(filepath.Join(t.TempDir(), "log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = f.Close() })
+		return f
+	}
+	wantLast := func(f *os.File, text string) {
+		t.Helper()
+		data, err := os.ReadFile(f.Name())
+		if lines := strings.Split(strings.TrimSpace(string(data)), "\n"); err != nil || !strings.Contains(lines[len(lines)-1], text) {
+			t.Errorf("%v, the last of %q has no %q", err, lines, text)
+		}
+	}
+	log := open()
+	p := startProcess(t, log, args...)
+	p.repeat(p.healthy)
+	p.scrape() // the first poll has ended
+	inUse := open()
+	startProcess(t, inUse, append(args, "--web.listen-address="+p.address())...).wantEnd("exit status 1")
+	wantLast(inUse, "crs_exporter: error: serve at --web.listen-address: ")
+	_ = p.cmd.Process.Signal(os.Interrupt)
+	p.wantEnd("exit status 0")
+	wantLast(log, "shutting down")
+
+	server.Inject(crsapitest.Fault{Do: crsapitest.Hang})
+	p = startProcess(t, nil, append(args, "--crs.request-timeout=1m")...)
+	p.repeat(p.healthy)
+	go func() {
+		conn, err := net.Dial("tcp", p.address())
+		if err == nil {
+			_, _ = io.WriteString(conn, "GET /metrics HTTP/1.1\r\nHost: x\r\nX-Prometheus-Scrape-Timeout-Seconds: 60\r\n\r\n")
+			<-p.ended
+			_ = conn.Close()
+		}
+	}()
+	p.repeat(func() bool {
+		return p.scrapeWithin("0.6")["promhttp_metric_handler_requests_in_flight"] == "2"
+	})
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	p.repeat(func() bool { return !p.healthy() })
+	for ended := false; !ended; {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM) // again: the first one may still be at work
+		select {
+		case <-p.ended:
+			ended = true
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	p.wantEnd("signal: terminated")
+
+	closed, err := unwritable["closed pipe"](t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed.Close()
+	log = open()
+	help := exec.CommandContext(t.Context(), os.Args[0], "--help")
+	help.Env = append(os.Environ(), envMain+"=1")
+	help.Stdout, help.Stderr = closed, log
+	_ = help.Run()
+	if got := help.ProcessState.String(); got != "signal: broken pipe" {
+		t.Errorf("--help with a closed stdout ended with %q", got)
+	}
+	wantLast(log, "")
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	if version.Version == "" {
+		t.Error("no version though the build information has one")
+	}
+	for flag, want := range map[string]string{
+		"--version": "crs_exporter, version " + version.Version + " ",
+		"--help":    "--crs.region=REGION ...",
+	} {
+		var stdout, stderr bytes.Buffer
+		if err := run(t.Context(), []string{flag}, &stdout, &stderr); err != nil || !strings.Contains(stdout.String(), want) || stderr.Len() > 0 {
+			t.Errorf("%s: %v, %s %s", flag, err, &stdout, &stderr)
+		}
+	}
+}
+
+// TestREADMETables compares the README's tables with the code.
+func TestREADMETables(t *testing.T) {
+	const path = "README.md"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme := string(text)
+	for name, table := range map[string]string{"metrics": metricsTable(), "flags": flagsTable()} {
+		begin, end := fmt.Sprintf("<!-- %s: checked by a test -->\n", name), fmt.Sprintf("<!-- end of %s -->", name)
+		before, rest, found := strings.Cut(readme, begin)
+		got, after, ended := strings.Cut(rest, end)
+		if !found || !ended {
+			t.Fatalf("no %s table", name)
+		}
+		if got != table {
+			t.Errorf("the %s table differs from the code; go test -run %s -update rewrites it. Want:\n%s", name, t.Name(), table)
+		}
+		readme = before + begin + table + end + after
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(readme), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func metricsTable() string {
+	var b strings.Builder
+	b.WriteString("| metric | type | labels | meaning |\n|---|---|---|---|\n")
+	for _, m := range slices.Concat(collector.Metrics(), collector.StateMetrics(), collector.RegisteredMetrics()) {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", m.Name, m.Type, strings.Join(m.Labels, ", "), m.Help)
+	}
+	return b.String()
+}
+
+func flagsTable() string {
+	var b strings.Builder
+	b.WriteString("| flag | default | |\n|---|---|---|\n")
+	for _, f := range newApplication(&settings{}).Model().Flags {
+		if f.Name == "help" || f.Name == "version" || f.Hidden {
+			continue
+		}
+		preset := ""
+		if len(f.Default) > 0 && f.Default[0] != "" {
+			preset = "`" + f.Default[0] + "`"
+		}
+		if f.Envar != "" {
+			preset = "`$" + f.Envar + "`"
+		}
+		fmt.Fprintf(&b, "| `--%s` | %s | %s |\n", f.Name, preset, f.Help)
+	}
+	return b.String()
 }

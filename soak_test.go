@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -258,7 +260,6 @@ func settled(t *testing.T, atMost int) (heap uint64, goroutines int) {
 }
 
 func TestSoak(t *testing.T) {
-	setKey(t)
 	for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
 		t.Run("API "+string(api), func(t *testing.T) { testSoak(t, api) })
 	}
@@ -387,4 +388,125 @@ func testSoak(t *testing.T, api crsapi.API) {
 // totalCount.
 func totalJitter(n int) crsapitest.Effect {
 	return crsapitest.Total(func(total int) int { return total - n + rand.IntN(2*n+1) })
+}
+
+var listGauge = regexp.MustCompile(`^crs_(tasks|task_last_start_timestamp_seconds|task_oldest_start_timestamp_seconds|instance_info)\{`)
+
+// truth returns the gauges that a region with these tasks must have.
+func truth(region string, tasks []crsapi.Task) map[string]string {
+	samples := map[string]string{}
+	counts := map[string]int{}
+	newest := map[string]crsapi.Task{}
+	number := func(v int64) string { return strconv.FormatFloat(float64(v), 'g', -1, 64) }
+	series := func(metric string, t crsapi.Task, status crsapi.Status) string {
+		return fmt.Sprintf(`%s{redisId=%q,region=%q,status=%q,taskName=%q}`, metric, t.RedisID, region, status, t.TaskName)
+	}
+	extreme := func(name string, at int64, first bool) {
+		if known, ok := samples[name]; ok {
+			v, _ := strconv.ParseFloat(known, 64)
+			if first == (int64(v) < at) {
+				return
+			}
+		}
+		samples[name] = number(at)
+	}
+	for _, t := range tasks {
+		for status := crsapi.StatusError; status <= crsapi.StatusFailed; status++ {
+			counts[series("crs_tasks", t, status)] += 0
+		}
+		counts[series("crs_tasks", t, t.Status)]++
+		extreme(series("crs_task_last_start_timestamp_seconds", t, t.Status), t.StartTime.Unix(), false)
+		if t.Status == crsapi.StatusPending || t.Status == crsapi.StatusExecuting {
+			extreme(series("crs_task_oldest_start_timestamp_seconds", t, t.Status), t.StartTime.Unix(), true)
+		}
+		if known, ok := newest[t.RedisID]; !ok || t.StartTime.After(known.StartTime) {
+			newest[t.RedisID] = t
+		}
+	}
+	for name, n := range counts {
+		samples[name] = number(int64(n))
+	}
+	for id, t := range newest {
+		samples[fmt.Sprintf(`crs_instance_info{projectId=%q,redisId=%q,redisName=%q,region=%q}`, t.ProjectID, id, t.RedisName, region)] = "1"
+	}
+	return samples
+}
+
+// listed returns the gauges of a region's list in a scrape.
+func listed(region string, samples map[string]string) map[string]string {
+	list := map[string]string{}
+	for name, value := range samples {
+		if listGauge.MatchString(name) && strings.Contains(name, fmt.Sprintf("region=%q", region)) {
+			list[name] = value
+		}
+	}
+	return list
+}
+
+// difference returns a few of the series in which two sets of samples differ.
+func difference(got, want map[string]string) string {
+	var b strings.Builder
+	names := map[string]string{}
+	maps.Copy(names, want)
+	maps.Copy(names, got)
+	written := 0
+	for name := range names {
+		if g, w := got[name], want[name]; g != w && written < 5 {
+			written++
+			fmt.Fprintf(&b, "\n%s is %q, want %q", name, g, w)
+		}
+	}
+	return b.String()
+}
+
+func up(samples map[string]string, region string) bool {
+	return samples[fmt.Sprintf("crs_up{region=%q}", region)] == "1"
+}
+
+// wantIdle waits until the simulator has no request in flight: it notices with a
+// delay that a client has disconnected.
+func wantIdle(t *testing.T, simulator *crsapitest.Simulator) {
+	t.Helper()
+	limit := time.After(10 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for simulator.InFlight("") != 0 {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Errorf("%d requests are still in flight", simulator.InFlight(""))
+			return
+		}
+	}
+}
+
+// listenAt listens at the address of a closed server.
+func listenAt(t *testing.T, url string) net.Listener {
+	t.Helper()
+	listener, err := net.Listen("tcp", loopback.FindString(url))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return listener
+}
+
+// totalOf returns an effect that sets totalCount to n.
+func totalOf(n int) crsapitest.Effect {
+	return crsapitest.Total(func(int) int { return n })
+}
+
+// totalPlus returns an effect that adds n to totalCount.
+func totalPlus(n int) crsapitest.Effect {
+	return crsapitest.Total(func(total int) int { return total + n })
+}
+
+// through returns tasks as an API lists them: API 3.0 has no status error.
+func through(api crsapi.API, tasks []crsapi.Task) []crsapi.Task {
+	tasks = slices.Clone(tasks)
+	for i := range tasks {
+		if api == crsapi.API30 && tasks[i].Status == crsapi.StatusError {
+			tasks[i].Status = crsapi.StatusFailed
+		}
+	}
+	return tasks
 }

@@ -3,67 +3,42 @@ package collector_test
 import (
 	"fmt"
 	"io"
-	"iter"
 	"net/http"
-	"net/http/httptest"
 	"runtime"
 	"testing"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/mirror"
 )
 
-// account is the list of a large account: each instance has a backup every day,
-// and sometimes one of the other tasks, newest first. It makes its tasks while it
-// is read, so that it needs no memory of its own.
-type account struct {
-	tasks, instances int
-	ids, names       []string
-	begin            int64
-}
-
-func newAccount(tasks int) *account {
-	a := &account{tasks: tasks, instances: max(1, tasks/100), begin: 1_700_000_000}
-	for i := range a.instances {
-		a.ids = append(a.ids, fmt.Sprintf("crs-%08d", i))
-		a.names = append(a.names, fmt.Sprintf("cache of service %d", i))
-	}
-	return a
-}
-
-func (a *account) All() iter.Seq[crsapi.Task] {
-	others := []string{"cleanInstance", "resizeInstance", "setPassword"}
-	return func(yield func(crsapi.Task) bool) {
-		for n := range a.tasks {
-			i, day := n%a.instances, n/a.instances
-			t := crsapi.Task{
-				RedisID: a.ids[i], RedisName: a.names[i], ProjectID: "0",
-				TaskName:  "backupInstance",
-				StartTime: time.Unix(a.begin-int64(day)*24*60*60+int64(i), 0),
-				Status:    crsapi.StatusSucceeded,
-			}
-			if day%10 == 9 {
-				t.TaskName = others[(i+day/10)%len(others)]
-			}
-			if !yield(t) {
-				return
-			}
+// account is the list of a large account, oldest first: each instance has a backup every
+// day, and sometimes one of the other tasks.
+func account(n int) *mirror.Result {
+	instances, others := max(1, n/100), []string{"cleanInstance", "resizeInstance", "setPassword"}
+	l := &mirror.Result{Pages: n / 100, Tasks: make([]crsapi.Task, n)}
+	for i := range l.Tasks {
+		instance, night := i%instances, i/instances
+		t := &l.Tasks[i]
+		*t = crsapi.Task{
+			RedisID: fmt.Sprintf("crs-%08d", instance), RedisName: fmt.Sprintf("cache of service %d", instance), ProjectID: "0",
+			TaskName: backup, StartTime: time.Unix(int64(1_700_000_000+night*24*60*60+instance), 0), Status: crsapi.StatusSucceeded,
+		}
+		if night%10 == 9 {
+			t.TaskName = others[(instance+night/10)%len(others)]
 		}
 	}
+	return l
 }
-
-func (a *account) Len() int      { return a.tasks }
-func (a *account) Rejected() int { return 0 }
-func (a *account) Pages() int    { return a.tasks / 100 }
 
 var sizes = []int{1_000, 10_000, 100_000}
 
-// BenchmarkPoll measures the snapshot and the ledger, for a list in which nothing
+// BenchmarkPoll measures the aggregates and the ledger, for a list in which nothing
 // changes.
 func BenchmarkPoll(b *testing.B) {
 	for _, n := range sizes {
 		b.Run(fmt.Sprintf("tasks=%d", n), func(b *testing.B) {
-			e := watch(b, always(newAccount(n)))
+			e := watch(b, &fakeSource{list: account(n)})
 			e.Poll(b.Context())
 			b.ReportAllocs()
 			for b.Loop() {
@@ -83,10 +58,9 @@ func BenchmarkScrape(b *testing.B) {
 	for _, n := range sizes {
 		for name, accept := range formats {
 			b.Run(fmt.Sprintf("tasks=%d/%s", n, name), func(b *testing.B) {
-				e := watch(b, always(newAccount(n)))
+				e := watch(b, &fakeSource{list: account(n)})
 				h := e.Handler()
-				request := httptest.NewRequest(http.MethodGet, "/metrics", nil)
-				request.Header.Set("Accept", accept)
+				request := request("Accept", accept)
 				bytes := 0
 				b.ReportAllocs()
 				for b.Loop() {
@@ -103,12 +77,11 @@ func BenchmarkScrape(b *testing.B) {
 // BenchmarkMillion reports the memory of an exporter with a million tasks, and
 // the peak of the process while it polls and serves them.
 func BenchmarkMillion(b *testing.B) {
-	e := watch(b, always(newAccount(1_000_000)))
+	e := watch(b, &fakeSource{list: account(1_000_000)})
 	h := e.Handler()
-	request := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 	var stats runtime.MemStats
 	for b.Loop() {
-		h.ServeHTTP(&discard{header: http.Header{}}, request)
+		h.ServeHTTP(&discard{header: http.Header{}}, request())
 	}
 	runtime.ReadMemStats(&stats)
 	b.ReportMetric(float64(stats.Sys)/1e6, "MB-peak")

@@ -31,7 +31,8 @@ func TestRequestsOfADay(t *testing.T) {
 
 func measureDay(t *testing.T, instances int, sync collector.Sync) {
 	const listed = 30 * 24 * time.Hour
-	server, e := simulatedWith(t, collector.Config{Sync: sync}, crsapi.API20, 20, 100)
+	server := limited(t, crsapi.API20, 20)
+	e := server.watch(t, collector.Config{Sync: sync})
 	night := time.Now().Truncate(24 * time.Hour) // the bubble begins at midnight
 	backupsOf := func(night time.Time) (tasks []crsapi.Task) {
 		for i := range instances { // within an hour, newest first

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -13,15 +14,12 @@ import (
 	"github.com/crs-exporter/crs_exporter/collector/ledger"
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/go-kit/log"
-	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/collectors/version"
+	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 )
-
-// defaultScrapeTimeout is the timeout of a scrape that does not send one.
-const defaultScrapeTimeout = 10 * time.Second
 
 const (
 	maxLookback = 10 * 365 * 24 * time.Hour
@@ -29,6 +27,10 @@ const (
 	maxInterval = time.Hour
 	maxFullSync = 24 * time.Hour
 )
+
+// MaxLookback30 is how long API 3.0 lists a task. A longer Config.Lookback has no effect
+// there.
+const MaxLookback30 = 30 * 24 * time.Hour
 
 // Config says what an Exporter watches.
 type Config struct {
@@ -41,10 +43,9 @@ type Config struct {
 	// goroutines at once.
 	Dial func(region string, observe func(crsapi.Attempt)) ([]Source, error)
 
-	// RedisIDs limits the tasks to those of these instances; all if empty. They are
-	// asked for one by one or, where that costs less and is allowed, all instances
-	// are, and only the tasks of these are shown. An instance that the API does not
-	// know has no tasks.
+	// RedisIDs limits the tasks to those of these instances; all if empty. Up to 50
+	// instances are requested one by one. More are filtered from the list of the region.
+	// An instance that the API does not know has no tasks.
 	RedisIDs []string
 	// TaskTypes limits the tasks to these of API.TaskTypes of the first Source;
 	// all if empty. A later Source leaves out those that its API does not have.
@@ -62,8 +63,7 @@ type Config struct {
 
 	// Sync says how much of the lists a poll reads; SyncAuto if empty.
 	Sync Sync
-	// FullSyncInterval is how long a list that is read incrementally goes without
-	// a full reading; 15m if 0.
+	// FullSyncInterval is within which time each page of a list is read again; 15m if 0.
 	FullSyncInterval time.Duration
 
 	// TimeoutOffset is subtracted from the timeout of a scrape, as a safety
@@ -86,6 +86,9 @@ type Config struct {
 
 	Logger log.Logger // none if nil
 }
+
+// regionName can be part of a host name.
+var regionName = regexp.MustCompile(`^[A-Za-z0-9-]+$`)
 
 func (c *Config) validate() error {
 	invalid := func(field, format string, values ...any) error {
@@ -111,10 +114,18 @@ func (c *Config) validate() error {
 	case c.MinInterval < 0 || c.MinInterval > maxInterval:
 		return invalid("MinInterval", "must be from 0s to %s, not %s", maxInterval, c.MinInterval)
 	}
-	for i, name := range c.Regions {
-		if slices.Contains(c.Regions[:i], name) {
+	known := map[string]string{} // by long name
+	for _, name := range c.Regions {
+		other, twice := known[crsapi.LongRegion(name)]
+		switch {
+		case !regionName.MatchString(name):
+			return invalid("Regions", "must have only letters, digits and hyphens in each name, not %q", name)
+		case twice && other == name:
 			return invalid("Regions", "must not contain %q twice", name)
+		case twice:
+			return invalid("Regions", "must not contain one region by two names, %q and %q", other, name)
 		}
+		known[crsapi.LongRegion(name)] = name
 	}
 	return nil
 }
@@ -129,24 +140,28 @@ func notAnID(ids []string) int {
 	})
 }
 
-// Exporter watches the regions of its Config. It is safe for concurrent use.
-type Exporter struct {
-	regions       []*region
-	running       sync.WaitGroup // polls
-	stop          context.CancelFunc
-	store         *ledger.Store
-	registry      *prometheus.Registry
-	timeoutOffset time.Duration
-	minInterval   time.Duration
-	pagesURL      string
-	logger        log.Logger
-	syncs         *syncs
+// scope identifies lists that show the same tasks with the same times.
+func (c *Config) scope(api crsapi.API) string {
+	text := fmt.Sprintf("%q %q %d", c.RedisIDs, c.TaskTypes, c.Lookback)
+	if c.StateScope != nil {
+		text += c.StateScope(api)
+	}
+	return fmt.Sprintf("%s %x", api, sha256.Sum256([]byte(text)))
 }
 
-// New returns an Exporter that has not sent a request yet. Close ends it. A
-// setting that is not valid gives a *crsapi.ConfigError. It is an error too if
-// the state file is used by another process or cannot be where it is. A damaged
-// state file is set aside.
+// Exporter watches the regions of its Config. It is safe for concurrent use.
+type Exporter struct {
+	cfg      Config
+	regions  []*region
+	running  sync.WaitGroup // requests for reasons
+	stop     context.CancelFunc
+	store    *ledger.Store
+	registry *prometheus.Registry
+}
+
+// New returns an Exporter that has not sent a request yet. Close ends it. A setting that
+// is not valid gives a *crsapi.ConfigError. It is an error too if the state file is used
+// by another process or cannot be where it is. A damaged state file is set aside.
 func New(cfg Config) (*Exporter, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -154,21 +169,19 @@ func New(cfg Config) (*Exporter, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = log.NewNopLogger()
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	e := &Exporter{
-		stop:          stop,
-		registry:      prometheus.NewRegistry(),
-		timeoutOffset: cfg.TimeoutOffset,
-		minInterval:   cfg.MinInterval,
-		pagesURL:      cfg.PagesURL,
-		logger:        cfg.Logger,
-		syncs:         newSyncs(&cfg),
+	if cfg.Sync == "" {
+		cfg.Sync = SyncAuto
 	}
-	requests := newRequestMetrics()
+	if cfg.FullSyncInterval == 0 {
+		cfg.FullSyncInterval = 15 * time.Minute
+	}
+	cfg.RedisIDs = slices.Compact(slices.Sorted(slices.Values(cfg.RedisIDs)))
+	cfg.TaskTypes = slices.Compact(slices.Sorted(slices.Values(cfg.TaskTypes)))
+	ctx, stop := context.WithCancel(context.Background())
+	e := &Exporter{cfg: cfg, stop: stop, registry: prometheus.NewRegistry()}
 	e.registry.MustRegister(
-		requests,
 		version.NewCollector("crs_exporter"),
-		newGoMetrics(),
+		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	var err error
@@ -179,39 +192,22 @@ func New(cfg Config) (*Exporter, error) {
 	if cfg.StateFile != "" {
 		e.registry.MustRegister(stateMetrics{e.store})
 	}
-	queries := queries{
-		redisIDs:  slices.Compact(slices.Sorted(slices.Values(cfg.RedisIDs))),
-		taskTypes: slices.Compact(slices.Sorted(slices.Values(cfg.TaskTypes))),
-		lookback:  cfg.Lookback,
-	}
-	if cfg.StateScope == nil {
-		cfg.StateScope = func(crsapi.API) string { return "" }
-	}
-	reasonsLimit := rate.NewLimiter(rate.Every(time.Minute/maxReasons), maxReasons)
-	for _, name := range cfg.Regions {
-		metrics := requests.of(name)
+	ledgers := e.store.Ledgers(cfg.Regions)
+	limit := rate.NewLimiter(rate.Every(time.Minute/maxReasons), maxReasons)
+	for i, name := range cfg.Regions {
+		metrics := newRequestMetrics(e.registry, name)
 		sources, err := cfg.dial(name, metrics.observe)
 		if err != nil {
 			e.Close()
 			return nil, fmt.Errorf("region %s: %w", name, err)
 		}
+		logger := log.With(cfg.Logger, "region", name)
 		r := &region{
-			name:        name,
-			sources:     sources,
-			queries:     queries,
-			stateScope:  cfg.StateScope,
-			requests:    metrics,
-			ledger:      e.store.Ledger(name),
-			store:       e.store,
-			log:         pollLog{logger: log.With(cfg.Logger, "region", name)},
-			minInterval: cfg.MinInterval,
-			ctx:         ctx,
-			running:     &e.running,
-			syncs:       e.syncs,
-			waiting:     log.With(cfg.Logger, "region", name),
+			exporter: e, cfg: &e.cfg, name: name, sources: sources, ctx: ctx, metrics: metrics,
+			ledger: ledgers[i], store: e.store, log: pollLog{logger: logger},
 		}
 		if cfg.FailureReasons {
-			r.reasons = &failureReasons{limit: reasonsLimit, logger: r.log.logger, ctx: ctx, running: &e.running}
+			r.reasons = &failureReasons{limit: limit, logger: logger, running: &e.running}
 		}
 		r.start()
 		e.regions = append(e.regions, r)
@@ -236,75 +232,44 @@ func (c *Config) dial(region string, observe func(crsapi.Attempt)) ([]Source, er
 	return sources, nil
 }
 
-// Close ends the polls in progress, waits for them, and saves and closes the
-// state file. It leaves a writer behind that the disk stalls for more than 5
-// seconds. After that no poll begins: a region is down, unless its last poll
-// is younger than Config.MinInterval.
-func (e *Exporter) Close() {
-	for _, r := range e.regions {
-		r.close()
+// Register adds a collector to what every scrape shows.
+func (e *Exporter) Register(c prometheus.Collector) error {
+	if err := e.registry.Register(c); err != nil {
+		return fmt.Errorf("register a collector: %w", err)
 	}
+	return nil
+}
+
+// Close ends the polls in progress, waits for them, and saves and closes the state file.
+// After that no poll begins: a region is down, unless its last poll is younger than
+// Config.MinInterval.
+func (e *Exporter) Close() {
 	e.stop()
+	for _, r := range e.regions {
+		<-r.join(0) // waits for the poll in progress
+	}
 	e.running.Wait()
 	e.store.Close()
 }
 
-// Poll polls all regions in parallel and returns what a scrape exposes. A
-// region with a poll in progress is not polled again: all scrapes of that time
-// share its result.
-//
-// Poll returns when ctx ends at the latest. In the Results, a region whose poll
-// has not ended by then is down. Its poll goes on.
-//
-// With a state file, Poll then waits until the counters are saved: at most a
-// second, and at most half of the time that ctx leaves. The Results have no
-// counter that a restart would take back.
+// Poll polls all regions in parallel and returns what a scrape exposes. A region with a
+// poll in progress is not polled again: all scrapes of that time share its result. Poll
+// returns when ctx ends at the latest. In the Results, a region whose poll has not ended
+// by then is down. Its poll goes on.
 func (e *Exporter) Poll(ctx context.Context) *Results {
-	polls := make([]*poll, len(e.regions))
-	for i, r := range e.regions {
-		polls[i] = r.join()
-	}
+	timeout := defaultScrapeTimeout - e.cfg.TimeoutOffset
 	if deadline, ok := ctx.Deadline(); ok {
-		e.syncs.budget.observe(time.Until(deadline))
+		timeout = time.Until(deadline)
 	}
-	results := &Results{regions: make([]regionResult, len(e.regions)), pagesURL: e.pagesURL}
+	polls := make([]<-chan singleflight.Result, len(e.regions))
 	for i, r := range e.regions {
-		select {
-		case <-polls[i].done:
-		case <-ctx.Done():
-		}
-		results.regions[i] = regionResult{region: r, outcome: r.result(polls[i])}
-		if !polls[i].ended() {
-			read, due := r.progress()
-			results.regions[i].read, results.regions[i].due = read, due
-			if due > 0 && polls[i].told.CompareAndSwap(false, true) {
-				level.Info(r.waiting).Log("msg", "the list is still being read: scrapes show it when it is whole", "read", read, "pages", due)
-			}
-		}
+		polls[i] = r.join(timeout)
 	}
-	results.waitSaved(ctx)
+	results := &Results{outcomes: make([]*outcome, len(e.regions)), pagesURL: e.cfg.PagesURL}
+	for i, r := range e.regions {
+		results.outcomes[i] = r.wait(ctx, polls[i])
+	}
 	return results
-}
-
-// waitSaved waits until the counters are saved or the time for that is over, and
-// takes those that are.
-func (rs *Results) waitSaved(ctx context.Context) {
-	limit := maxSave
-	if deadline, ok := ctx.Deadline(); ok {
-		limit = min(limit, time.Until(deadline)/2)
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	for i := range rs.regions {
-		r := &rs.regions[i]
-		if r.outcome.saving != nil {
-			select {
-			case <-r.outcome.saving:
-			case <-ctx.Done():
-			}
-		}
-		r.counters = r.region.saved(r.outcome.counters)
-	}
 }
 
 // RegionStatus is what the last poll of a region found. A poll that Close ended
@@ -317,13 +282,11 @@ type RegionStatus struct {
 	Err         error         // of the last poll; nil if it succeeded
 	LastSuccess time.Time     // end of the last successful poll; zero before the first
 
-	// OutOfTime says that the last poll asked for each instance of Config.RedisIDs,
-	// for which a scrape has no time at the rate limit.
-	OutOfTime bool
-
 	Pages    int // pages read by the last poll
 	Requests int // requests sent during the last poll, retries included
 	Rejected int // rows of the last poll that could not be read
+	// ClockSkew is the API clock minus the local clock; 0 before the first response.
+	ClockSkew time.Duration
 
 	// Of the last poll's list; zero if the poll failed.
 	Tasks, Instances int
@@ -332,15 +295,16 @@ type RegionStatus struct {
 	// may not know them: it answers an empty list, or that they do not exist.
 	Unlisted []string
 
-	// Of a full reading in progress: pages read, and about how many are due; 0
+	// FullRead is since when all of the list has been read; zero before the first list.
+	FullRead time.Time
+	// ByOffset says why the list is read by limit and offset only; empty if it is not.
+	ByOffset string
+	// Notes are other facts about how the API answers, one line each.
+	Notes []string
+
+	// Of a first reading in progress: pages read, and about how many are due; 0
 	// without one.
 	PagesRead, PagesDue int
-
-	// NextFull is when the list that is read incrementally is due for the next full
-	// reading, in the background; zero if each poll reads all. Verifying says that
-	// such a reading is in progress.
-	NextFull  time.Time
-	Verifying bool
 }
 
 // Status returns the status of each region, in the order of Config.Regions. It
@@ -348,79 +312,10 @@ type RegionStatus struct {
 func (e *Exporter) Status() []RegionStatus {
 	all := make([]RegionStatus, len(e.regions))
 	for i, r := range e.regions {
-		all[i] = r.status()
+		all[i] = r.last.Load().RegionStatus
+		all[i].PagesRead, all[i].PagesDue = r.progress()
+		now := time.Now()
+		all[i].ClockSkew = r.metrics.clock.Time(now).Sub(now)
 	}
 	return all
-}
-
-// queries says what is requested of a region.
-type queries struct {
-	redisIDs  []string // sorted; empty for all instances
-	taskTypes []string // sorted; empty for all
-	lookback  time.Duration
-}
-
-// MaxLookback30 is how long API 3.0 lists a task. A longer Config.Lookback has
-// no effect there.
-const MaxLookback30 = 30 * 24 * time.Hour
-
-// through returns the queries without what an API does not have, and the task
-// types that this leaves out. ok is false if it leaves out all of them.
-func (qs queries) through(api crsapi.API) (possible queries, without []string, ok bool) {
-	possible = qs
-	possible.taskTypes = nil
-	for _, taskType := range qs.taskTypes {
-		if slices.Contains(api.TaskTypes(), taskType) {
-			possible.taskTypes = append(possible.taskTypes, taskType)
-		} else {
-			without = append(without, taskType)
-		}
-	}
-	if api == crsapi.API30 {
-		possible.lookback = min(qs.lookback, MaxLookback30)
-	}
-	return possible, without, len(possible.taskTypes) > 0 || len(qs.taskTypes) == 0
-}
-
-// filter returns the filter for all instances.
-func (qs queries) filter() Filter { return Filter{TaskTypes: qs.taskTypes, Lookback: qs.lookback} }
-
-// openRegion opens the list of the whole region, of which the tasks of the redisIDs
-// are shown.
-func (qs queries) openRegion(source Source) *openList {
-	l := &openList{List: source.Open(qs.filter())}
-	if len(qs.redisIDs) > 0 {
-		l.redisIDs = map[string]bool{}
-		for _, id := range qs.redisIDs {
-			l.redisIDs[id] = true
-		}
-	}
-	return l
-}
-
-// openEach opens a list for each of the redisIDs.
-func (qs queries) openEach(source Source) []*openList {
-	var lists []*openList
-	f := qs.filter()
-	for _, id := range qs.redisIDs {
-		f.RedisID = id
-		lists = append(lists, &openList{redisIDs: map[string]bool{id: true}, List: source.Open(f)})
-	}
-	return lists
-}
-
-// unlisted returns the redisIDs of which a list has no task.
-func (qs queries) unlisted(list *snapshot) (ids []string) {
-	for _, id := range qs.redisIDs {
-		if _, ok := list.instances[id]; !ok {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
-// scope identifies lists that show the same tasks with the same times.
-func (qs queries) scope(rest string) string {
-	text := fmt.Sprintf("%q %q %d %q", qs.redisIDs, qs.taskTypes, qs.lookback, rest)
-	return fmt.Sprintf("%x", sha256.Sum256([]byte(text)))
 }

@@ -1,7 +1,9 @@
 package collector
 
 import (
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector/ledger"
@@ -10,288 +12,195 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// Results are what one scrape exposes of all regions. The list and the counters
-// of a region are of the same poll, unless the state file cannot be written: then
-// the counters are as last saved, which may be of an earlier poll, never of a
-// later one. Results never change.
+// Results are what one scrape exposes of all regions. They never change.
 //
-// They are a Gatherer, not a Collector, and build the families themselves: a
-// registry would hash, sort and copy hundreds of thousands of series at every
-// scrape. The tests send them through a registry to check them.
+// They are a Gatherer and not a Collector: a registry hashes, sorts and copies every
+// sample, which for a large account costs more than all the rest. The tests send them
+// through a registry.
 type Results struct {
-	regions  []regionResult
+	outcomes []*outcome
 	pagesURL string
-}
-
-// regionResult says all that an answer shows of a region. Two that are equal show
-// the same.
-type regionResult struct {
-	region   *region
-	outcome  *outcome
-	counters *ledger.Counters // that are saved; nil if none are
-
-	read, due int // pages of a full reading in progress
 }
 
 var _ prometheus.Gatherer = (*Results)(nil)
 
-// Gather implements prometheus.Gatherer. The families share parts and must not
-// be changed. The error is always nil.
-func (rs *Results) Gather() ([]*dto.MetricFamily, error) { return rs.families(), nil }
-
-func (rs *Results) families() []*dto.MetricFamily {
-	b := newBuilder(rs.pagesURL)
-	for _, r := range rs.regions {
-		b.region(r.outcome, r.counters)
-		b.reading(r)
-	}
-	return b.families()
-}
-
-// markShown tells the ledgers that a scraper has received these Results.
-func (rs *Results) markShown() {
-	for _, r := range rs.regions {
-		if r.counters != nil {
-			r.region.ledger.Shown(r.counters)
+// Gather implements prometheus.Gatherer. The samples share their labels.
+func (rs *Results) Gather() ([]*dto.MetricFamily, error) {
+	g := &gathering{families: map[*Metric]*dto.MetricFamily{}}
+	for _, o := range rs.outcomes {
+		g.outcome(o)
+		if rs.pagesURL != "" {
+			g.add(&pagesInfoMetric, 1, pairs("region", o.Region, "url", rs.pagesURL))
 		}
 	}
+	byName := func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) }
+	return slices.SortedFunc(maps.Values(g.families), byName), nil
 }
 
-// builder builds the families of all regions.
-type builder struct {
-	pagesURL string
-
-	tasks, transitions, lastStart, oldestStart, lastDuration                   *dto.MetricFamily
-	lastBackup, usualInterval                                                  *dto.MetricFamily
-	instanceGone, aliveSince, oldestTask, instanceInfo                         *dto.MetricFamily
-	up, apiInfo, pagesInfo, pollDuration, pollPages, rejectedRows, lastSuccess *dto.MetricFamily
-	readingPages, readingPagesRead                                             *dto.MetricFamily
-
-	status                          [statuses]*dto.LabelPair
-	outcomeSucceeded, outcomeFailed *dto.LabelPair
-	// counts has a gauge for each small number, because most values are small.
-	counts [16]*dto.Gauge
+// shown tells the ledgers that a scraper has received these Results.
+func (rs *Results) shown() {
+	for _, o := range rs.outcomes {
+		o.ledger.Shown(o.counters)
+	}
 }
 
-func newBuilder(pagesURL string) *builder {
-	b := &builder{
-		pagesURL: pagesURL,
-
-		tasks:         newFamily(tasksMetric),
-		transitions:   newFamily(transitionsMetric),
-		lastStart:     newFamily(lastStartMetric),
-		oldestStart:   newFamily(oldestStartMetric),
-		lastDuration:  newFamily(lastDurationMetric),
-		lastBackup:    newFamily(lastBackupMetric),
-		usualInterval: newFamily(usualIntervalMetric),
-		instanceGone:  newFamily(instanceGoneMetric),
-		aliveSince:    newFamily(aliveSinceMetric),
-		oldestTask:    newFamily(oldestTaskMetric),
-		instanceInfo:  newFamily(instanceInfoMetric),
-		up:            newFamily(upMetric),
-		apiInfo:       newFamily(apiInfoMetric),
-		pagesInfo:     newFamily(pagesInfoMetric),
-		pollDuration:  newFamily(pollDurationMetric),
-		pollPages:     newFamily(pollPagesMetric),
-		rejectedRows:  newFamily(rejectedRowsMetric),
-		lastSuccess:   newFamily(lastSuccessMetric),
-
-		readingPages:     newFamily(readingPagesMetric),
-		readingPagesRead: newFamily(readingPagesReadMetric),
-
-		outcomeSucceeded: label("outcome", "succeeded"),
-		outcomeFailed:    label("outcome", "failed"),
-	}
-	for st, name := range statusNames {
-		b.status[st] = label("status", name)
-	}
-	for n := range b.counts {
-		b.counts[n] = gauge(float64(n))
-	}
-	return b
+// gathering is the families of a scrape.
+type gathering struct {
+	families map[*Metric]*dto.MetricFamily
+	small    [16]*dto.Gauge // most values are small, and equal ones share one
+	zero     *dto.Counter   // most counters are 0
 }
 
-func newFamily(m Metric) *dto.MetricFamily {
-	kind := dto.MetricType_GAUGE
-	if m.Type == typeCounter {
-		kind = dto.MetricType_COUNTER
-	}
-	return &dto.MetricFamily{Name: &m.Name, Help: &m.Help, Type: &kind}
+func (g *gathering) add(m *Metric, value float64, labels []*dto.LabelPair) {
+	g.family(m, dto.MetricType_GAUGE).Metric = append(g.families[m].Metric, &dto.Metric{Label: labels, Gauge: g.gauge(value)})
 }
 
-// families returns the families that have a metric, ordered by name.
-func (b *builder) families() []*dto.MetricFamily {
-	all := []*dto.MetricFamily{
-		b.apiInfo, b.lastBackup, b.usualInterval, b.aliveSince, b.instanceGone, b.instanceInfo, b.oldestTask,
-		b.lastSuccess, b.pagesInfo, b.pollDuration, b.pollPages, b.rejectedRows, b.readingPages, b.readingPagesRead,
-		b.lastDuration, b.lastStart, b.oldestStart, b.transitions, b.tasks, b.up,
+func (g *gathering) family(m *Metric, kind dto.MetricType) *dto.MetricFamily {
+	f := g.families[m]
+	if f == nil {
+		f = &dto.MetricFamily{Name: &m.Name, Help: &m.Help, Type: &kind}
+		g.families[m] = f
 	}
-	return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 })
+	return f
 }
 
-func (b *builder) region(o *outcome, counters *ledger.Counters) {
-	region := label("region", o.Region)
-	labels := []*dto.LabelPair{region}
-	up := 0
-	if o.list != nil {
-		up = 1
+func (g *gathering) gauge(value float64) *dto.Gauge {
+	n := int(value)
+	if n < 0 || n >= len(g.small) || float64(n) != value {
+		return &dto.Gauge{Value: &value}
 	}
-	b.count(b.up, labels, up)
-	b.count(b.apiInfo, []*dto.LabelPair{label("api", string(o.API)), region}, 1)
-	if b.pagesURL != "" {
-		b.count(b.pagesInfo, []*dto.LabelPair{region, label("url", b.pagesURL)}, 1)
+	if g.small[n] == nil {
+		g.small[n] = &dto.Gauge{Value: &value}
 	}
+	return g.small[n]
+}
+
+func (g *gathering) counter(c ledger.Counter) *dto.Counter {
+	created := time.Unix(0, c.Created)
+	if c.Value == 0 && g.zero != nil && g.zero.CreatedTimestamp.AsTime().Equal(created) {
+		return g.zero
+	}
+	value := float64(c.Value)
+	counter := &dto.Counter{Value: &value, CreatedTimestamp: timestamppb.New(created)}
+	if c.Value == 0 {
+		g.zero = counter
+	}
+	return counter
+}
+
+// seconds returns a time in seconds since the epoch.
+func seconds(t time.Time) float64 { return float64(t.UnixNano()) / float64(time.Second) }
+
+// time adds a time in seconds since the epoch, unless it is zero.
+func (g *gathering) time(m *Metric, t time.Time, labels []*dto.LabelPair) {
+	if !t.IsZero() {
+		g.add(m, float64(t.Unix()), labels)
+	}
+}
+
+// pairs returns labels, given as names and values, ordered by name.
+func pairs(namesAndValues ...string) []*dto.LabelPair {
+	labels := make([]*dto.LabelPair, 0, len(namesAndValues)/2)
+	for i := 0; i < len(namesAndValues); i += 2 {
+		labels = append(labels, &dto.LabelPair{Name: &namesAndValues[i], Value: &namesAndValues[i+1]})
+	}
+	return labels
+}
+
+func (g *gathering) outcome(o *outcome) {
+	region := pairs("region", o.Region)
+	g.add(&upMetric, number(o.list != nil), region)
+	g.add(&apiInfoMetric, 1, pairs("api", string(o.API), "region", o.Region))
 	if !o.End.IsZero() {
-		b.value(b.pollDuration, labels, o.Duration.Seconds())
-		b.count(b.pollPages, labels, o.Pages)
-		b.count(b.rejectedRows, labels, o.Rejected)
+		g.add(&pollDurationMetric, o.Duration.Seconds(), region)
+		g.add(&pollPagesMetric, float64(o.Pages), region)
+		g.add(&rejectedRowsMetric, float64(o.Rejected), region)
+		g.add(&byOffsetMetric, number(o.ByOffset != ""), region)
+	}
+	if !o.FullRead.IsZero() {
+		g.add(&fullReadMetric, seconds(o.FullRead), region)
 	}
 	if !o.LastSuccess.IsZero() {
-		b.value(b.lastSuccess, labels, float64(o.LastSuccess.UnixNano())/float64(time.Second))
+		g.add(&lastSuccessMetric, seconds(o.LastSuccess), region)
 	}
-	var listed []*listedSeries
-	if o.list != nil {
-		listed = o.list.series
+	if o.PagesDue > 0 {
+		g.add(&readingPagesMetric, float64(o.PagesDue), region)
+		g.add(&readingPagesReadMetric, float64(o.PagesRead), region)
 	}
-	var counted []ledger.Counter
-	if counters != nil {
-		counted = counters.All
+	var status [ledger.Statuses]*dto.LabelPair
+	for st, name := range statusNames {
+		status[st] = pairs("status", name)[0]
 	}
-	b.series(region, listed, counted)
-	for i, s := range listed { // ordered by instance
-		if i == 0 || s.RedisID != listed[i-1].RedisID {
-			b.instance(region, s.RedisID, o.list.instances[s.RedisID])
+	labels := func(s ledger.Series) (all [ledger.Statuses][]*dto.LabelPair) {
+		own := pairs("redisId", s.RedisID, "taskName", s.TaskName)
+		for st := range all {
+			all[st] = []*dto.LabelPair{own[0], region[0], status[st], own[1]}
 		}
+		return all
 	}
-}
-
-// reading adds the metrics of a full reading that the scrape could not wait for.
-func (b *builder) reading(r regionResult) {
-	if r.due > 0 {
-		labels := []*dto.LabelPair{label("region", r.outcome.Region)}
-		b.count(b.readingPages, labels, r.due)
-		b.count(b.readingPagesRead, labels, r.read)
+	for i := range o.counters {
+		g.counters(&o.counters[i], labels(o.counters[i].Series))
 	}
-}
-
-func (b *builder) instance(region *dto.LabelPair, id string, in *instance) {
-	redisID := label("redisId", id)
-	labels := []*dto.LabelPair{redisID, region}
-	b.count(b.instanceInfo, []*dto.LabelPair{
-		label("projectId", in.projectID), redisID, label("redisName", in.redisName), region,
-	}, 1)
-	gone := 0
-	if in.gone {
-		gone = 1
-	}
-	b.count(b.instanceGone, labels, gone)
-	b.time(b.aliveSince, labels, in.aliveSince)
-	b.time(b.oldestTask, labels, in.oldest)
-	b.time(b.lastBackup, []*dto.LabelPair{b.outcomeSucceeded, redisID, region}, in.backupSucceeded)
-	b.time(b.lastBackup, []*dto.LabelPair{b.outcomeFailed, redisID, region}, in.backupFailed)
-	if in.usualInterval > 0 {
-		b.value(b.usualInterval, labels, float64(in.usualInterval))
-	}
-}
-
-// time adds a metric unless the time is never.
-func (b *builder) time(f *dto.MetricFamily, labels []*dto.LabelPair, second int64) {
-	if second != never {
-		b.value(f, labels, float64(second))
-	}
-}
-
-// series adds the metrics of all series. Both lists are ordered; a series that
-// is in both has its labels once.
-func (b *builder) series(region *dto.LabelPair, listed []*listedSeries, counted []ledger.Counter) {
-	for len(listed) > 0 || len(counted) > 0 {
-		isListed, isCounted := len(listed) > 0, len(counted) > 0
-		if isListed && isCounted {
-			order := listed[0].Compare(counted[0].Series)
-			isListed, isCounted = order <= 0, order >= 0
-		}
-		var key ledger.Series
-		if isListed {
-			key = listed[0].Series
-		} else {
-			key = counted[0].Series
-		}
-		redisID, taskName := label("redisId", key.RedisID), label("taskName", key.TaskName)
-		var labels [statuses][]*dto.LabelPair
-		for st := range labels {
-			labels[st] = []*dto.LabelPair{redisID, region, b.status[st], taskName}
-		}
-		if isCounted {
-			b.counted(&labels, &counted[0])
-			counted = counted[1:]
-		}
-		if isListed {
-			b.listed(&labels, listed[0])
-			listed = listed[1:]
-		}
-	}
-}
-
-func (b *builder) counted(labels *[statuses][]*dto.LabelPair, c *ledger.Counter) {
-	created, zero := timestamppb.New(c.Created), 0.0
-	none := &dto.Counter{Value: &zero, CreatedTimestamp: created}
-	for st, n := range c.Entered {
-		counter := none
-		value := float64(n)
-		switch {
-		case st == unknown && c.RareCreated.IsZero():
-			continue
-		case st == unknown:
-			counter = &dto.Counter{Value: &value, CreatedTimestamp: timestamppb.New(c.RareCreated)}
-		case n > 0:
-			counter = &dto.Counter{Value: &value, CreatedTimestamp: created}
-		}
-		b.transitions.Metric = append(b.transitions.Metric, &dto.Metric{Label: labels[st], Counter: counter})
-	}
-}
-
-func (b *builder) listed(labels *[statuses][]*dto.LabelPair, s *listedSeries) {
-	for st, n := range s.count {
-		if n > 0 || st != unknown {
-			b.count(b.tasks, labels[st], n)
-		}
-		if n > 0 {
-			b.value(b.lastStart, labels[st], float64(s.newest[st]))
-			switch st := status(st); st {
-			case pending, executing:
-				b.value(b.oldestStart, labels[st], float64(s.oldest[st]))
-			case succeeded, failed, errored:
-				if s.lasted[st] != unknownDuration {
-					b.value(b.lastDuration, labels[st], float64(s.lasted[st]))
-				}
-			}
-		}
-	}
-}
-
-func (b *builder) count(f *dto.MetricFamily, labels []*dto.LabelPair, n int) {
-	if n < len(b.counts) {
-		f.Metric = append(f.Metric, &dto.Metric{Label: labels, Gauge: b.counts[n]})
+	if o.list == nil {
 		return
 	}
-	b.value(f, labels, float64(n))
+	for _, s := range o.list.series {
+		g.series(s, labels(s.Series))
+	}
+	for _, in := range o.list.instances {
+		g.instance(in, o.Region)
+	}
 }
 
-func (b *builder) value(f *dto.MetricFamily, labels []*dto.LabelPair, value float64) {
-	f.Metric = append(f.Metric, &dto.Metric{Label: labels, Gauge: gauge(value)})
+func (g *gathering) counters(c *ledger.Counters, labels [ledger.Statuses][]*dto.LabelPair) {
+	for st, counter := range c.ByStatus {
+		if counter.Created != 0 {
+			f := g.family(&transitionsMetric, dto.MetricType_COUNTER)
+			f.Metric = append(f.Metric, &dto.Metric{Label: labels[st], Counter: g.counter(counter)})
+		}
+	}
 }
 
-func gauge(value float64) *dto.Gauge { return &dto.Gauge{Value: &value} }
+func (g *gathering) series(s *series, labels [ledger.Statuses][]*dto.LabelPair) {
+	for st, n := range s.count {
+		if n > 0 || st != unknown {
+			g.add(&tasksMetric, float64(n), labels[st])
+		}
+		if n == 0 {
+			continue
+		}
+		g.add(&lastStartMetric, float64(s.newest[st]), labels[st])
+		if st == pending || st == executing {
+			g.add(&oldestStartMetric, float64(s.oldest[st]), labels[st])
+		}
+		if finished(st) && s.lasted[st] != unknownDuration {
+			g.add(&lastDurationMetric, float64(s.lasted[st]), labels[st])
+		}
+	}
+}
 
-// label returns one label. The labels of a metric must be sorted by name.
-func label(name, value string) *dto.LabelPair {
-	return &dto.LabelPair{Name: &name, Value: &value}
+func (g *gathering) instance(in *Instance, region string) {
+	labels := pairs("redisId", in.RedisID, "region", region)
+	g.add(&instanceInfoMetric, 1, pairs("projectId", in.ProjectID, "redisId", in.RedisID, "redisName", in.RedisName, "region", region))
+	g.add(&instanceGoneMetric, number(in.Gone), labels)
+	g.time(&oldestTaskMetric, in.oldest, labels)
+	g.time(&aliveSinceMetric, in.aliveSince, labels)
+	g.time(&lastBackupMetric, in.BackupSucceeded, pairs("outcome", "succeeded", "redisId", in.RedisID, "region", region))
+	g.time(&lastBackupMetric, in.BackupFailed, pairs("outcome", "failed", "redisId", in.RedisID, "region", region))
+	if in.UsualInterval > 0 {
+		g.add(&usualIntervalMetric, in.UsualInterval.Seconds(), labels)
+	}
+}
+
+func number(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // stateMetrics describe the state file.
 type stateMetrics struct{ store *ledger.Store }
-
-var _ prometheus.Collector = stateMetrics{}
 
 // Describe implements prometheus.Collector.
 func (m stateMetrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }

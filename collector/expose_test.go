@@ -16,11 +16,11 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/mirror"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -61,10 +61,9 @@ func wantGolden(t *testing.T, name, body string) {
 
 func TestExpositionOfTheDocumentsExample(t *testing.T) {
 	row := func(start, taskName string) crsapi.Task {
-		return crsapi.Task{
-			RedisID: "crs-izbob1wh", RedisName: "for API test", ProjectID: "0",
-			TaskName: taskName, StartTime: beijing(start), Status: crsapi.StatusSucceeded, Progress: 1,
-		}
+		row := task("crs-izbob1wh", taskName, start, crsapi.StatusSucceeded)
+		row.RedisName = "for API test"
+		return row
 	}
 	document := list(
 		row("2017-02-10 16:56:18", "restoreBackup"),
@@ -91,14 +90,7 @@ const odd = "back\\up \"now\"\nétat 🧨 {a=\"b\"} # 1"
 // is not listed any more, counters of all kinds.
 func everything(t *testing.T) *collector.Exporter {
 	source := &fakeSource{delay: 250 * time.Millisecond}
-	var observe func(crsapi.Attempt)
-	e := newExporter(t, collector.Config{
-		PagesURL: "https://prometheus.example.com/crs",
-		Dial: func(_ string, o func(crsapi.Attempt)) ([]collector.Source, error) {
-			observe = o
-			return only(source), nil
-		},
-	}, map[string]collector.Source{guangzhou: nil})
+	e, observe := observed(t, collector.Config{PagesURL: "https://prometheus.example.com/crs"}, source)
 
 	running := task("crs-a", backup, "2017-02-10 04:00:00", crsapi.StatusExecuting)
 	twin := task("crs-a", backup, "2017-02-10 03:00:00", crsapi.StatusExecuting)
@@ -115,7 +107,7 @@ func everything(t *testing.T) *collector.Exporter {
 		task("crs-f", backup, "2017-01-02 03:00:00", crsapi.StatusSucceeded),
 		task("crs-f", "newInstance", "2017-01-01 00:00:00", crsapi.StatusSucceeded),
 	}
-	source.set(&fakeList{tasks: append([]crsapi.Task{running, twin, twin, nameless, oddly, other, gone, deleted}, old...), pages: 1}, nil)
+	source.set(&mirror.Result{Tasks: append([]crsapi.Task{running, twin, twin, nameless, oddly, other, gone, deleted}, old...), Pages: 1}, nil)
 	observe(crsapi.Attempt{Duration: 40 * time.Millisecond, HasClockSkew: true, ClockSkew: 2 * time.Second})
 	scrape(t, e)
 	scrape(t, e) // the second that shows the first 0 of the counters
@@ -129,7 +121,7 @@ func everything(t *testing.T) *collector.Exporter {
 	later := task("crs-a", backup, "2017-02-10 05:00:00", crsapi.StatusPending)
 	later.RedisName, later.ProjectID = "renamed", "1234"
 	brandNew := task("crs-a", clean, "2017-02-10 05:00:00", crsapi.StatusFailed)
-	source.set(&fakeList{tasks: append([]crsapi.Task{later, later, brandNew, running, ended, twin, nameless, oddly, other, deleted}, old...), pages: 2, rejected: 1}, nil)
+	source.set(&mirror.Result{Tasks: append([]crsapi.Task{later, later, brandNew, running, ended, twin, nameless, oddly, other, deleted}, old...), Pages: 2, Rejected: 1}, nil)
 	observe(crsapi.Attempt{Duration: 90 * time.Millisecond, HasClockSkew: true, ClockSkew: -time.Second})
 	observe(crsapi.Attempt{Duration: 5 * time.Second, Reason: crsapi.ReasonTimeout})
 	return e
@@ -144,12 +136,26 @@ func TestExpositionOfEverything(t *testing.T) {
 	})
 }
 
+// OpenMetrics names families without _total, which must not make two of one name.
+func TestOpenMetricsHasEachFamilyOnce(t *testing.T) {
+	seen := map[string]bool{}
+	for line := range strings.Lines(scrapeAs(t, watch(t, &fakeSource{list: list(someTask)}), openMetricsFormat)) {
+		if family, ok := strings.CutPrefix(line, "# TYPE "); ok {
+			family, _, _ = strings.Cut(family, " ")
+			if seen[family] {
+				t.Errorf("%s is exposed twice", family)
+			}
+			seen[family] = true
+		}
+	}
+}
+
 func TestExpositionOfRegionsThatAreDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
-			sources = map[string]*fakeSource{
+			watched = map[string]*fakeSource{
 				"ap-beijing": {err: &crsapi.Error{Reason: crsapi.ReasonDenied, Requested: true}},
-				guangzhou:    {list: &fakeList{tasks: []crsapi.Task{someTask}, pages: 1, rejected: 1}},
+				guangzhou:    {list: &mirror.Result{Tasks: []crsapi.Task{someTask}, Pages: 1, Rejected: 1}},
 				"ap-hangs":   {delay: time.Hour},
 				shanghai:     {list: list(someTask)},
 			}
@@ -158,11 +164,11 @@ func TestExpositionOfRegionsThatAreDown(t *testing.T) {
 				TimeoutOffset: 500 * time.Millisecond,
 				Dial: func(region string, o func(crsapi.Attempt)) ([]collector.Source, error) {
 					observe[region] = o
-					return only(sources[region]), nil
+					return []collector.Source{watched[region]}, nil
 				},
 			}
 		)
-		e := newExporter(t, cfg, map[string]collector.Source{"ap-beijing": nil, guangzhou: nil, "ap-hangs": nil, shanghai: nil})
+		e := newExporter(t, cfg, sources{"ap-beijing": nil, guangzhou: nil, "ap-hangs": nil, shanghai: nil})
 		begin := time.Now()
 		scrape(t, e)
 		if took := time.Since(begin); took != 9500*time.Millisecond {
@@ -171,23 +177,16 @@ func TestExpositionOfRegionsThatAreDown(t *testing.T) {
 		// What was up goes down after it has rejected rows.
 		observe["ap-beijing"](crsapi.Attempt{Duration: time.Millisecond, Reason: crsapi.ReasonDenied})
 		observe[guangzhou](crsapi.Attempt{Duration: time.Millisecond, Reason: crsapi.ReasonAuth})
-		sources[guangzhou].set(&fakeList{pages: 3, rejected: 2}, &crsapi.Error{Reason: crsapi.ReasonAuth, Requested: true})
+		watched[guangzhou].set(&mirror.Result{Pages: 3, Rejected: 2}, &crsapi.Error{Reason: crsapi.ReasonAuth, Requested: true})
 		wantGolden(t, "down.prom", scrapeAs(t, e, textFormat))
 	})
 }
 
 func TestExpositionOfAnEmptyList(t *testing.T) {
-	e := watch(t, always(list()))
-	body := scrapeAs(t, e, textFormat)
-	parse(body).want(t, samples{`crs_up{region="ap-guangzhou"}`: "1"})
-	for _, m := range collector.Metrics()[:8] {
-		if strings.Contains(body, m.Name) {
-			t.Errorf("%s is exposed though no task is listed", m.Name)
-		}
-	}
-	families, err := e.Poll(t.Context()).Gather()
-	if err != nil || len(families) != 6 {
-		t.Errorf("got %d families, %v; want 6 that have a metric", len(families), err)
+	got := shown(t)
+	got.wantUp(t)
+	if n := len(got.in(guangzhou).where(func(series, _ string) bool { return !strings.HasPrefix(series, "crs_api_") })); n != 8 {
+		t.Errorf("%d series, want the 7 of a poll and a counter: %v", n, got.in(guangzhou))
 	}
 }
 
@@ -206,28 +205,28 @@ func TestTransitionsFromScrapeToScrape(t *testing.T) {
 		newest  = task("crs-a", clean, "2017-02-10 03:00:00", crsapi.StatusSucceeded)
 		future  = task("crs-a", clean, "2099-01-01 00:00:00", crsapi.StatusSucceeded)
 	)
-	tests := []struct {
+	for _, test := range []struct {
 		name  string
-		lists []*fakeList // nil if the region is down
-		want  string      // the counter after each scrape; - for none
+		lists []*mirror.Result // nil if the region is down
+		want  string           // the counter after each scrape; - for none
 	}{
-		{"fails as an older failed one leaves the list", []*fakeList{list(running, older), list(running, older), list(failed)}, "0 0 1"},
-		{"fails before two scrapes have shown the 0", []*fakeList{list(running), list(failed), list(failed)}, "0 0 1"},
-		{"vanishes and returns", []*fakeList{list(running), list(running), list(failed), nothing, list(failed)}, "0 0 1 1 1"},
-		{"the baseline does not count", []*fakeList{list(failed, older), list(failed, older), list(failed, older)}, "0 0 0"},
-		{"first failure of a new task name", []*fakeList{list(other), list(other, failed), list(other, failed), list(other, failed)}, "- 0 0 1"},
-		{"two failures of a new task name", []*fakeList{list(other), list(other, failed), list(other, failed, late), list(other)}, "- 0 0 2"},
-		{"fails while the region is down", []*fakeList{list(running), list(running), nil, list(failed)}, "0 0 0 1"},
-		{"the region is down at first", []*fakeList{nil, list(failed), list(failed), list(failed)}, "- 0 0 0"},
-		{"comes and goes while the region is down", []*fakeList{list(running), nil, nothing, nothing}, "0 0 0 0"},
-		{"the first 0 is shown while the region is down", []*fakeList{list(other), list(other, failed), nil, list(failed)}, "- 0 0 1"},
-		{"late by an hour", []*fakeList{list(newest), list(newest, late), list(newest), list(newest)}, "- 0 0 1"},
-		{"history", []*fakeList{list(newest), list(newest, history), list(newest), list(newest)}, "- 0 0 0"},
-		{"history, then a failure", []*fakeList{list(newest), list(newest, history), list(newest, failed), list(newest)}, "- 0 0 1"},
-		{"a baseline with a date in the future", []*fakeList{list(newest, future), list(newest, late), list(newest), list(newest)}, "- 0 0 1"},
-		{"older than an empty baseline", []*fakeList{nothing, list(failed), list(failed), list(failed)}, "- 0 0 0"},
-	}
-	for _, test := range tests {
+		{"fails as an older failed one leaves the list", []*mirror.Result{list(running, older), list(running, older), list(failed)}, "0 0 1"},
+		{"fails before two scrapes have shown the 0", []*mirror.Result{list(running), list(failed), list(failed)}, "0 0 1"},
+		{"vanishes and returns", []*mirror.Result{list(running), list(running), list(failed), nothing, list(failed)}, "0 0 1 1 1"},
+		{"the baseline does not count", []*mirror.Result{list(failed, older), list(failed, older), list(failed, older)}, "0 0 0"},
+		{"first failure of a new task name", []*mirror.Result{list(other), list(other, failed), list(other, failed), list(other, failed)}, "- 0 0 1"},
+		{"two failures of a new task name", []*mirror.Result{list(other), list(other, failed), list(other, failed, late), list(other)}, "- 0 0 2"},
+		{"fails while the region is down", []*mirror.Result{list(running), list(running), nil, list(failed)}, "0 0 0 1"},
+		{"the region is down at first", []*mirror.Result{nil, list(failed), list(failed), list(failed)}, "- 0 0 0"},
+		{"comes and goes while the region is down", []*mirror.Result{list(running), nil, nothing, nothing}, "0 0 0 0"},
+		{"the first 0 is shown while the region is down", []*mirror.Result{list(other), list(other, failed), nil, list(failed)}, "- 0 0 1"},
+		{"late by an hour", []*mirror.Result{list(newest), list(newest, late), list(newest), list(newest)}, "- 0 0 1"},
+		{"history", []*mirror.Result{list(newest), list(newest, history), list(newest), list(newest)}, "- 0 0 0"},
+		{"history after an empty list", []*mirror.Result{list(newest), nothing, list(newest, history), list(newest, history), list(newest)}, "- - 0 0 0"},
+		{"history, then a failure", []*mirror.Result{list(newest), list(newest, history), list(newest, failed), list(newest)}, "- 0 0 1"},
+		{"a baseline with a date in the future", []*mirror.Result{list(newest, future), list(newest, late), list(newest), list(newest)}, "- 0 0 1"},
+		{"older than an empty baseline", []*mirror.Result{nothing, list(failed), list(failed), list(failed)}, "- 0 0 0"},
+	} {
 		t.Run(test.name, func(t *testing.T) {
 			source := &fakeSource{}
 			e := watch(t, source)
@@ -255,14 +254,8 @@ func TestTransitionsFromScrapeToScrape(t *testing.T) {
 func TestTransitionsAfterAnEmptyBaseline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const skew = 30 * time.Minute
-		var observe func(crsapi.Attempt)
 		source := &fakeSource{list: list()}
-		e := newExporter(t, collector.Config{
-			Dial: func(_ string, o func(crsapi.Attempt)) ([]collector.Source, error) {
-				observe = o
-				return only(source), nil
-			},
-		}, map[string]collector.Source{guangzhou: nil})
+		e, observe := observed(t, collector.Config{}, source)
 		observe(crsapi.Attempt{HasClockSkew: true, ClockSkew: skew})
 		observe(crsapi.Attempt{}) // without a Date header
 		poll(t, e, time.Minute)
@@ -324,6 +317,22 @@ func TestMetricsAreAsDescribed(t *testing.T) {
 	})
 }
 
+// What only the format of protobuf has.
+func TestExpositionAsProtobuf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		families := families(t, everything(t))
+		h := families["crs_api_request_duration_seconds"].Metric[0].Histogram
+		if len(h.PositiveSpan) == 0 || len(h.Bucket) == 0 {
+			t.Errorf("%d native spans and %d classic buckets, want both", len(h.PositiveSpan), len(h.Bucket))
+		}
+		for _, m := range families["crs_task_transitions_total"].Metric {
+			if m.Counter.CreatedTimestamp == nil {
+				t.Errorf("%v has no created timestamp", m.Label)
+			}
+		}
+	})
+}
+
 func wantDescribed(t *testing.T, found map[string]*dto.MetricFamily, described []collector.Metric) {
 	t.Helper()
 	for _, m := range described {
@@ -344,26 +353,10 @@ func wantDescribed(t *testing.T, found map[string]*dto.MetricFamily, described [
 			if !slices.Equal(labels, m.Labels) {
 				t.Errorf("%s has labels %v, described as %v", m.Name, labels, m.Labels)
 			}
+			if metric.TimestampMs != nil {
+				t.Errorf("%s has a timestamp", m.Name)
+			}
 		}
-	}
-}
-
-// The results and the registry each promise families ordered by name.
-func TestFamiliesAreOrdered(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		own, err := everything(t).Poll(t.Context()).Gather()
-		if err != nil || len(own) != 18 || !slices.IsSortedFunc(own, func(a, b *dto.MetricFamily) int {
-			return strings.Compare(a.GetName(), b.GetName())
-		}) {
-			t.Errorf("got %d families, %v: %v", len(own), err, own)
-		}
-	})
-}
-
-func TestMetricsReturnsACopy(t *testing.T) {
-	collector.Metrics()[0].Labels[0] = "changed"
-	if got := collector.Metrics()[0].Labels[0]; got != "region" {
-		t.Errorf("a caller changed the label to %s", got)
 	}
 }
 
@@ -396,66 +389,15 @@ func TestMetricsLint(t *testing.T) {
 	})
 }
 
-func TestExpositionParsesInEveryFormat(t *testing.T) {
-	t.Run("text", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			parser := expfmt.NewTextParser(model.UTF8Validation)
-			families, err := parser.TextToMetricFamilies(strings.NewReader(scrapeAs(t, everything(t), textFormat)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			wantOddName(t, families)
-		})
-	})
-	t.Run("protobuf", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			families := families(t, everything(t))
-			wantOddName(t, families)
-			h := families["crs_api_request_duration_seconds"].Metric[0].Histogram
-			if len(h.PositiveSpan) == 0 || len(h.Bucket) == 0 {
-				t.Errorf("%d native spans and %d classic buckets, want both", len(h.PositiveSpan), len(h.Bucket))
-			}
-			for _, m := range families["crs_task_transitions_total"].Metric {
-				if m.Counter.CreatedTimestamp == nil {
-					t.Errorf("%v has no created timestamp", m.Label)
-				}
-			}
-		})
-	})
-}
-
-func wantOddName(t *testing.T, families map[string]*dto.MetricFamily) {
-	t.Helper()
-	found := false
-	for name, f := range families {
-		for _, m := range f.Metric {
-			if m.TimestampMs != nil {
-				t.Errorf("%s has a timestamp", name)
-			}
-			found = found || name == "crs_tasks" &&
-				slices.ContainsFunc(m.Label, func(l *dto.LabelPair) bool { return l.GetName() == "taskName" && l.GetValue() == odd })
-		}
-	}
-	if !found {
-		t.Error("the odd task name is not exposed")
-	}
-}
-
+// Small numbers share their memory, large ones and those before 1970 do not.
 func TestSmallAndLargeNumbers(t *testing.T) {
-	source := &fakeSource{}
-	e := watch(t, source)
 	for _, n := range []int{1, 2, 15, 16, 17, 1234} {
-		l := list(task("crs-a", clean, "1960-01-01 00:00:00", crsapi.StatusFailed))
-		for range n {
-			l.tasks = append(l.tasks, task("crs-a", backup, "2017-02-10 03:00:00", crsapi.StatusPending))
-		}
-		l.pages = n
-		source.set(l, nil)
-		scrape(t, e).want(t, samples{
-			`crs_tasks{redisId="crs-a",region="ap-guangzhou",status="pending",taskName="backupInstance"}`:                           fmt.Sprint(n),
-			`crs_tasks{redisId="crs-a",region="ap-guangzhou",status="failed",taskName="cleanInstance"}`:                             "1",
-			`crs_poll_pages{region="ap-guangzhou"}`:                                                                                 fmt.Sprint(n),
-			`crs_task_last_start_timestamp_seconds{redisId="crs-a",region="ap-guangzhou",status="failed",taskName="cleanInstance"}`: "-3.15648e+08",
+		tasks := slices.Repeat([]crsapi.Task{task("crs-a", backup, "2017-02-10 03:00:00", crsapi.StatusPending)}, n)
+		shown(t, append(tasks, task("crs-a", clean, "1960-01-01 00:00:00", crsapi.StatusFailed))...).want(t, samples{
+			fmt.Sprintf(tasksSeries, "crs-a", "pending", backup): fmt.Sprint(n),
+			fmt.Sprintf(tasksSeries, "crs-a", "failed", clean):   "1",
+			fmt.Sprintf(lastSeries, "crs-a", "failed", clean):    "-3.15648e+08",
+			fmt.Sprintf(firstSeries, "crs-a"):                    "-3.15648e+08",
 		})
 	}
 }

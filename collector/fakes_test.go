@@ -1,29 +1,50 @@
 package collector_test
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"flag"
 	"fmt"
-	"iter"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
+	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 	"github.com/crs-exporter/crs_exporter/crsapi/mirror"
+	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
 	"go.uber.org/goleak"
 	"golang.org/x/time/rate"
 )
 
+// underRace reports whether the race detector is on. It makes tests ten times slower, so
+// that they run through one API and with fewer seeds.
+var underRace = func() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}()
+
 func TestMain(m *testing.M) {
+	if underRace {
+		if err := flag.Set("rapid.checks", "20"); err != nil {
+			panic(err)
+		}
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -33,171 +54,53 @@ const (
 
 	backup = "backupInstance"
 	clean  = "cleanInstance"
+
+	day     = 24 * time.Hour
+	maxPoll = 5 * time.Minute
 )
 
-// swept is a list that was read.
-type swept interface {
-	All() iter.Seq[crsapi.Task]
-	Len() int
-	Rejected() int
-	Pages() int
-}
+// Series of ap-guangzhou, for fmt.Sprintf.
+const (
+	tasksSeries  = "crs_tasks{redisId=%q,region=\"ap-guangzhou\",status=%q,taskName=%q}"
+	lastSeries   = "crs_task_last_start_timestamp_seconds{redisId=%q,region=\"ap-guangzhou\",status=%q,taskName=%q}"
+	oldestSeries = "crs_task_oldest_start_timestamp_seconds{redisId=%q,region=\"ap-guangzhou\",status=%q,taskName=%q}"
+	lastedSeries = "crs_task_last_duration_seconds{redisId=%q,region=\"ap-guangzhou\",status=%q,taskName=%q}"
+	backupSeries = "crs_backup_last_start_timestamp_seconds{outcome=%q,redisId=%q,region=\"ap-guangzhou\"}"
+	usualSeries  = "crs_backup_usual_interval_seconds{redisId=%q,region=\"ap-guangzhou\"}"
+	aliveSeries  = "crs_instance_alive_since_timestamp_seconds{redisId=%q,region=\"ap-guangzhou\"}"
+	firstSeries  = "crs_instance_oldest_start_timestamp_seconds{redisId=%q,region=\"ap-guangzhou\"}"
+	goneSeries   = "crs_instance_gone{redisId=%q,region=\"ap-guangzhou\"}"
+	infoSeries   = "crs_instance_info{projectId=%q,redisId=%q,redisName=%q,region=\"ap-guangzhou\"}"
+)
 
-// sweeper reads lists.
-type sweeper interface {
-	Sweep(ctx context.Context, q crsapi.Query) (swept, error)
-}
+var documented = []string{"pending", "executing", "succeeded", "failed", "error"}
 
-// openSweeps is a collector.List that reads everything at every poll. Of a list
-// that changed it tells what changed.
-type openSweeps struct {
-	sweeper
-	query    crsapi.Query
-	lookback time.Duration
-	last     swept // nil before the first
-}
+// list is the result of a poll that read one page with these tasks.
+func list(tasks ...crsapi.Task) *mirror.Result { return &mirror.Result{Tasks: tasks, Pages: 1} }
 
-func open(s sweeper, f collector.Filter) collector.List {
-	return &openSweeps{
-		sweeper: s, lookback: f.Lookback, last: list(),
-		query: crsapi.Query{RedisID: f.RedisID, TaskTypes: f.TaskTypes},
-	}
-}
-
-func (l *openSweeps) Poll(ctx context.Context, full bool) (*mirror.Result, error) {
-	q := l.query
-	if l.lookback > 0 {
-		q.BeginTime = time.Now().Add(-l.lookback)
-	}
-	now, err := l.Sweep(ctx, q)
-	result := &mirror.Result{Changed: map[mirror.Key]struct{}{}}
-	if now != nil {
-		result.Pages, result.Rejected = now.Pages(), now.Rejected()
-	}
-	if err != nil {
-		return result, err
-	}
-	if full {
-		result.Full = []mirror.Cause{mirror.Due}
-	}
-	before, after := tasksByKey(l.last), tasksByKey(now)
-	for key := range after {
-		if !slices.Equal(before[key], after[key]) {
-			result.Changed[key] = struct{}{}
-		}
-	}
-	for key := range before {
-		if after[key] == nil {
-			result.Changed[key] = struct{}{}
-		}
-	}
-	l.last = now
-	return result, nil
-}
-
-func keyOf(t crsapi.Task) mirror.Key {
-	return mirror.Key{RedisID: t.RedisID, TaskName: t.TaskName, Second: t.StartTime.Unix()}
-}
-
-func tasksByKey(l swept) map[mirror.Key][]crsapi.Task {
-	all := map[mirror.Key][]crsapi.Task{}
-	for t := range l.All() {
-		all[keyOf(t)] = append(all[keyOf(t)], t)
-	}
-	return all
-}
-
-func (l *openSweeps) At(key mirror.Key) (tasks []crsapi.Task) {
-	for t := range l.last.All() {
-		if keyOf(t) == key {
-			tasks = append(tasks, t)
-		}
-	}
-	return tasks
-}
-
-func (l *openSweeps) Verify(context.Context, func(context.Context) error) error { return nil }
-func (l *openSweeps) Progress() (read, due int)                                 { return 0, 0 }
-func (l *openSweeps) Len() int                                                  { return l.last.Len() }
-
-func (l *openSweeps) All() iter.Seq[crsapi.Task] { return l.last.All() }
-
-func (l *openSweeps) Tasks() collector.Tasks { return sweptTasks{l.last} }
-
-type sweptTasks struct{ swept }
-
-func (l sweptTasks) Newest(from, to time.Time) iter.Seq[crsapi.Task] {
-	return func(yield func(crsapi.Task) bool) {
-		for _, t := range slices.SortedStableFunc(l.All(), func(a, b crsapi.Task) int { return b.StartTime.Compare(a.StartTime) }) {
-			if !from.IsZero() && t.StartTime.Before(from) || !to.IsZero() && t.StartTime.After(to) {
-				continue
-			}
-			if !yield(t) {
-				return
-			}
-		}
-	}
-}
-
-// fakeList holds its tasks as they are.
-type fakeList struct {
-	tasks           []crsapi.Task
-	rejected, pages int
-}
-
-func (l *fakeList) All() iter.Seq[crsapi.Task] { return slices.Values(l.tasks) }
-func (l *fakeList) Len() int                   { return len(l.tasks) }
-func (l *fakeList) Rejected() int              { return l.rejected }
-func (l *fakeList) Pages() int                 { return l.pages }
-
-func list(tasks ...crsapi.Task) *fakeList { return &fakeList{tasks: tasks, pages: 1} }
-
-// sourceFunc makes a function a Source.
-type sourceFunc func(ctx context.Context, q crsapi.Query) (swept, error)
-
-func (f sourceFunc) Sweep(ctx context.Context, q crsapi.Query) (swept, error) {
-	return f(ctx, q)
-}
-
-func (sourceFunc) API() crsapi.API                          { return crsapi.API20 }
-func (sourceFunc) Limiter() *rate.Limiter                   { return nil }
-func (f sourceFunc) Open(q collector.Filter) collector.List { return open(f, q) }
-
-func (sourceFunc) Pages(context.Context, collector.Filter) (int, error) { return 1, nil }
-
-func (sourceFunc) TaskMessage(context.Context, int64) (string, error) { return "", nil }
-
-func only(source collector.Source) []collector.Source { return []collector.Source{source} }
-
-func always(l swept) collector.Source {
-	return sourceFunc(func(context.Context, crsapi.Query) (swept, error) { return l, nil })
-}
-
-// fakeSource answers every sweep with what it was last set to, after a delay.
+// fakeSource answers every poll with what it was last set to, after a delay.
 type fakeSource struct {
 	api     crsapi.API // API 2.0 if empty
 	message func(ctx context.Context, taskID int64) (string, error)
+	answer  func(ctx context.Context, f collector.Filter) (*mirror.Result, error) // instead of list and err
 
 	mu      sync.Mutex
-	list    swept
+	list    *mirror.Result
 	err     error
 	delay   time.Duration
-	calls   int
-	queries []crsapi.Query
-	ended   []error // the state of each sweep's context at its end
+	filters []collector.Filter // of each poll
+	ended   []error            // the cause of each poll's context at its end
 }
 
 func (s *fakeSource) API() crsapi.API                        { return cmp.Or(s.api, crsapi.API20) }
 func (s *fakeSource) Limiter() *rate.Limiter                 { return nil }
-func (s *fakeSource) Open(q collector.Filter) collector.List { return open(s, q) }
-
-func (s *fakeSource) Pages(context.Context, collector.Filter) (int, error) { return 1, nil }
+func (s *fakeSource) Open(f collector.Filter) collector.List { return &fakeList{source: s, filter: f} }
 
 func (s *fakeSource) TaskMessage(ctx context.Context, taskID int64) (string, error) {
 	return s.message(ctx, taskID)
 }
 
-func (s *fakeSource) set(list swept, err error) {
+func (s *fakeSource) set(list *mirror.Result, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.list, s.err = list, err
@@ -209,34 +112,64 @@ func (s *fakeSource) setDelay(delay time.Duration) {
 	s.delay = delay
 }
 
-func (s *fakeSource) Sweep(ctx context.Context, q crsapi.Query) (swept, error) {
-	s.mu.Lock()
-	s.calls++
-	s.queries = append(s.queries, q)
-	delay := s.delay
-	s.mu.Unlock()
-
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-
+// polls returns how many polls have begun.
+func (s *fakeSource) polls() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ended = append(s.ended, context.Cause(ctx))
-	if context.Cause(ctx) != nil {
-		return nil, fmt.Errorf("sweep: %w", context.Cause(ctx))
+	return len(s.filters)
+}
+
+func (s *fakeSource) poll(ctx context.Context, f collector.Filter) (*mirror.Result, error) {
+	s.mu.Lock()
+	s.filters = append(s.filters, f)
+	delay := s.delay
+	s.mu.Unlock()
+	if s.answer != nil {
+		return s.answer(ctx, f)
+	}
+	select {
+	case <-time.After(delay):
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cause := context.Cause(ctx)
+	if s.ended = append(s.ended, cause); cause != nil {
+		return nil, fmt.Errorf("poll: %w", cause)
 	}
 	return s.list, s.err
 }
 
-func (s *fakeSource) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.calls
+// fakeList reads everything at every poll.
+type fakeList struct {
+	source *fakeSource
+	filter collector.Filter
+	tasks  []crsapi.Task
 }
+
+func (l *fakeList) Poll(ctx context.Context, _ int) (*mirror.Result, error) {
+	begin, r := time.Now(), mirror.Result{}
+	found, err := l.source.poll(ctx, l.filter)
+	if found != nil {
+		r = *found
+	}
+	if err != nil {
+		return &r, err
+	}
+	order := func(a, b crsapi.Task) int {
+		return cmp.Or(a.StartTime.Compare(b.StartTime), cmp.Compare(a.RedisID, b.RedisID), cmp.Compare(a.TaskName, b.TaskName))
+	}
+	if !slices.IsSortedFunc(r.Tasks, order) {
+		r.Tasks = slices.SortedStableFunc(slices.Values(r.Tasks), order)
+	}
+	if !slices.Equal(l.tasks, r.Tasks) {
+		l.tasks = r.Tasks
+	}
+	r.Tasks, r.FullRead = l.tasks, begin
+	return &r, nil
+}
+
+func (l *fakeList) Progress() (read, due int) { return 0, 0 }
 
 // beijing is a time as the API writes it.
 func beijing(text string) time.Time {
@@ -254,17 +187,27 @@ func task(redisID, taskName, start string, status crsapi.Status) crsapi.Task {
 	}
 }
 
+// backupOf is a backup that was submitted some time ago.
+func backupOf(redisID string, age time.Duration, status crsapi.Status) crsapi.Task {
+	return crsapi.Task{
+		RedisID: redisID, RedisName: "x", ProjectID: "0", TaskName: backup,
+		StartTime: time.Now().Add(-age).Truncate(time.Second).UTC(), Status: status,
+	}
+}
+
 // someTask is a list's content where the content does not matter.
 var someTask = task("crs-a", backup, "2017-02-10 01:00:00", crsapi.StatusSucceeded)
 
+type sources map[string]collector.Source
+
 // newExporter returns an Exporter of the given sources, which is closed when
 // the test ends.
-func newExporter(t testing.TB, cfg collector.Config, sources map[string]collector.Source) *collector.Exporter {
+func newExporter(t testing.TB, cfg collector.Config, sources sources) *collector.Exporter {
 	t.Helper()
 	cfg.Regions = slices.Sorted(maps.Keys(sources))
 	if cfg.Dial == nil {
 		cfg.Dial = func(region string, _ func(crsapi.Attempt)) ([]collector.Source, error) {
-			return only(sources[region]), nil
+			return []collector.Source{sources[region]}, nil
 		}
 	}
 	e, err := collector.New(cfg)
@@ -276,9 +219,132 @@ func newExporter(t testing.TB, cfg collector.Config, sources map[string]collecto
 }
 
 // watch returns an Exporter of one region, ap-guangzhou.
-func watch(t testing.TB, source collector.Source) *collector.Exporter {
+func watch(t testing.TB, source *fakeSource) *collector.Exporter {
 	t.Helper()
-	return newExporter(t, collector.Config{}, map[string]collector.Source{guangzhou: source})
+	return newExporter(t, collector.Config{}, sources{guangzhou: source})
+}
+
+// observed is watch, and returns the function that counts requests too.
+func observed(t testing.TB, cfg collector.Config, source *fakeSource) (e *collector.Exporter, observe func(crsapi.Attempt)) {
+	t.Helper()
+	cfg.Dial = func(_ string, o func(crsapi.Attempt)) ([]collector.Source, error) {
+		observe = o
+		return []collector.Source{source}, nil
+	}
+	return newExporter(t, cfg, sources{guangzhou: nil}), observe
+}
+
+// shown returns what a scrape of a list shows.
+func shown(t testing.TB, tasks ...crsapi.Task) samples {
+	t.Helper()
+	return scrape(t, watch(t, &fakeSource{list: list(tasks...)}))
+}
+
+// restarting is an Exporter of ap-guangzhou with a state file, which can be restarted.
+type restarting struct {
+	t   testing.TB
+	cfg collector.Config
+	log bytes.Buffer
+	e   *collector.Exporter
+}
+
+func (w *restarting) start(t testing.TB, dial func(string, func(crsapi.Attempt)) ([]collector.Source, error)) {
+	w.t = t
+	w.cfg.Regions, w.cfg.Dial, w.cfg.Logger = []string{guangzhou}, dial, logTo(&w.log)
+	w.cfg.StateFile = filepath.Join(t.TempDir(), "state")
+	w.restart()
+	t.Cleanup(func() { w.e.Close() })
+}
+
+func (w *restarting) restart() {
+	w.t.Helper()
+	if w.e != nil {
+		w.e.Close()
+	}
+	e, err := collector.New(w.cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.e = e
+}
+
+func (w *restarting) scrape() samples {
+	w.t.Helper()
+	return scrape(w.t, w.e)
+}
+
+// eachAPI runs a test through each API, in a bubble.
+func eachAPI(t *testing.T, test func(t *testing.T, api crsapi.API)) {
+	for _, api := range testedAPIs() {
+		t.Run("API "+string(api), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, api) })
+		})
+	}
+}
+
+func testedAPIs() []crsapi.API {
+	if underRace {
+		return []crsapi.API{crsapi.API30}
+	}
+	return []crsapi.API{crsapi.API20, crsapi.API30, crsapi.APITCE}
+}
+
+// simulator is a simulated API, with connections that see a bubble's clock, and how the
+// real client reads it.
+type simulator struct {
+	*crsapitest.Server
+	apis      []crsapi.API // in the order of succession
+	limiter   *rate.Limiter
+	pageSize  int
+	transport func(http.RoundTripper) http.RoundTripper
+}
+
+func newSimulator(t testing.TB, apis ...crsapi.API) *simulator {
+	s := &simulator{Server: crsapitest.NewMemoryServer(), apis: apis, pageSize: 100}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// limited returns a simulator that is sent so many requests a second.
+func limited(t testing.TB, api crsapi.API, perSecond float64) *simulator {
+	s := newSimulator(t, api)
+	s.limiter = crsapi.NewLimiter(perSecond)
+	return s
+}
+
+func (s *simulator) dial(region string, observe func(crsapi.Attempt)) (all []collector.Source, err error) {
+	for _, api := range s.apis {
+		cfg := crsapi.DefaultConfig(api)
+		cfg.Region, cfg.Observe, cfg.Limiter, cfg.PageSize = region, observe, s.limiter, s.pageSize
+		cfg.Endpoint, cfg.Transport = s.URL, s.Client().Transport
+		if api != crsapi.API20 {
+			cfg.Endpoint = s.URL3
+		}
+		if s.transport != nil {
+			cfg.Transport = s.transport(cfg.Transport)
+		}
+		cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+		client, err := crsapi.NewClient(cfg)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, collector.FromAPI(client))
+	}
+	return all, nil
+}
+
+// watch returns an Exporter of ap-guangzhou, or of other regions.
+func (s *simulator) watch(t testing.TB, cfg collector.Config, regions ...string) *collector.Exporter {
+	t.Helper()
+	watched := sources{}
+	for _, region := range regions {
+		watched[region] = nil
+	}
+	if len(regions) == 0 {
+		watched[guangzhou] = nil
+	}
+	cfg.TimeoutOffset, cfg.Dial = 500*time.Millisecond, s.dial
+	return newExporter(t, cfg, watched)
 }
 
 const (
@@ -287,32 +353,30 @@ const (
 	protobufFormat    = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
 )
 
+// request is a GET of the metrics with header fields, given as names and values.
+func request(header ...string) *http.Request {
+	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	return r
+}
+
+func serve(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
 // scrapeAs scrapes e as a Prometheus that accepts the format, with a timeout of
 // ten seconds.
 func scrapeAs(t testing.TB, e *collector.Exporter, format string) string {
 	t.Helper()
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
-	r.Header.Set("Accept", format)
-	r.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "10")
-	w := httptest.NewRecorder()
-	e.Handler().ServeHTTP(w, r)
+	w := serve(e.Handler(), request("Accept", format, "X-Prometheus-Scrape-Timeout-Seconds", "10"))
 	if w.Code != http.StatusOK {
 		t.Fatalf("status %d: %s", w.Code, w.Body)
 	}
 	return w.Body.String()
-}
-
-// samples are the values of a text exposition by series, as the text has them.
-type samples map[string]string
-
-func parse(text string) samples {
-	all := samples{}
-	for line := range strings.Lines(text) {
-		if i := strings.LastIndexByte(line, ' '); !strings.HasPrefix(line, "#") {
-			all[line[:i]] = strings.TrimSuffix(line[i+1:], "\n")
-		}
-	}
-	return all
 }
 
 func scrape(t testing.TB, e *collector.Exporter) samples {
@@ -320,7 +384,8 @@ func scrape(t testing.TB, e *collector.Exporter) samples {
 	return parse(scrapeAs(t, e, textFormat))
 }
 
-// poll polls like a scrape that waits so long, but whose result nobody sees.
+// poll polls like a scrape with this timeout. The result is not delivered, so that no series
+// counts as shown.
 func poll(t testing.TB, e *collector.Exporter, timeout time.Duration) samples {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -344,33 +409,40 @@ func exposed(t testing.TB, results *collector.Results) samples {
 	return parse(text.String())
 }
 
-// of returns the samples of some families.
-func (s samples) of(families ...string) samples {
-	kept := samples{}
-	for series, value := range s {
-		name, _, _ := strings.Cut(series, "{")
-		if slices.Contains(families, name) {
-			kept[series] = value
+// samples are the values of a text exposition by series, as the text has them.
+type samples map[string]string
+
+func parse(text string) samples {
+	all := samples{}
+	for line := range strings.Lines(text) {
+		if i := strings.LastIndexByte(line, ' '); !strings.HasPrefix(line, "#") {
+			all[line[:i]] = strings.TrimSuffix(line[i+1:], "\n")
 		}
 	}
+	return all
+}
+
+func (s samples) where(keep func(series, value string) bool) samples {
+	kept := maps.Clone(s)
+	maps.DeleteFunc(kept, func(series, value string) bool { return !keep(series, value) })
 	return kept
+}
+
+// of returns the samples of some families.
+func (s samples) of(families ...string) samples {
+	return s.where(func(series, _ string) bool {
+		name, _, _ := strings.Cut(series, "{")
+		return slices.Contains(families, name)
+	})
 }
 
 // in returns the samples of one region.
 func (s samples) in(region string) samples {
-	kept := samples{}
-	for series, value := range s {
-		if strings.Contains(series, fmt.Sprintf("region=%q", region)) {
-			kept[series] = value
-		}
-	}
-	return kept
+	return s.where(func(series, _ string) bool { return strings.Contains(series, fmt.Sprintf("region=%q", region)) })
 }
 
 func (s samples) nonzero() samples {
-	kept := maps.Clone(s)
-	maps.DeleteFunc(kept, func(_, value string) bool { return value == "0" })
-	return kept
+	return s.where(func(_, value string) bool { return value != "0" })
 }
 
 // listed returns the samples that describe the list.
@@ -385,13 +457,17 @@ func (s samples) transitions() samples { return s.of("crs_task_transitions_total
 
 func (s samples) up(region string) bool { return s[fmt.Sprintf("crs_up{region=%q}", region)] == "1" }
 
-// transitions names a counter of ap-guangzhou.
-func transitions(redisID, taskName, status string) string {
-	return transitionsIn(guangzhou, redisID, taskName, status)
-}
-
-func transitionsIn(region, redisID, taskName, status string) string {
-	return fmt.Sprintf("crs_task_transitions_total{redisId=%q,region=%q,status=%q,taskName=%q}", redisID, region, status, taskName)
+// wantUp wants the regions to be up, ap-guangzhou if none is named.
+func (s samples) wantUp(t testing.TB, regions ...string) {
+	t.Helper()
+	if len(regions) == 0 {
+		regions = []string{guangzhou}
+	}
+	for _, region := range regions {
+		if !s.up(region) {
+			t.Errorf("%s is down", region)
+		}
+	}
 }
 
 // want compares some samples. An empty value wants no such series.
@@ -411,6 +487,15 @@ func wantEqual(t testing.TB, what string, got, want samples) {
 	}
 }
 
+// transitions names a counter of ap-guangzhou.
+func transitions(redisID, taskName, status string) string {
+	return transitionsIn(guangzhou, redisID, taskName, status)
+}
+
+func transitionsIn(region, redisID, taskName, status string) string {
+	return fmt.Sprintf("crs_task_transitions_total{redisId=%q,region=%q,status=%q,taskName=%q}", redisID, region, status, taskName)
+}
+
 // failures returns the failures of a region by reason, without zeros. It closes
 // e first, so that the scrape which reads them does not poll.
 func failures(t testing.TB, e *collector.Exporter, region string) samples {
@@ -424,3 +509,13 @@ func failures(t testing.TB, e *collector.Exporter, region string) samples {
 	}
 	return counts
 }
+
+// decimal writes a number as an exposition does.
+func decimal(value float64) string {
+	if value == 0 {
+		return "0"
+	}
+	return strconv.FormatFloat(value, 'g', -1, 64)
+}
+
+func logTo(w io.Writer) log.Logger { return log.NewLogfmtLogger(log.NewSyncWriter(w)) }

@@ -2,8 +2,8 @@ package collector
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -12,177 +12,142 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/prometheus/common/expfmt"
+	dto "github.com/prometheus/client_model/go"
 )
-
-// Register adds a collector to what every scrape shows.
-func (e *Exporter) Register(c prometheus.Collector) error {
-	if err := e.registry.Register(c); err != nil {
-		return fmt.Errorf("register a collector: %w", err)
-	}
-	return nil
-}
 
 const (
-	// maxScrapes limits the scrapes that wait for a poll or encode an answer. How
-	// long clients then read does not matter.
-	maxScrapes = 40
+	// defaultScrapeTimeout is the timeout of a scrape that does not send one.
+	defaultScrapeTimeout = 10 * time.Second
 	// writeGrace is how long a scraper may read after its timeout.
 	writeGrace = 5 * time.Second
+	// maxScrapes limits the scrapes that wait for a poll or read their answer, which is
+	// compressed in memory.
+	maxScrapes = 100
 )
 
-// Handler serves the metrics. Each request polls, or joins the poll in
-// progress, and gets status 200 whatever the API does. It waits for polls until
-// Config.TimeoutOffset before the scrape's own timeout; what is left is for the
-// response. More than 40 requests that wait at once get status 503.
+// Handler serves the metrics. Each request polls, or joins the poll in progress, and gets
+// status 200 whatever the API does. It waits for polls until Config.TimeoutOffset before
+// the scrape's own timeout; what is left is for the response. More than 100 requests at
+// once get status 503.
 func (e *Exporter) Handler() http.Handler {
-	own := promhttp.HandlerFor(e.registry, promhttp.HandlerOpts{
-		ErrorLog:                            errorLog{e.logger},
-		ErrorHandling:                       promhttp.ContinueOnError,
-		Registry:                            e.registry,
-		DisableCompression:                  true, // this handler compresses
-		EnableOpenMetrics:                   true,
-		EnableOpenMetricsTextCreatedSamples: true,
-	})
-	h := &metricsHandler{
-		exporter: e, own: own,
-		answers: answers{keep: e.minInterval > 0},
-		slots:   make(chan struct{}, maxScrapes),
-	}
-	return promhttp.InstrumentMetricHandler(e.registry, h)
+	return promhttp.InstrumentMetricHandler(e.registry, &metricsHandler{Exporter: e, slots: make(chan struct{}, maxScrapes)})
 }
 
-// metricsHandler answers scrapes. The metrics of the regions are encoded once for
-// all scrapes that show the same. The exporter's own metrics follow, gathered for
-// each scrape.
 type metricsHandler struct {
-	exporter *Exporter
-	own      http.Handler
-	answers  answers
-	slots    chan struct{} // holds one element per scrape that waits or encodes
+	*Exporter
+	slots    chan struct{}
+	encoding sync.Mutex // one answer is encoded at a time, which takes most memory
+	last     *answer
 }
 
 // ServeHTTP implements http.Handler.
 func (h *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	timeout := scrapeTimeout(r.Header.Get("X-Prometheus-Scrape-Timeout-Seconds"))
-	// After its own timeout a scraper does not need the rest. Not every writer has
-	// deadlines.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout + writeGrace))
-	response, err := h.prepare(r, timeout)
-	switch {
-	case errors.Is(err, errTooMany):
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
-	case err != nil && r.Context().Err() != nil:
-		return // client disconnected
-	case err != nil:
-		level.Error(h.exporter.logger).Log("msg", "cannot answer a scrape", "err", err)
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	defer h.answers.release(response.answer)
-	maps.Copy(w.Header(), response.header)
-	if r.Method == http.MethodHead {
-		return
-	}
-	err = response.writeTo(w)
-	if err == nil {
-		err = flush(w)
-	}
-	switch {
-	case errors.Is(err, errCut):
-		panic(http.ErrAbortHandler) // or the client would take the response for a whole one
-	case err != nil && !errors.Is(err, http.ErrNotSupported):
-		level.Debug(h.exporter.logger).Log("msg", "cannot write the response", "err", err)
-	case showsTransitions(r):
-		response.answer.markShown()
-	}
-}
-
-// flush writes what is in a buffer. The writer of promhttp would drop the error.
-func flush(w http.ResponseWriter) error {
-	if wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter }); ok {
-		w = wrapper.Unwrap()
-	}
-	return http.NewResponseController(w).Flush()
-}
-
-var errTooMany = fmt.Errorf("too many scrapes in flight (%d)", maxScrapes)
-
-// response is a response to a scrape, with all of its body.
-type response struct {
-	header http.Header
-	answer *answer
-	own    part
-}
-
-func (h *metricsHandler) prepare(r *http.Request, timeout time.Duration) (*response, error) {
 	select {
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
 	default:
-		return nil, errTooMany
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, fmt.Sprintf("too many scrapes in flight (%d)", maxScrapes), http.StatusServiceUnavailable)
+		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), budget(timeout, h.exporter.timeoutOffset))
-	defer cancel()
-	results := h.exporter.Poll(ctx)
-	if err := r.Context().Err(); err != nil {
-		return nil, err
+	timeout := scrapeTimeout(r.Header.Get("X-Prometheus-Scrape-Timeout-Seconds"))
+	// After its own timeout a scraper does not need the rest. Not every writer has
+	// deadlines.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout + writeGrace))
+	ctx, cancel := context.WithTimeout(r.Context(), budget(timeout, h.cfg.TimeoutOffset))
+	results := h.Poll(ctx)
+	cancel()
+	if r.Context().Err() != nil {
+		return // the client has disconnected
 	}
-	own := recorder{header: http.Header{}}
-	h.own.ServeHTTP(&own, r)
-	if own.code != 0 && own.code != http.StatusOK {
-		return nil, fmt.Errorf("gather the exporter's own metrics: %s", strings.TrimSpace(own.body.String()))
+	if err := h.answer(results, r).send(w, r); err != nil {
+		level.Debug(h.cfg.Logger).Log("msg", "cannot write the response", "err", err)
+		return
 	}
-	f := form{expfmt.Format(own.header.Get("Content-Type")), acceptsGzip(r.Header)}
-	a, err := h.answers.take(results, f, r.URL.Query()["name[]"])
-	if err != nil {
-		return nil, err
+	names, filtered := r.URL.Query()["name[]"]
+	if r.Method == http.MethodGet && (!filtered || slices.Contains(names, transitionsMetric.Name)) {
+		results.shown()
 	}
-	response := &response{own.header, a, part{}}
-	response.header.Add("Vary", "Accept-Encoding")
-	if f.gzip {
-		response.header.Set("Content-Encoding", "gzip")
-		response.own = h.answers.compressors.last(a.sum, own.body.Bytes())
-	} else {
-		_, _ = response.own.Write(own.body.Bytes())
-	}
-	return response, nil
 }
 
-func (r *response) writeTo(w io.Writer) error {
-	if err := r.answer.writeTo(w); err != nil {
-		return err
-	}
-	for _, chunk := range r.own.chunks {
-		if _, err := w.Write(chunk); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+// answer is a compressed response in memory: a slow reader holds nothing else.
+type answer struct {
+	results *Results
+	accept  string
+	query   string
 
-// recorder is the http.ResponseWriter for a response that becomes a part of
-// another one.
-type recorder struct {
 	header http.Header
 	code   int
 	body   bytes.Buffer
 }
 
-func (r *recorder) Header() http.Header         { return r.header }
-func (r *recorder) WriteHeader(code int)        { r.code = code }
-func (r *recorder) Write(b []byte) (int, error) { return r.body.Write(b) }
+// Header implements http.ResponseWriter.
+func (a *answer) Header() http.Header { return a.header }
 
-// acceptsGzip reads the Accept-Encoding of a request (RFC 9110, section 12.5.3).
-func acceptsGzip(header http.Header) bool {
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(code int) { a.code = code }
+
+// Write implements http.ResponseWriter.
+func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
+
+// answer encodes the results, once for all scrapes that join a poll.
+func (h *metricsHandler) answer(results *Results, r *http.Request) *answer {
+	h.encoding.Lock()
+	defer h.encoding.Unlock()
+	a := &answer{results: results, accept: r.Header.Get("Accept"), query: r.URL.RawQuery, header: http.Header{}, code: http.StatusOK}
+	if last := h.last; last != nil && last.accept == a.accept && last.query == a.query && slices.Equal(last.results.outcomes, results.outcomes) {
+		return last
+	}
+	gatherer := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		tasks, _ := results.Gather()
+		own, err := h.registry.Gather()
+		// In OpenMetrics it is one family with go_memstats_alloc_bytes_total.
+		own = slices.DeleteFunc(own, func(f *dto.MetricFamily) bool { return f.GetName() == "go_memstats_alloc_bytes" })
+		return append(tasks, own...), err
+	})
+	compressed := r.Clone(r.Context())
+	compressed.Header.Set("Accept-Encoding", "gzip")
+	promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{
+		ErrorLog:                            errorLog{h.cfg.Logger},
+		ErrorHandling:                       promhttp.ContinueOnError,
+		Registry:                            h.registry,
+		EnableOpenMetrics:                   true,
+		EnableOpenMetricsTextCreatedSamples: true,
+		OfferedCompressions:                 []promhttp.Compression{promhttp.Gzip},
+	}).ServeHTTP(a, compressed)
+	h.last = a
+	return a
+}
+
+func (a *answer) send(w http.ResponseWriter, r *http.Request) error {
+	maps.Copy(w.Header(), a.header)
+	body := io.Reader(bytes.NewReader(a.body.Bytes()))
+	if a.header.Get("Content-Encoding") == "gzip" && !AcceptsGzip(r.Header) {
+		w.Header().Del("Content-Encoding")
+		var err error
+		if body, err = gzip.NewReader(body); err != nil {
+			return err
+		}
+	}
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	w.WriteHeader(a.code)
+	if _, err := io.Copy(w, body); err != nil {
+		return err
+	}
+	return flush(w)
+}
+
+// AcceptsGzip reads the Accept-Encoding of a request (RFC 9110, section 12.5.3).
+func AcceptsGzip(header http.Header) bool {
 	accepted := false
 	for field := range strings.SplitSeq(strings.Join(header.Values("Accept-Encoding"), ","), ",") {
 		coding, weight, _ := strings.Cut(field, ";")
@@ -203,28 +168,25 @@ func isZero(weight string) bool {
 	return given && (err != nil || q <= 0)
 }
 
-// showsTransitions reports whether the response to r has the counters.
-func showsTransitions(r *http.Request) bool {
-	names, filtered := r.URL.Query()["name[]"]
-	return !filtered || slices.Contains(names, transitionsMetric.Name)
+// flush writes what is in a buffer. The writer of promhttp would drop the error.
+func flush(w http.ResponseWriter) error {
+	if wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter }); ok {
+		w = wrapper.Unwrap()
+	}
+	if err := http.NewResponseController(w).Flush(); err != nil && !strings.Contains(err.Error(), "not supported") {
+		return err
+	}
+	return nil
 }
 
-// scrapeTimeout reads the header in which Prometheus sends its timeout in
-// seconds. An invalid header is ignored.
+// scrapeTimeout reads the header in which Prometheus sends its timeout in seconds. An
+// invalid header is ignored.
 func scrapeTimeout(header string) time.Duration {
 	seconds, err := strconv.ParseFloat(header, 64)
-	if err != nil || math.IsNaN(seconds) || math.IsInf(seconds, 0) {
+	if err != nil || math.IsNaN(seconds) || math.IsInf(seconds, 0) || seconds < 1e-9 {
 		return defaultScrapeTimeout
 	}
-	// The comparison is in seconds: a Duration would overflow.
-	if seconds > maxPoll.Seconds() {
-		return maxPoll
-	}
-	timeout := time.Duration(seconds * float64(time.Second))
-	if timeout <= 0 {
-		return defaultScrapeTimeout
-	}
-	return timeout
+	return time.Duration(min(seconds, maxPoll.Seconds()) * float64(time.Second))
 }
 
 // budget returns how long a scrape may wait for polls.
@@ -238,6 +200,7 @@ func budget(timeout, offset time.Duration) time.Duration {
 // errorLog logs promhttp errors, most of which are scrapers that disconnect.
 type errorLog struct{ logger log.Logger }
 
+// Println implements promhttp.Logger.
 func (l errorLog) Println(v ...any) {
 	level.Debug(l.logger).Log("msg", strings.TrimSuffix(fmt.Sprintln(v...), "\n"))
 }

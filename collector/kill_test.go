@@ -10,7 +10,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,7 +23,7 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
-var kills = flag.Int("kills", 20, "how often TestStateSurvivesKills kills the exporter")
+var kills = flag.Int("kills", 8, "how often TestStateSurvivesKills kills the exporter")
 
 const (
 	envKilledDir  = "CRS_TEST_KILLED_DIR"
@@ -61,72 +60,44 @@ func scriptedList(region, step int) []crsapi.Task {
 		}
 		for range twins {
 			tasks = append(tasks, crsapi.Task{
-				RedisID:   fmt.Sprintf("crs-%03d", i/40),
-				TaskName:  []string{backup, clean}[luck.IntN(2)],
-				StartTime: time.Unix(int64(start), 0).UTC(),
-				Status:    status,
+				RedisID: fmt.Sprintf("crs-%03d", i/40), TaskName: []string{backup, clean}[luck.IntN(2)],
+				StartTime: time.Unix(int64(start), 0).UTC(), Status: status,
 			})
 		}
 	}
 	return tasks
 }
 
-// scriptedCounts is the counters by series after every step up to the last has
-// been polled, and how many transitions they leave out. From the step of the
-// change-over on, the list comes from API 3.0.
-func scriptedCounts(last, changeOver int) (counts map[string]int, leftOut int) {
-	counts = map[string]int{}
+// scriptedCounts is the counters by series after every step up to the last has been
+// polled. From the step of the switch on, the list comes from API 3.0.
+func scriptedCounts(last, switched int) map[string]int {
+	counts := map[string]int{}
 	for r, region := range killedRegions {
-		type second struct {
-			redisID, taskName string
-			start             int64
-			status            string
-		}
-		most, known := map[second]int{}, map[second]bool{}
+		model := newCounterModel(region)
 		for step := range last + 1 {
-			now := map[second]int{}
-			for _, t := range scriptedList(r, step) {
-				if step >= changeOver && t.Status == crsapi.StatusError {
-					t.Status = crsapi.StatusFailed
-				}
-				now[second{t.RedisID, t.TaskName, t.StartTime.Unix(), t.Status.String()}]++
-				for _, status := range documented {
-					counts[transitionsIn(region, t.RedisID, t.TaskName, status)] += 0
+			tasks := scriptedList(r, step)
+			for i := range tasks {
+				if step >= switched && tasks[i].Status == crsapi.StatusError {
+					tasks[i].Status = crsapi.StatusFailed
 				}
 			}
-			for s, n := range now {
-				inAnyStatus := s
-				inAnyStatus.status = ""
-				history := s.start < killedEpoch-killedLate && !known[inAnyStatus]
-				more := n - most[s]
-				if more <= 0 {
-					continue
-				}
-				most[s] = n
-				switch {
-				case step == 0:
-				case step == changeOver, history:
-					leftOut += more
-				default:
-					counts[transitionsIn(region, s.redisID, s.taskName, s.status)] += more
-				}
-			}
-			for s := range now {
-				s.status = ""
-				known[s] = true
-			}
+			model.apply(tasks, step == switched)
+		}
+		for series, c := range model.counters {
+			counts[series] = c.value + c.held
 		}
 	}
-	return counts, leftOut
+	return counts
 }
 
-// never is the step of a change-over that does not happen.
+// never is the step of a switch that does not happen.
 const never = math.MaxInt32
 
-func readStep(dir string) int { return readNumber(dir, "step") }
+// killedFolder has the state file, and the numbers that outlive a process.
+type killedFolder string
 
-func readNumber(dir, name string) int {
-	text, err := os.ReadFile(filepath.Join(dir, name))
+func (f killedFolder) read(name string) int {
+	text, err := os.ReadFile(filepath.Join(string(f), name))
 	if err != nil {
 		panic(err)
 	}
@@ -137,10 +108,8 @@ func readNumber(dir, name string) int {
 	return n
 }
 
-func writeStep(dir string, step int) { writeNumber(dir, "step", step) }
-
-func writeNumber(dir, name string, n int) {
-	name = filepath.Join(dir, name)
+func (f killedFolder) write(name string, n int) {
+	name = filepath.Join(string(f), name)
 	if err := os.WriteFile(name+".new", []byte(strconv.Itoa(n)), 0o600); err != nil {
 		panic(err)
 	}
@@ -157,119 +126,87 @@ func (w stdoutWriter) Header() http.Header         { return w.header }
 func (w stdoutWriter) WriteHeader(int)             {}
 func (w stdoutWriter) Write(p []byte) (int, error) { return os.Stdout.Write(p) }
 
-// TestKilledExporter is not a test, but the process that is killed.
+// TestKilledExporter is not a test, but the process that is killed. The last one lives
+// until every row was listed again, the API was switched, and no series holds counts.
 func TestKilledExporter(t *testing.T) {
-	dir := os.Getenv(envKilledDir)
-	if dir == "" {
+	folder := killedFolder(os.Getenv(envKilledDir))
+	if folder == "" {
 		return
 	}
-	step, changeOver := readStep(dir), readNumber(dir, "change-over")
 	var apis []crsapi.API
 	for api := range strings.SplitSeq(os.Getenv(envKilledAPIs), ",") {
 		apis = append(apis, crsapi.API(api))
 	}
-	server := crsapitest.NewMemoryServer()
-	t.Cleanup(server.Close)
-	sources := map[string]collector.Source{}
-	for _, region := range killedRegions {
-		sources[region] = nil
-	}
-	e := newExporter(t, collector.Config{
-		StateFile: filepath.Join(dir, "state"),
-		Dial: func(region string, observe func(crsapi.Attempt)) ([]collector.Source, error) {
-			return dialSimulated(server, region, observe, apis...)
-		},
-	}, sources)
-	h := e.Handler()
-	scrape := func() {
-		for i, region := range killedRegions {
-			server.SetTasks(region, scriptedList(i, step))
-		}
-		if step >= changeOver {
-			server.Inject(crsapitest.Fault{API: "2.0", Do: crsapitest.RetiredForbidden})
-		}
-		h.ServeHTTP(stdoutWriter{http.Header{}}, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	}
+	s := newSimulator(t, apis...)
+	h := s.watch(t, collector.Config{StateFile: filepath.Join(string(folder), "state")}, killedRegions...).Handler()
+	first, switched := folder.read("step"), folder.read("switched")
+	last := never
 	if os.Getenv(envKilledLast) != "" {
-		// Until every row was listed again, and through the change-over.
-		for n := 0; n < 4 || changeOver != never && step <= changeOver; n++ {
-			writeStep(dir, step)
-			scrape()
-			step++
+		last = first + 3
+		if switched != never {
+			last = max(last, switched)
 		}
-		step--
-		for range 2 { // until no series holds counts
-			scrape()
-		}
-		return
 	}
-	for ; ; step++ {
-		writeStep(dir, step)
-		scrape()
+	for n := first; n <= last+2 || last == never; n++ {
+		step := min(n, last)
+		folder.write("step", step)
+		for i, region := range killedRegions {
+			s.SetTasks(region, scriptedList(i, step))
+		}
+		if step >= switched {
+			s.Inject(crsapitest.Fault{API: "2.0", Do: crsapitest.RetiredForbidden})
+		}
+		h.ServeHTTP(stdoutWriter{http.Header{}}, request())
 	}
 }
 
 func TestStateSurvivesKills(t *testing.T) {
-	for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
+	for _, api := range testedAPIs()[:max(1, len(testedAPIs())-1)] { // the protocol of tce is that of 2.0
 		t.Run("API "+string(api), func(t *testing.T) {
 			t.Run("every list is polled", func(t *testing.T) { killing{kills: *kills, apis: string(api)}.survive(t) })
 			t.Run("lists change during the downtime", func(t *testing.T) { killing{kills: *kills, apis: string(api), pass: true}.survive(t) })
 		})
 	}
-	t.Run("change-over", func(t *testing.T) {
-		const few = 5 // so that many change-overs are close to a kill
+	t.Run("switch", func(t *testing.T) {
+		const few = 5 // so that many switches are close to a kill
 		for i := range max(1, *kills/4/few) {
-			killing{kills: few, apis: "2.0,3.0", changeOver: true, seed: uint64(i)}.survive(t)
+			killing{kills: few, apis: "2.0,3.0", switches: true, seed: uint64(i)}.survive(t)
 		}
 	})
 }
 
 // killing is a run of an exporter that is killed several times.
 type killing struct {
-	kills      int
-	apis       string // in the order of succession, with commas
-	changeOver bool   // API 2.0 is retired after some kills
-	pass       bool   // lists change during the downtime
-	seed       uint64
+	kills    int
+	apis     string // in the order of succession, with commas
+	switches bool   // API 2.0 is retired after some kills
+	pass     bool   // lists change during the downtime
+	seed     uint64
 }
 
 func (k killing) survive(t *testing.T) {
-	var (
-		dir     = t.TempDir()
-		luck    = rand.New(rand.NewPCG(7, k.seed))
-		exposed = map[string]int{}
-		scrapes = 0
-		early   = 0
-	)
-	changeOver := never
+	folder, luck, exposed := killedFolder(t.TempDir()), rand.New(rand.NewPCG(7, k.seed)), map[string]int{}
+	switched := never
 	if k.apis == "3.0" {
-		changeOver = -1
+		switched = -1
 	}
-	writeNumber(dir, "change-over", never)
-	writeStep(dir, 0)
-	// The first process makes the list of step 0 the baseline.
-	scrapes += k.live(t, dir, exposed, nil)
-	for i := range k.kills {
-		if k.changeOver && i == k.kills/2 {
-			changeOver = readStep(dir) + 1 + luck.IntN(40)
-			writeNumber(dir, "change-over", changeOver)
+	folder.write("switched", never)
+	folder.write("step", 0)
+	k.live(t, folder, exposed, nil) // makes the list of step 0 the baseline
+	for i := 0; i < k.kills && !t.Failed(); i++ {
+		if k.switches && i == k.kills/2 {
+			switched = folder.read("step") + 1 + luck.IntN(40)
+			folder.write("switched", switched)
 		}
-		n := k.live(t, dir, exposed, &death{luck.IntN(5) == 0, time.Duration(luck.IntN(60_000)) * time.Microsecond})
-		scrapes += n
-		if n == 0 {
-			early++
-		}
+		k.live(t, folder, exposed, &death{luck.IntN(5) == 0, time.Duration(luck.IntN(60_000)) * time.Microsecond})
 		if k.pass {
-			writeStep(dir, readStep(dir)+luck.IntN(4))
-		}
-		if t.Failed() {
-			return
+			folder.write("step", folder.read("step")+luck.IntN(4))
 		}
 	}
-	scrapes += k.live(t, dir, exposed, nil)
-	last := readStep(dir)
+	k.live(t, folder, exposed, nil)
 
-	want, leftOut := scriptedCounts(last, changeOver)
+	last := folder.read("step")
+	want := scriptedCounts(last, switched)
 	if k.pass {
 		// How many tasks were seen to begin depends on the downtime. The ends are
 		// final.
@@ -279,20 +216,15 @@ func (k killing) survive(t *testing.T) {
 			})
 		}
 	}
-	if !maps.Equal(exposed, want) {
-		for series := range want {
-			if exposed[series] != want[series] {
-				t.Errorf("%s is %d, want %d", series, exposed[series], want[series])
-			}
+	for series := range want {
+		if exposed[series] != want[series] {
+			t.Errorf("%s is %d, want %d", series, exposed[series], want[series])
 		}
+	}
+	if len(exposed) != len(want) {
 		t.Errorf("%d counters, want %d", len(exposed), len(want))
 	}
-	sum := 0
-	for _, n := range want {
-		sum += n
-	}
-	t.Logf("%d kills, %d of them before a scrape ended; %d scrapes, %d lists, %d counters, %d transitions, %d left out",
-		k.kills, early, scrapes, last+1, len(want), sum, leftOut)
+	t.Logf("%d kills, %d lists, %d counters", k.kills, last+1, len(want))
 }
 
 // death is when an exporter is killed: some time after its start if early, else
@@ -304,10 +236,10 @@ type death struct {
 
 // live runs the exporter until it is killed or, if it is not killed, has exposed
 // all counts. It checks what the exporter exposes.
-func (k killing) live(t *testing.T, dir string, exposed map[string]int, dies *death) (scrapes int) {
+func (k killing) live(t *testing.T, folder killedFolder, exposed map[string]int, dies *death) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledExporter$", "-test.timeout=60s")
-	cmd.Env = append(os.Environ(), envKilledDir+"="+dir, envKilledAPIs+"="+k.apis)
+	cmd.Env = append(os.Environ(), envKilledDir+"="+string(folder), envKilledAPIs+"="+k.apis)
 	if dies == nil {
 		cmd.Env = append(cmd.Env, envKilledLast+"=1")
 	}
@@ -321,21 +253,12 @@ func (k killing) live(t *testing.T, dir string, exposed map[string]int, dies *de
 		t.Fatal(err)
 	}
 	r := bufio.NewReader(out)
-	if dies != nil && !dies.early {
-		_, _ = r.Peek(1)
+	if dies != nil {
+		if !dies.early {
+			_, _ = r.Peek(1)
+		}
+		defer time.AfterFunc(dies.after, func() { _ = cmd.Process.Kill() }).Stop()
 	}
-	done, killed := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(killed)
-		if dies == nil {
-			return
-		}
-		select {
-		case <-time.After(dies.after):
-			_ = cmd.Process.Kill()
-		case <-done:
-		}
-	}()
 	for {
 		line, err := r.ReadString('\n')
 		if err == io.EOF {
@@ -345,41 +268,36 @@ func (k killing) live(t *testing.T, dir string, exposed map[string]int, dies *de
 			t.Error(err)
 			break
 		}
-		series, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "} ")
-		switch {
-		case strings.HasPrefix(line, "crs_task_transitions_total{"):
-			series += "}"
-			n, err := strconv.Atoi(value)
-			if err != nil {
-				t.Error(err)
-			}
-			before, known := exposed[series]
-			if n < before {
-				t.Errorf("%s fell from %d to %d", series, before, n)
-			}
-			if !known && n != 0 {
-				t.Errorf("the first sample of %s is %d", series, n)
-			}
-			exposed[series] = n
-		case strings.HasPrefix(line, "crs_up{"):
-			scrapes++
-			if value != "1" {
-				t.Error(line)
-			}
-		case strings.HasPrefix(line, "crs_state_errors_total "), strings.HasPrefix(line, "crs_state_last_reset"):
-			if !strings.HasSuffix(line, " 0\n") {
-				t.Error(line)
-			}
-		}
+		checkExposed(t, strings.TrimSuffix(line, "\n"), exposed)
 	}
-	close(done)
-	<-killed
 	err = cmd.Wait()
-	if dies == nil && err != nil {
+	if exited := cmd.ProcessState.Exited(); exited != (dies == nil) || exited && err != nil {
 		t.Fatalf("the exporter ended with %v: %s", err, stderr.String())
 	}
-	if dies != nil && cmd.ProcessState.Exited() {
-		t.Fatalf("the exporter ended before it was killed: %v: %s", err, stderr.String())
+}
+
+// checkExposed checks a line of an exposition against what was exposed before.
+func checkExposed(t *testing.T, line string, exposed map[string]int) {
+	t.Helper()
+	i := strings.LastIndexByte(line, ' ')
+	series, value := line[:max(0, i)], line[i+1:]
+	switch {
+	case strings.HasPrefix(line, "crs_task_transitions_total{"):
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			t.Error(err)
+		}
+		before, known := exposed[series]
+		if n < before {
+			t.Errorf("%s fell from %d to %d", series, before, n)
+		}
+		if !known && n != 0 {
+			t.Errorf("the first sample of %s is %d", series, n)
+		}
+		exposed[series] = n
+	case strings.HasPrefix(line, "crs_up{") && value != "1",
+		strings.HasPrefix(line, "crs_state_errors_total ") && value != "0",
+		strings.HasPrefix(line, "crs_state_last_reset") && value != "0":
+		t.Error(line)
 	}
-	return scrapes / len(killedRegions)
 }

@@ -13,105 +13,75 @@ import (
 	"golang.org/x/time/rate"
 )
 
-const (
-	// maxReasons limits how many reasons are requested a minute, for all regions
-	// together.
-	maxReasons = 20
-	// maxKnown limits the failed tasks that are remembered.
-	maxKnown = 100_000
-	// reasonsTimeout limits the requests for the reasons of one poll.
-	reasonsTimeout = 30 * time.Second
-)
+// maxReasons limits how many reasons are requested a minute, for all regions together.
+const maxReasons = 20
 
-// failureReasons logs why the tasks of one region failed, in the vendor's words.
-// It sends its requests after the poll, and no scrape waits for them.
+// reasonsTimeout limits the requests for the reasons of one poll.
+const reasonsTimeout = 30 * time.Second
+
+// failureReasons logs why tasks of a region failed, in the vendor's words, after the
+// poll: no scrape waits for it.
 type failureReasons struct {
-	limit   *rate.Limiter // shared by all regions
+	limit   *rate.Limiter
 	logger  log.Logger
-	ctx     context.Context
 	running *sync.WaitGroup
-
-	// known is the failed tasks that were seen; nil before the first list. Only the
-	// poll in progress uses it.
-	known map[int64]bool
-
-	refused atomic.Bool // the key may not ask for reasons
+	known   map[int64]bool // failed tasks; nil before the first list
+	refused atomic.Bool    // the key may not ask for reasons
 }
 
-// log requests and logs the reasons of tasks that are newly seen failed. The first
-// list is only remembered. The changes of the lists are still there.
-func (f *failureReasons) log(source Source, lists []*openList) {
+// log requests and logs the reasons of the tasks that failed since the last list.
+func (f *failureReasons) log(ctx context.Context, source Source, list *TaskList) {
 	if source.API() != crsapi.API30 {
 		return
 	}
-	first := f.known == nil
-	if first || len(f.known) > maxKnown {
-		f.known = map[int64]bool{}
-	}
+	known := map[int64]bool{}
 	var fresh []crsapi.Task
-	see := func(task crsapi.Task) {
-		if task.Status == crsapi.StatusFailed && !f.known[task.TaskID] {
-			f.known[task.TaskID] = true
-			fresh = append(fresh, task)
-		}
-	}
-	for _, l := range lists {
-		if l.whole {
-			for task := range l.All() {
-				if l.has(task.RedisID) {
-					see(task)
-				}
-			}
+	left := 0
+	for _, task := range list.tasks {
+		if task.Status != crsapi.StatusFailed {
 			continue
 		}
-		for key := range l.changed {
-			if !l.has(key.RedisID) {
-				continue
-			}
-			for _, task := range l.At(key) {
-				see(task)
-			}
+		known[task.TaskID] = true
+		if f.known == nil || f.known[task.TaskID] {
+			continue
+		}
+		if f.limit.Allow() {
+			fresh = append(fresh, task)
+		} else {
+			left++
 		}
 	}
-	if first {
-		return
+	f.known = known
+	if left > 0 {
+		level.Warn(f.logger).Log("msg", "many tasks failed, not all reasons are requested", "failed", len(fresh)+left, "requested", len(fresh))
 	}
-	allowed := 0
-	for allowed < len(fresh) && f.limit.Allow() {
-		allowed++
-	}
-	if allowed < len(fresh) {
-		level.Warn(f.logger).Log("msg", "many tasks failed, not all reasons are requested", "failed", len(fresh), "requested", allowed)
-	}
-	if allowed > 0 {
-		f.running.Go(func() { f.request(source, fresh[:allowed]) })
+	if len(fresh) > 0 {
+		f.running.Go(func() { f.request(ctx, source, fresh) })
 	}
 }
 
-func (f *failureReasons) request(source Source, failed []crsapi.Task) {
-	ctx, cancel := context.WithTimeout(f.ctx, reasonsTimeout)
+func (f *failureReasons) request(parent context.Context, source Source, failed []crsapi.Task) {
+	ctx, cancel := context.WithTimeout(parent, reasonsTimeout)
 	defer cancel()
 	for _, task := range failed {
 		if f.refused.Load() {
 			return
 		}
 		message, err := source.TaskMessage(ctx, task.TaskID)
-		if f.ctx.Err() != nil {
-			return
-		}
-		logger := log.With(f.logger, "redis_id", task.RedisID, "task", task.TaskName,
-			"submitted", task.StartTime.Format(time.RFC3339), "task_id", task.TaskID)
+		logger := level.Warn(log.With(f.logger, "redis_id", task.RedisID, "task", task.TaskName,
+			"submitted", task.StartTime.Format(time.RFC3339), "task_id", task.TaskID))
 		var refused *crsapi.Error
 		switch {
+		case parent.Err() != nil:
+			return
 		case err == nil:
-			level.Warn(logger).Log("msg", "task failed", "reason", message)
+			logger.Log("msg", "task failed", "reason", message)
 		case errors.As(err, &refused) && refused.Reason == crsapi.ReasonDenied:
-			if f.refused.Swap(true) {
-				return
-			}
-			level.Warn(logger).Log("msg", "task failed, and the key may not ask for the reason: allow redis:DescribeTaskInfo, or set --no-crs.failure-reasons", "err", err)
+			f.refused.Store(true)
+			logger.Log("msg", "task failed, and the key may not ask for the reason: allow redis:DescribeTaskInfo, or set --no-crs.failure-reasons", "err", err)
+			return
 		default:
-			level.Warn(logger).Log("msg", "task failed, and its reason could not be requested", "err", err)
+			logger.Log("msg", "task failed, and its reason could not be requested", "err", err)
 		}
 	}
 }

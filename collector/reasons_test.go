@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -27,75 +26,100 @@ func failedTasks(n int) []crsapi.Task {
 	return tasks
 }
 
-// watchReasons watches a source of API 3.0 inside a synctest bubble.
-func watchReasons(t *testing.T, message func(context.Context, int64) (string, error)) (*fakeSource, *collector.Exporter, *bytes.Buffer) {
-	t.Helper()
-	logged := &bytes.Buffer{}
-	source := &fakeSource{api: crsapi.API30, message: message, list: list()}
-	e := newExporter(t, collector.Config{FailureReasons: true, Logger: logTo(logged)}, map[string]collector.Source{guangzhou: source})
-	return source, e, logged
+// reasons is a source whose failure reasons are requested.
+type reasons struct {
+	*testing.T
+	source    *fakeSource
+	e         *collector.Exporter
+	log       bytes.Buffer
+	requested atomic.Int32
 }
 
-func TestReasonOfANewFailureIsLogged(t *testing.T) {
+// testReasons runs a test in a bubble, after a first scrape of an empty list.
+func testReasons(t *testing.T, api crsapi.API, message func(context.Context) (string, error), test func(r *reasons)) {
 	synctest.Test(t, func(t *testing.T) {
-		var asked []int64
-		source, e, logged := watchReasons(t, func(_ context.Context, id int64) (string, error) {
-			asked = append(asked, id)
-			return "disk full", nil
-		})
+		r := &reasons{T: t}
+		r.source = &fakeSource{api: api, message: func(ctx context.Context, _ int64) (string, error) {
+			r.requested.Add(1)
+			return message(ctx)
+		}}
+		r.e = newExporter(t, collector.Config{FailureReasons: true, Logger: logTo(&r.log)}, sources{guangzhou: r.source})
+		r.scrape()
+		test(r)
+	})
+}
+
+// scrape scrapes a list, for which no reason may hold it up.
+func (r *reasons) scrape(tasks ...crsapi.Task) {
+	r.Helper()
+	r.source.set(list(tasks...), nil)
+	begin := time.Now()
+	scrape(r, r.e).wantUp(r)
+	if took := time.Since(begin); took != 0 {
+		r.Errorf("the scrape took %s", took)
+	}
+	synctest.Wait()
+}
+
+func (r *reasons) want(requests int32, log string, times int) {
+	r.Helper()
+	synctest.Wait()
+	if n := r.requested.Load(); n != requests || strings.Count(r.log.String(), log) != times {
+		r.Errorf("%d requests, want %d; not %d times %q in %s", n, requests, times, log, &r.log)
+	}
+}
+
+func diskFull(context.Context) (string, error) { return "disk full", nil }
+
+func TestReasonOfANewFailureIsLogged(t *testing.T) {
+	testReasons(t, crsapi.API30, diskFull, func(r *reasons) {
 		tasks := failedTasks(2)
 		running := tasks[1]
 		running.Status = crsapi.StatusExecuting
-		source.set(list(tasks[0], running), nil)
-		scrape(t, e)
-		synctest.Wait()
-		if len(asked) != 0 {
-			t.Errorf("asked for %v, which failed before the exporter started", asked)
-		}
-		source.set(list(tasks...), nil)
-		logged.Reset()
+		r.scrape(tasks[0], running)
+		r.log.Reset()
 		for range 3 {
-			scrape(t, e)
-			synctest.Wait()
+			r.scrape(tasks...)
 		}
-		want := `level=warn region=ap-guangzhou redis_id=crs-001 task=backupInstance submitted=2017-02-09T17:00:00Z task_id=1001 msg="task failed" reason="disk full"` + "\n"
-		if logged.String() != want || len(asked) != 1 {
-			t.Errorf("asked for %v, logged %q, want %q", asked, logged.String(), want)
+		r.want(2, `level=warn region=ap-guangzhou redis_id=crs-001 task=backupInstance submitted=2017-02-09T17:00:00Z task_id=1001 msg="task failed" reason="disk full"`+"\n", 1)
+		if n := strings.Count(r.log.String(), "\n"); n != 1 {
+			t.Errorf("%d lines: %s", n, &r.log)
 		}
 	})
 }
 
-func TestReasonsHoldUpNoScrape(t *testing.T) {
+// Tasks that failed before the exporter started are no news.
+func TestNoReasonsOfTheFirstList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var asked atomic.Int32
-		source, e, logged := watchReasons(t, func(ctx context.Context, _ int64) (string, error) {
-			asked.Add(1)
-			<-ctx.Done()
-			return "", ctx.Err()
-		})
-		scrape(t, e)
-		source.set(list(failedTasks(1)...), nil)
-		begin := time.Now()
-		if !scrape(t, e).up(guangzhou) || time.Since(begin) != 0 {
-			t.Errorf("the scrape took %s", time.Since(begin))
+		source := &fakeSource{api: crsapi.API30, list: list(failedTasks(2)...), message: func(context.Context, int64) (string, error) {
+			t.Error("requested")
+			return "", nil
+		}}
+		e := newExporter(t, collector.Config{FailureReasons: true}, sources{guangzhou: source})
+		for range 2 {
+			scrape(t, e)
+			synctest.Wait()
 		}
-		// The reasons of the next poll do not wait for these.
-		source.set(list(failedTasks(2)...), nil)
-		scrape(t, e)
-		synctest.Wait()
-		if n := asked.Load(); n != 2 {
+	})
+}
+
+func TestReasonsHoldUpNothing(t *testing.T) {
+	hang := func(ctx context.Context) (string, error) {
+		<-ctx.Done()
+		return "", ctx.Err()
+	}
+	testReasons(t, crsapi.API30, hang, func(r *reasons) {
+		r.scrape(failedTasks(1)...)
+		r.scrape(failedTasks(2)...) // whose reasons do not wait for those before
+		if n := r.requested.Load(); n != 2 {
 			t.Errorf("%d requests, want 2", n)
 		}
 		time.Sleep(time.Minute)
-		synctest.Wait()
-		if !strings.Contains(logged.String(), `msg="task failed, and its reason could not be requested" err="context deadline exceeded"`) {
-			t.Errorf("logged %q", logged.String())
-		}
+		r.want(2, `msg="task failed, and its reason could not be requested" err="context deadline exceeded"`, 2)
 		// Close ends a request that is in progress.
-		source.set(list(failedTasks(3)...), nil)
-		scrape(t, e)
-		begin = time.Now()
-		e.Close()
+		r.scrape(failedTasks(3)...)
+		begin := time.Now()
+		r.e.Close()
 		if time.Since(begin) != 0 {
 			t.Errorf("Close took %s", time.Since(begin))
 		}
@@ -103,63 +127,30 @@ func TestReasonsHoldUpNoScrape(t *testing.T) {
 }
 
 func TestReasonsAreLimited(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var mu sync.Mutex
-		asked := 0
-		source, e, logged := watchReasons(t, func(context.Context, int64) (string, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			asked++
-			return "", nil
-		})
-		scrape(t, e)
-		source.set(list(failedTasks(50)...), nil)
-		scrape(t, e)
-		synctest.Wait()
-		if want := `msg="many tasks failed, not all reasons are requested" failed=50 requested=20`; asked != 20 || !strings.Contains(logged.String(), want) {
-			t.Errorf("%d requests, logged %q", asked, logged.String())
-		}
+	testReasons(t, crsapi.API30, diskFull, func(r *reasons) {
+		r.scrape(failedTasks(50)...)
+		r.want(20, `msg="many tasks failed, not all reasons are requested" failed=50 requested=20`, 1)
 		time.Sleep(time.Minute)
-		source.set(list(failedTasks(100)...), nil)
-		scrape(t, e)
-		synctest.Wait()
-		if asked != 40 {
-			t.Errorf("%d requests after a minute", asked)
-		}
+		r.scrape(failedTasks(100)...)
+		r.want(40, "failed=50 requested=20", 2)
 	})
 }
 
-func TestReasonsAreNotAskedForAfterARefusal(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		asked := 0
-		source, e, logged := watchReasons(t, func(context.Context, int64) (string, error) {
-			asked++
-			return "", &crsapi.Error{Reason: crsapi.ReasonDenied, Requested: true, Err: errors.New("no permission")}
-		})
-		scrape(t, e)
+func TestNoReasonIsRequestedAfterARefusal(t *testing.T) {
+	refuse := func(context.Context) (string, error) {
+		return "", &crsapi.Error{Reason: crsapi.ReasonDenied, Requested: true, Err: errors.New("no permission")}
+	}
+	testReasons(t, crsapi.API30, refuse, func(r *reasons) {
 		for n := range 5 {
-			source.set(list(failedTasks(2*n)...), nil)
-			if !scrape(t, e).up(guangzhou) {
-				t.Error("the region is down")
-			}
-			synctest.Wait()
+			r.scrape(failedTasks(2 * n)...)
 		}
-		if asked != 1 || strings.Count(logged.String(), "allow redis:DescribeTaskInfo, or set --no-crs.failure-reasons") != 1 {
-			t.Errorf("%d requests, logged %q", asked, logged.String())
-		}
+		r.want(1, "allow redis:DescribeTaskInfo, or set --no-crs.failure-reasons", 1)
 	})
 }
 
 func TestReasonsAreOfAPI30Only(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		source := &fakeSource{list: list(), message: func(context.Context, int64) (string, error) {
-			t.Error("asked")
-			return "", nil
-		}}
-		e := newExporter(t, collector.Config{FailureReasons: true}, map[string]collector.Source{guangzhou: source})
-		scrape(t, e)
-		source.set(list(failedTasks(1)...), nil)
-		scrape(t, e)
-		synctest.Wait()
+	testReasons(t, crsapi.APITCE, diskFull, func(r *reasons) {
+		r.scrape(failedTasks(1)...)
+		r.want(0, "task failed", 0)
 	})
 }

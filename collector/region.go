@@ -1,284 +1,364 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector/ledger"
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/mirror"
-	"github.com/go-kit/log"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 )
 
-const (
-	// maxPoll limits a poll that gets no answer. It is also the longest scrape
-	// timeout accepted.
-	maxPoll = 5 * time.Minute
-	// maxSave is how long a scrape waits until the counters of its poll are on the
-	// disk.
-	maxSave = time.Second
-)
+// maxPoll limits a poll that gets no answer. It is also the longest scrape timeout
+// accepted.
+const maxPoll = 5 * time.Minute
 
-// region polls one region. A poll belongs to its region: scrapes wait for it,
-// and none cancels it. It ends by success, failure, maxPoll or close.
-//
-//	idle --join--> polling --success, failure, maxPoll--> idle
-//	                  |
-//	                  +--------------close--------------> closed
-//
-// At most one poll is in progress. It alone uses the fields up to mu.
+// region polls one region. One poll at most is in progress; it alone uses the fields up
+// to flight.
 type region struct {
-	name        string
-	sources     []Source // in the order in which the region goes over to them
-	queries     queries
-	stateScope  func(crsapi.API) string
-	requests    *regionRequests
-	ledger      *ledger.Ledger
-	store       *ledger.Store
-	log         pollLog
-	reasons     *failureReasons // nil if they are not wanted
-	minInterval time.Duration
-	syncs       *syncs
-	ctx         context.Context // of all polls; ends with close
-	running     *sync.WaitGroup
+	exporter *Exporter
+	cfg      *Config
+	name     string
+	sources  []Source
+	ctx      context.Context // of all polls; ends with Close
+	metrics  *requestMetrics
+	ledger   *ledger.Ledger
+	store    *ledger.Store
+	log      pollLog
+	reasons  *failureReasons // nil if they are not wanted
 
-	current int       // index of the source that the region is read through
-	listing *listing  // of that source
-	listed  *snapshot // of the last successful poll; nil before the first
-	newest  time.Time // submission time of the newest task ever listed; zero before one was
+	current  int // index of the source
+	lists    []*openList
+	list     *TaskList         // of the last poll that succeeded; nil before
+	parts    [][]crsapi.Task   // that it was made of
+	counters []ledger.Counters // as the state file has them
+	unsaved  bool
+	newest   time.Time // submission time of the newest task ever listed
 
-	verification verification
-
-	reading atomic.Pointer[[]*openList] // that a poll reads now
-	waiting log.Logger
-
-	mu     sync.Mutex
-	poll   *poll     // the newest; nil before the first
-	last   *outcome  // of the last poll that ended, without its list
-	shown  *TaskList // of the last poll that succeeded; nil before the first
-	closed bool
+	pages   atomic.Int64 // of its lists
+	flight  singleflight.Group
+	last    atomic.Pointer[outcome]  // of the last poll
+	shown   atomic.Pointer[TaskList] // of the last poll that succeeded; nil before
+	reading atomic.Pointer[[]*openList]
 }
 
-// poll is one poll, shared by all scrapes that join it.
-type poll struct {
-	done    chan struct{} // closed at the end
-	outcome *outcome      // valid at the end; nil if close ended the poll
-	told    atomic.Bool   // the log says that scrapes cannot wait for it
+// maxAlone limits the watched instances that are requested one by one.
+const maxAlone = 50
+
+// openList is a list with what its last poll found.
+type openList struct {
+	List
+	redisID string        // the only one that is requested; empty for all
+	tasks   []crsapi.Task // none if the API does not know the instance
+	windows int
 }
 
-// outcome is what an ended poll found. It never changes.
+// outcome is what a poll found. It never changes.
 type outcome struct {
 	RegionStatus
-	list     *snapshot        // nil if the poll failed
-	counters *ledger.Counters // nil before the first success; may not be saved yet
-	saving   <-chan struct{}  // closed when the write of the counters has ended; nil without a write
+	list     *TaskList // nil if the poll failed, or has not ended
+	counters []ledger.Counters
+	ledger   *ledger.Ledger
+
+	corrections int
 }
 
-// start makes the region ready for its first poll. The API in use before a
-// restart stays in use.
+// start makes the region ready for its first poll.
 func (r *region) start() {
-	for i, source := range r.sources {
-		if strings.HasPrefix(r.ledger.Source(), prefixOf(source.API())) {
+	for i, source := range r.sources { // the API in use before a restart stays in use
+		if strings.HasPrefix(r.ledger.Source(), string(source.API())+" ") {
 			r.current = i
 		}
 	}
-	queries, _, _ := r.queries.through(r.source().API())
-	r.listing = r.list(r.source(), queries)
-	r.last = &outcome{
-		RegionStatus: RegionStatus{Region: r.name, API: r.source().API()},
-		counters:     r.ledger.Counters(),
-	}
+	r.lists = r.open(r.source(), r.possibleTypes(r.source().API()))
+	r.counters = r.ledger.Counters()
+	r.last.Store(&outcome{RegionStatus: RegionStatus{Region: r.name, API: r.source().API()}, counters: r.counters, ledger: r.ledger})
 }
 
 func (r *region) source() Source { return r.sources[r.current] }
 
-func (r *region) syncing() *syncing { return r.listing.syncing }
-
-// list returns the lists of a source.
-func (r *region) list(source Source, queries queries) *listing {
-	return newListing(source, queries, r.syncs.of(r, source.Limiter()), r.log.logger)
-}
-
-// scopeOf identifies the lists of an API for the ledger.
-func (r *region) scopeOf(api crsapi.API) string {
-	return prefixOf(api) + r.queries.scope(r.stateScope(api))
-}
-
-// prefixOf is empty for API 2.0, which was the only one when state files began.
-func prefixOf(api crsapi.API) string {
-	if api == crsapi.API20 {
-		return ""
-	}
-	return string(api) + " "
-}
-
-// join returns the poll that answers a scrape which begins now: the one in
-// progress, a finished one younger than minInterval, or a new one.
-func (r *region) join() *poll {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.poll != nil && (!r.poll.ended() || r.poll.outcome.youngerThan(r.minInterval)) {
-		return r.poll
-	}
-	r.poll = &poll{done: make(chan struct{})}
-	if r.closed {
-		close(r.poll.done)
-		return r.poll
-	}
-	p := r.poll
-	r.syncs.gate.enter()
-	r.running.Go(func() { r.run(p) })
-	return p
-}
-
-func (p *poll) ended() bool {
+// wait waits for the poll that answers a scrape which begins now: the one in progress or
+// a new one. When ctx ends, the region is down.
+func (r *region) wait(ctx context.Context, poll <-chan singleflight.Result) *outcome {
 	select {
-	case <-p.done:
-		return true
+	case result := <-poll:
+		return result.Val.(*outcome)
 	default:
-		return false
+	}
+	select {
+	case result := <-poll:
+		return result.Val.(*outcome)
+	case <-ctx.Done():
+		o := r.last.Load().down()
+		o.PagesRead, o.PagesDue = r.progress()
+		return o
 	}
 }
 
-func (o *outcome) youngerThan(age time.Duration) bool { return o != nil && time.Since(o.End) < age }
+// join joins the poll in progress, or starts one. timeout is how long the scrape waits.
+func (r *region) join(timeout time.Duration) <-chan singleflight.Result {
+	return r.flight.DoChan("", func() (any, error) { return r.poll(timeout), nil })
+}
 
-// result returns what a scrape that joined p shows: the outcome or, if there is
-// none, what remains of the last one without a list.
-func (r *region) result(p *poll) *outcome {
-	if p.ended() && p.outcome != nil {
-		return p.outcome
+// down returns the outcome without its list.
+func (o *outcome) down() *outcome {
+	down := *o
+	down.list = nil
+	return &down
+}
+
+// poll is one poll, from its first request to its outcome.
+func (r *region) poll(timeout time.Duration) *outcome {
+	last := r.last.Load()
+	if !last.End.IsZero() && time.Since(last.End) < r.cfg.MinInterval {
+		return last
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.last
-}
-
-func (r *region) status() RegionStatus {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	status := r.last.RegionStatus
-	status.PagesRead, status.PagesDue = r.progress()
-	status.NextFull, status.Verifying = r.nextFull()
-	return status
-}
-
-// close lets no further poll begin.
-func (r *region) close() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.closed = true
-}
-
-// run is one poll, from its first request to its outcome.
-func (r *region) run(p *poll) {
-	defer close(p.done)
-	defer r.syncs.gate.leave()
-	begin, sent := time.Now(), r.requests.sent.Load()
+	if r.ctx.Err() != nil {
+		return last.down()
+	}
+	begin, sent := time.Now(), r.metrics.sent.Load()
+	turn := func(l *openList) int { return r.inTurn(l, timeout, begin.Sub(last.End)) }
 	ctx, cancel := r.untilNoProgress()
 	defer cancel()
-	results, err := r.read(ctx)
+	o := &outcome{RegionStatus: RegionStatus{Region: r.name, LastSuccess: last.LastSuccess}, ledger: r.ledger}
+	list, err := r.read(ctx, turn, o)
 	if err != nil && r.ctx.Err() != nil {
-		return // close ended it, which is not a failure of the region
+		return last.down() // Close ended it, which is not a failure of the region
 	}
-	now := time.Now()
-	o := &outcome{RegionStatus: RegionStatus{Region: r.name, API: r.source().API(), End: now, Duration: now.Sub(begin), Err: err}}
-	o.OutOfTime = r.listing.outOfTime()
-	o.Requests = int(r.requests.sent.Load() - sent)
-	for _, result := range results {
-		o.Pages += result.Pages
-		o.Rejected += result.Rejected
-		r.requests.read(result)
-	}
+	o.API, o.Err, o.End = r.source().API(), err, time.Now()
+	o.Duration, o.Requests = o.End.Sub(begin), int(r.metrics.sent.Load()-sent)
 	if err != nil {
-		reason, requested := reasonOf(err)
-		if !requested {
-			r.requests.fail(reason)
+		reason, counted := reasonOf(err)
+		if !counted {
+			r.metrics.fail(reason)
 		}
-		r.log.failed(err)
-		o.saving = r.save(false)
+		r.log.failed(o)
+		o.FullRead, o.ByOffset = last.FullRead, cmp.Or(o.ByOffset, last.ByOffset)
+		if len(o.Notes) == 0 {
+			o.Notes = last.Notes
+		}
 	} else {
-		if r.reasons != nil {
-			r.reasons.log(r.source(), r.listing.lists)
-		}
-		list, changes := r.listed.next(r.listing.lists)
-		o.list = list
-		o.LastSuccess = now
-		o.Tasks, o.Instances, o.NewestTask = o.list.tasks, len(o.list.instances), o.list.newestTask()
-		o.Unlisted = r.queries.unlisted(list)
-		if o.NewestTask.After(r.newest) {
-			r.newest = o.NewestTask
-			r.requests.firstSeen().Set(r.requests.clock.Time(now).Sub(r.newest).Seconds())
-		}
-		o.saving = r.save(r.count(list, changes, now))
+		r.metrics.corrections.Add(float64(o.corrections))
+		r.count(list, o.End)
+		r.describe(list, o)
 		r.log.succeeded(o)
-		r.log.corrected(results)
-		r.syncing().polled(r, results, o)
 	}
-	o.counters = r.ledger.Counters()
-	var shown *TaskList
-	if err == nil {
-		shown = newTaskList(o, r.listing.lists)
+	r.log.notes(o)
+	if r.unsaved && r.store.Save() {
+		r.unsaved, r.counters = false, r.ledger.Counters()
 	}
-
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err != nil {
-		o.LastSuccess = r.last.LastSuccess
-	} else {
-		r.shown = shown
-	}
-	remains := *o
-	remains.list = nil
-	r.last, p.outcome = &remains, o
+	o.counters = r.counters
+	r.last.Store(o)
+	return o
 }
 
-// untilNoProgress returns a context that ends when no answer has come for maxPoll,
-// or with close.
+func (r *region) describe(list *TaskList, o *outcome) {
+	o.list, o.LastSuccess = list, o.End
+	o.Tasks, o.Instances, o.NewestTask = len(list.tasks), len(list.instances), list.newest()
+	for _, id := range r.cfg.RedisIDs {
+		if _, listed := slices.BinarySearchFunc(list.instances, id, func(in *Instance, id string) int { return strings.Compare(in.RedisID, id) }); !listed {
+			o.Unlisted = append(o.Unlisted, id)
+		}
+	}
+	if o.NewestTask.After(r.newest) {
+		r.newest = o.NewestTask
+		r.metrics.firstSeen.WithLabelValues().Set(r.metrics.clock.Time(o.End).Sub(r.newest).Seconds())
+	}
+	shown := *list
+	shown.Region, shown.API, shown.Read = r.name, o.API, o.End
+	r.shown.Store(&shown)
+}
+
+// count gives the ledger the list.
+func (r *region) count(list *TaskList, now time.Time) {
+	b := ledger.Batch{Source: r.cfg.scope(r.source().API()), Time: now, Date: r.metrics.clock.Time(now)}
+	if list != r.list {
+		b.Tasks = list.seconds
+		if r.reasons != nil {
+			r.reasons.log(r.ctx, r.source(), list)
+		}
+		r.list = list
+	}
+	r.unsaved = r.ledger.Apply(b) || r.unsaved
+}
+
+// untilNoProgress returns a context that ends when no answer has come for maxPoll, or
+// with Close.
 func (r *region) untilNoProgress() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(r.ctx)
-	timer := time.AfterFunc(maxPoll, func() { cancel(context.DeadlineExceeded) })
-	r.requests.onAnswer(func() { timer.Reset(maxPoll) })
-	return ctx, func() {
-		r.requests.onAnswer(nil)
-		timer.Stop()
-		cancel(nil)
-	}
+	go func() {
+		for {
+			select {
+			case <-r.metrics.answered:
+			case <-ctx.Done():
+				return
+			case <-time.After(maxPoll):
+				cancel(context.DeadlineExceeded)
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
-// read brings the lists up to date. If the API is retired, it asks the next
-// source, and goes over to that if it answers.
-func (r *region) read(ctx context.Context) ([]*mirror.Result, error) {
-	full := r.syncing().full()
-	results, err := r.pollListing(ctx, r.listing, full)
+// read brings the list up to date. If the API is retired, it polls the next source, and
+// switches to that if it answers.
+func (r *region) read(ctx context.Context, turn func(*openList) int, o *outcome) (*TaskList, error) {
+	list, err := r.readAll(ctx, r.lists, turn, o)
 	if reason, _ := reasonOf(err); err == nil || reason != crsapi.ReasonRetired || r.current+1 == len(r.sources) {
-		return results, err
+		return list, err
 	}
 	next := r.sources[r.current+1]
-	queries, without, ok := r.queries.through(next.API())
-	if !ok {
-		return results, fmt.Errorf("%w; API %s has none of the task types %q", err, next.API(), without)
+	types := r.possibleTypes(next.API())
+	if len(types) == 0 && len(r.cfg.TaskTypes) > 0 {
+		return nil, fmt.Errorf("%w; API %s has none of the task types %q", err, next.API(), r.cfg.TaskTypes)
 	}
-	listing := r.list(next, queries)
-	results, nextErr := r.pollListing(ctx, listing, full)
+	lists := r.open(next, types)
+	list, nextErr := r.readAll(ctx, lists, turn, o)
 	if nextErr != nil {
-		return results, &bothFailed{r.source().API(), next.API(), err, nextErr}
+		return nil, &bothFailed{r.source().API(), next.API(), err, nextErr}
 	}
-	r.log.wentOver(r.source().API(), next.API(), err, without)
+	without := slices.DeleteFunc(slices.Clone(r.cfg.TaskTypes), func(t string) bool { return slices.Contains(types, t) })
+	r.log.switched(r.source().API(), next.API(), err, without)
 	r.current++
-	r.listing, r.listed = listing, nil
-	return results, nil
+	r.lists = lists
+	return list, nil
 }
 
-// bothFailed is the error of a poll whose API is retired and whose successor
-// failed too.
+// possibleTypes returns those of Config.TaskTypes that an API has.
+func (r *region) possibleTypes(api crsapi.API) []string {
+	return slices.DeleteFunc(slices.Clone(r.cfg.TaskTypes), func(t string) bool { return !slices.Contains(api.TaskTypes(), t) })
+}
+
+// open opens the list of the region, or one for each watched instance if they are few.
+func (r *region) open(source Source, types []string) []*openList {
+	f := Filter{TaskTypes: types, Lookback: r.cfg.Lookback}
+	if source.API() == crsapi.API30 {
+		f.Lookback = min(f.Lookback, MaxLookback30)
+	}
+	if n := len(r.cfg.RedisIDs); n == 0 || n > maxAlone {
+		return []*openList{{List: source.Open(f)}}
+	}
+	var lists []*openList
+	for _, id := range r.cfg.RedisIDs {
+		f.RedisID = id
+		lists = append(lists, &openList{List: source.Open(f), redisID: id})
+	}
+	return lists
+}
+
+// readAll polls lists in parallel: the client limits the requests. It returns the list
+// of the last poll if nothing changed.
+func (r *region) readAll(ctx context.Context, lists []*openList, turn func(*openList) int, o *outcome) (*TaskList, error) {
+	r.reading.Store(&lists)
+	defer r.reading.Store(nil)
+	results := make([]*mirror.Result, len(lists))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, l := range lists {
+		group.Go(func() (err error) {
+			results[i], err = l.poll(ctx, turn(l))
+			return err
+		})
+	}
+	err := group.Wait()
+	for _, result := range results {
+		o.add(result)
+	}
+	if err != nil {
+		return nil, r.explain(err)
+	}
+	parts, pages := make([][]crsapi.Task, len(lists)), 0
+	for i, l := range lists {
+		parts[i], pages = l.tasks, pages+l.windows+1
+	}
+	r.pages.Store(int64(pages))
+	if r.list != nil && slices.EqualFunc(parts, r.parts, isSame) {
+		return r.list, nil
+	}
+	r.parts = parts
+	return newTaskList(r.watched(parts)), nil
+}
+
+// add adds what the poll of one list found.
+func (o *outcome) add(result *mirror.Result) {
+	o.Pages += result.Pages
+	o.Rejected += result.Rejected
+	o.corrections += result.Corrections
+	if !result.FullRead.IsZero() && (o.FullRead.IsZero() || result.FullRead.Before(o.FullRead)) {
+		o.FullRead = result.FullRead
+	}
+	o.ByOffset = cmp.Or(o.ByOffset, result.ByOffset)
+	for _, note := range result.Notes {
+		if !slices.Contains(o.Notes, note) {
+			o.Notes = append(o.Notes, note)
+		}
+	}
+}
+
+// explain names the reason where a key may list single instances only.
+func (r *region) explain(err error) error {
+	if reason, _ := reasonOf(err); reason == crsapi.ReasonDenied && len(r.cfg.RedisIDs) > maxAlone {
+		return fmt.Errorf("more than %d watched instances need a key that may list the whole region: %w", maxAlone, err)
+	}
+	return err
+}
+
+// isSame reports whether two parts are the same unchanged list.
+func isSame(a, b []crsapi.Task) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// watched returns the tasks of the watched instances in one list, oldest first. A server
+// may ignore the filter, and list each instance for each request.
+func (r *region) watched(parts [][]crsapi.Task) []crsapi.Task {
+	if len(r.cfg.RedisIDs) == 0 {
+		return parts[0]
+	}
+	var all []crsapi.Task
+	for i, tasks := range parts {
+		for _, task := range tasks {
+			if len(parts) > 1 && task.RedisID != r.cfg.RedisIDs[i] {
+				continue
+			}
+			if _, ok := slices.BinarySearch(r.cfg.RedisIDs, task.RedisID); ok {
+				all = append(all, task)
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b crsapi.Task) int { return a.StartTime.Compare(b.StartTime) })
+	return all
+}
+
+func (l *openList) poll(ctx context.Context, inTurn int) (*mirror.Result, error) {
+	result, err := l.Poll(ctx, inTurn)
+	if crsapi.IsUnknownInstance(err) { // an empty list
+		result, err = &mirror.Result{Pages: result.Pages, FullRead: time.Now()}, nil
+	}
+	if err == nil {
+		l.tasks, l.windows = result.Tasks, result.Windows
+	}
+	return result, err
+}
+
+// progress returns the pages of a first reading in progress: read, and due.
+func (r *region) progress() (read, due int) {
+	if lists := r.reading.Load(); lists != nil {
+		for _, l := range *lists {
+			n, of := l.Progress()
+			read, due = read+n, due+of
+		}
+	}
+	return read, due
+}
+
+// bothFailed is the error of a poll whose API is retired and whose successor failed too.
 type bothFailed struct {
 	api, successor    crsapi.API
 	err, successorErr error
@@ -290,90 +370,15 @@ func (e *bothFailed) Error() string {
 
 func (e *bothFailed) Unwrap() []error { return []error{e.err, e.successorErr} }
 
-// pollListing polls the lists of a source. If the list of the whole region is
-// refused, it asks for each instance.
-func (r *region) pollListing(ctx context.Context, l *listing, full bool) ([]*mirror.Result, error) {
-	if err := l.choose(ctx); err != nil {
-		return nil, err
-	}
-	results, err := r.pollAll(ctx, l.lists, full)
-	if !l.isRefusal(err) {
-		return results, err
-	}
-	l.refused(err)
-	return r.pollAll(ctx, l.lists, full)
-}
-
-// pollAll polls lists in parallel: the client limits the requests.
-func (r *region) pollAll(ctx context.Context, lists []*openList, full bool) ([]*mirror.Result, error) {
-	r.reading.Store(&lists)
-	defer r.reading.Store(nil)
-	results := make([]*mirror.Result, len(lists))
-	group, ctx := errgroup.WithContext(ctx)
-	for i, l := range lists {
-		group.Go(func() (err error) {
-			results[i], err = l.poll(ctx, full)
-			return err
-		})
-	}
-	err := group.Wait()
-	results = slices.DeleteFunc(results, func(r *mirror.Result) bool { return r == nil })
-	return results, err
-}
-
-// progress returns the pages of a full reading in progress: read, and due.
-func (r *region) progress() (read, due int) {
-	if lists := r.reading.Load(); lists != nil {
-		for _, l := range *lists {
-			n, of := l.Progress()
-			read, due = read+n, due+of
-		}
-	}
-	return read, due
-}
-
-// count gives the ledger what the list changed. It reports whether there is
-// something to save.
-func (r *region) count(list *snapshot, changes iter.Seq[ledger.Change], now time.Time) (changed bool) {
-	kind := ledger.Normal
-	scope := r.scopeOf(r.source().API())
-	switch r.ledger.Source() {
-	case "":
-		kind = ledger.Baseline
-	case scope:
-	default:
-		kind = ledger.Absorbed
-	}
-	changed = r.ledger.Apply(ledger.Batch{
-		Kind: kind, Source: scope, Whole: r.listed == nil,
-		Changes: changes,
-		Time:    now, Date: r.requests.clock.Time(now),
-	})
-	r.listed = list
-	return changed
-}
-
-// save lets the counters be written if they have changed or are not saved yet,
-// and returns what a scrape waits for. A poll does not wait: the disk must not
-// hold up the next one.
-func (r *region) save(changed bool) <-chan struct{} {
-	if counters := r.ledger.Counters(); !changed && r.saved(counters) == counters {
-		r.store.Check()
-		return nil
-	}
-	return r.store.Save()
-}
-
-// saved returns c if no restart can take it back, else what was last saved.
-func (r *region) saved(c *ledger.Counters) *ledger.Counters { return r.store.Saved(r.name, c) }
-
-// reasonOf returns why a poll failed, and whether a failed request was the
-// cause, which is already counted.
-func reasonOf(err error) (reason crsapi.Reason, requested bool) {
+// reasonOf returns why a poll failed, and whether a failed request was the cause, which
+// is already counted.
+func reasonOf(err error) (reason crsapi.Reason, counted bool) {
 	var apiErr *crsapi.Error
 	switch {
-	case errors.As(err, &apiErr):
+	case errors.As(err, &apiErr) && slices.Contains(crsapi.Reasons(), apiErr.Reason):
 		return apiErr.Reason, apiErr.Requested
+	case apiErr != nil:
+		return crsapi.ReasonAPI, apiErr.Requested
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return crsapi.ReasonTimeout, false
 	default:

@@ -15,9 +15,9 @@ func TestRequestsOfEachRegion(t *testing.T) {
 	e := newExporter(t, collector.Config{
 		Dial: func(region string, o func(crsapi.Attempt)) ([]collector.Source, error) {
 			observe[region] = o
-			return only(always(list())), nil
+			return []collector.Source{&fakeSource{list: list()}}, nil
 		},
-	}, map[string]collector.Source{guangzhou: nil, shanghai: nil})
+	}, sources{guangzhou: nil, shanghai: nil})
 	before := scrape(t, e)
 	if got := before.of("crs_api_clock_skew_seconds"); len(got) != 0 {
 		t.Errorf("the clock skew is exposed before it is known: %v", got)
@@ -28,9 +28,10 @@ func TestRequestsOfEachRegion(t *testing.T) {
 
 	observe[guangzhou](crsapi.Attempt{Duration: 20 * time.Millisecond, HasClockSkew: true, ClockSkew: -90 * time.Second})
 	observe[guangzhou](crsapi.Attempt{Duration: 30 * time.Millisecond, Reason: crsapi.ReasonThrottled})
+	observe[guangzhou](crsapi.Attempt{Action: crsapi.ActionTaskInfo, Reason: crsapi.ReasonDenied}) // harms no list
 	after := scrape(t, e)
 	wantEqual(t, "requests", after.of("crs_api_requests_total", "crs_api_clock_skew_seconds", "crs_api_request_duration_seconds_sum"), samples{
-		`crs_api_requests_total{region="ap-guangzhou"}`:               "2",
+		`crs_api_requests_total{region="ap-guangzhou"}`:               "3",
 		`crs_api_requests_total{region="ap-shanghai"}`:                "0",
 		`crs_api_clock_skew_seconds{region="ap-guangzhou"}`:           "-90",
 		`crs_api_request_duration_seconds_sum{region="ap-guangzhou"}`: "0.05",
@@ -44,11 +45,7 @@ func TestRequestsOfEachRegion(t *testing.T) {
 func TestDelayOfANewTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const series = `crs_task_first_seen_delay_seconds{region="ap-guangzhou"}`
-		ago := func(age time.Duration) crsapi.Task {
-			task := task("crs-a", backup, "2017-02-10 03:00:00", crsapi.StatusSucceeded)
-			task.StartTime = time.Now().Add(-age)
-			return task
-		}
+		ago := func(age time.Duration) crsapi.Task { return backupOf("crs-a", age, crsapi.StatusSucceeded) }
 		source := &fakeSource{list: list()}
 		e := watch(t, source)
 		scrape(t, e).want(t, samples{series: ""})

@@ -1,291 +1,232 @@
 package collector_test
 
 import (
+	"bytes"
 	"fmt"
-	"maps"
+	"io"
 	"net/http"
 	"slices"
-	"sync"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
-	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
-	"golang.org/x/time/rate"
-	"pgregory.net/rapid"
 )
 
-// eachAPI runs a test through each API, in a bubble.
-func eachAPI(t *testing.T, test func(t *testing.T, api crsapi.API)) {
-	for _, api := range []crsapi.API{crsapi.API20, crsapi.API30, crsapi.APITCE} {
-		t.Run("API "+string(api), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { test(t, api) })
-		})
-	}
-}
-
-// simulated returns an Exporter that watches regions of a new simulator with
-// the real client, over connections that see a bubble's clock.
-func simulated(t *testing.T, api crsapi.API, regions ...string) (*crsapitest.Server, *collector.Exporter) {
-	t.Helper()
-	server := crsapitest.NewMemoryServer()
-	t.Cleanup(server.Close)
-	return server, watchSimulated(t, server, regions, api)
-}
-
-// dialSimulated returns the sources of a simulated region, one for each API.
-func dialSimulated(server *crsapitest.Server, region string, observe func(crsapi.Attempt), apis ...crsapi.API) ([]collector.Source, error) {
-	return dialLimited(server, region, observe, nil, 100, apis...)
-}
-
-func dialLimited(server *crsapitest.Server, region string, observe func(crsapi.Attempt), limiter *rate.Limiter, pageSize int, apis ...crsapi.API) ([]collector.Source, error) {
-	var sources []collector.Source
-	for _, api := range apis {
-		cfg := simulatedConfig(server, region, api, observe)
-		cfg.Limiter, cfg.PageSize = limiter, pageSize
-		client, err := crsapi.NewClient(cfg)
-		if err != nil {
-			return nil, err
-		}
-		sources = append(sources, collector.FromAPI(client))
-	}
-	return sources, nil
-}
-
-// simulatedConfig returns the Config for a simulated region, without a limit.
-func simulatedConfig(server *crsapitest.Server, region string, api crsapi.API, observe func(crsapi.Attempt)) crsapi.Config {
-	cfg := crsapi.DefaultConfig(api)
-	cfg.Region, cfg.Observe, cfg.Limiter = region, observe, nil
-	cfg.Endpoint, cfg.Transport = server.URL, server.Client().Transport
-	if api != crsapi.API20 {
-		cfg.Endpoint = server.URL3
-	}
-	cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
-	return cfg
-}
-
-func watchSimulated(t testing.TB, server *crsapitest.Server, regions []string, apis ...crsapi.API) *collector.Exporter {
-	t.Helper()
-	sources := map[string]collector.Source{}
-	for _, region := range regions {
-		sources[region] = nil
-	}
-	return newExporter(t, collector.Config{
-		TimeoutOffset: 500 * time.Millisecond,
-		Dial: func(region string, observe func(crsapi.Attempt)) ([]collector.Source, error) {
-			return dialSimulated(server, region, observe, apis...)
-		},
-	}, sources)
-}
-
-func TestDocumentsExampleFromTheSimulator(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		server, e := simulated(t, api, guangzhou)
-		server.SetTasks(guangzhou, crsapitest.DocumentExample())
-		got := scrape(t, e)
-		got.want(t, samples{
-			`crs_up{region="ap-guangzhou"}`:                 "1",
-			`crs_poll_pages{region="ap-guangzhou"}`:         "1",
-			`crs_poll_rejected_rows{region="ap-guangzhou"}`: "0",
-			`crs_api_requests_total{region="ap-guangzhou"}`: "1",
-		})
-		const id = "crs-izbob1wh"
-		wantEqual(t, "the list", got.listed().nonzero(), samples{
-			fmt.Sprintf(infoSeries, "0", id, "for API test"):           "1",
-			fmt.Sprintf(backupSeries, "succeeded", id):                 "1.486710156e+09",
-			fmt.Sprintf(usualSeries, id):                               "71945",
-			fmt.Sprintf(firstSeries, id):                               "1.486539325e+09",
-			fmt.Sprintf(lastSeries, id, "succeeded", "restoreBackup"):  "1.486716978e+09",
-			fmt.Sprintf(lastSeries, id, "succeeded", backup):           "1.486710156e+09",
-			fmt.Sprintf(lastSeries, id, "succeeded", clean):            "1.486539496e+09",
-			fmt.Sprintf(tasksSeries, id, "succeeded", "restoreBackup"): "2",
-			fmt.Sprintf(tasksSeries, id, "succeeded", backup):          "6",
-			fmt.Sprintf(tasksSeries, id, "succeeded", clean):           "1",
-		})
-		if n, m := len(got.of("crs_tasks")), len(got.transitions()); n != 15 || m != 15 || len(got.transitions().nonzero()) != 0 {
-			t.Errorf("%d series of crs_tasks and %d counters, want 15 of each, the latter 0", n, m)
-		}
-	})
-}
-
 func TestRegionInTroubleAffectsNoOther(t *testing.T) {
-	const beijing = "ap-beijing"
-	tests := []struct {
-		name   string
+	for name, test := range map[string]struct {
 		fault  crsapitest.Effect
 		reason crsapi.Reason
 	}{
-		{"failing", crsapitest.HTTPStatus(http.StatusBadGateway), crsapi.ReasonServer},
-		{"hanging", crsapitest.Hang, crsapi.ReasonTimeout},
-		{"invalid credentials", crsapitest.APIError(4100), crsapi.ReasonAuth},
-		{"permission denied", crsapitest.APIError(4102), crsapi.ReasonDenied},
-		{"over the quota", crsapitest.APIError(4400), crsapi.ReasonThrottled},
-		{"totals that do not add up", crsapitest.Total(func(total int) int { return total + 50 }), crsapi.ReasonDecode},
-		{"reset", crsapitest.ResetBeforeHeaders, crsapi.ReasonNetwork},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
+		"failing":                   {crsapitest.HTTPStatus(http.StatusBadGateway), crsapi.ReasonServer},
+		"hanging":                   {crsapitest.Hang, crsapi.ReasonTimeout},
+		"invalid credentials":       {crsapitest.APIError(4100), crsapi.ReasonAuth},
+		"permission denied":         {crsapitest.APIError(4102), crsapi.ReasonDenied},
+		"over the quota":            {crsapitest.APIError(4400), crsapi.ReasonThrottled},
+		"totals that do not add up": {crsapitest.Total(func(total int) int { return total + 50 }), crsapi.ReasonDecode},
+		"reset":                     {crsapitest.ResetBeforeHeaders, crsapi.ReasonNetwork},
+	} {
+		t.Run(name, func(t *testing.T) {
 			eachAPI(t, func(t *testing.T, api crsapi.API) {
-				server, e := simulated(t, api, beijing, shanghai)
-				for _, region := range []string{beijing, shanghai} {
-					server.SetTasks(region, crsapitest.Generate(250, 5, 1))
+				s := newSimulator(t, api)
+				for _, region := range []string{guangzhou, shanghai} {
+					s.SetTasks(region, crsapitest.Generate(250, 5, 1))
 				}
+				e := s.watch(t, collector.Config{}, guangzhou, shanghai)
 				before := scrape(t, e)
-				before.want(t, samples{`crs_up{region="ap-beijing"}`: "1", `crs_up{region="ap-shanghai"}`: "1"})
+				before.wantUp(t, guangzhou, shanghai)
 
-				stop := server.Inject(crsapitest.Fault{Region: beijing, Do: test.fault})
+				stop := s.Inject(crsapitest.Fault{Region: guangzhou, Do: test.fault})
 				begin := time.Now()
 				during := scrape(t, e)
 				if took := time.Since(begin); took > 9500*time.Millisecond {
 					t.Errorf("the scrape took %s", took)
 				}
-				during.want(t, samples{`crs_up{region="ap-beijing"}`: "0", `crs_up{region="ap-shanghai"}`: "1"})
-				wantEqual(t, "the list of the region in trouble", during.in(beijing).listed(), samples{})
-				wantEqual(t, "its counters", during.in(beijing).transitions(), before.in(beijing).transitions())
-				wantEqual(t, "the list of the other", during.in(shanghai).listed(), before.in(shanghai).listed())
-				wantEqual(t, "the counters of the other", during.in(shanghai).transitions(), before.in(shanghai).transitions())
-				for _, reason := range crsapi.Reasons() {
-					n := during[fmt.Sprintf("crs_api_failures_total{reason=%q,region=\"ap-beijing\"}", reason)]
-					if (n != "0") != (reason == test.reason) {
-						t.Errorf("%s failures of reason %s", n, reason)
+				during.want(t, samples{`crs_up{region="ap-guangzhou"}`: "0", `crs_up{region="ap-shanghai"}`: "1"})
+				wantEqual(t, "the lists", during.listed(), before.in(shanghai).listed())
+				wantEqual(t, "the counters", during.transitions(), before.transitions())
+				for series := range during.of("crs_api_failures_total").nonzero() {
+					if series != failuresOf(test.reason) {
+						t.Errorf("%s is not 0", series)
 					}
 				}
-				wantEqual(t, "failures of the other", during.of("crs_api_failures_total").in(shanghai).nonzero(), samples{})
-
+				if during[failuresOf(test.reason)] == "0" {
+					t.Errorf("no failure of reason %s", test.reason)
+				}
 				stop()
 				poll(t, e, time.Minute) // a poll may still be in progress
-				wantEqual(t, "after recovery", scrape(t, e).in(beijing).listed(), before.in(beijing).listed())
+				wantEqual(t, "after recovery", scrape(t, e).listed(), before.listed())
 			})
 		})
 	}
 }
 
-func TestTwentyScrapesCostOnePoll(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		server, e := simulated(t, api, guangzhou)
-		time.Sleep(26 * 365 * 24 * time.Hour) // until after the newest task
-		server.SetTasks(guangzhou, crsapitest.Generate(1000, 10, 1))
-		server.Inject(crsapitest.Fault{Do: crsapitest.Latency(20 * time.Millisecond)})
-		scrape(t, e) // the first reading costs more
-		first := server.Requests(guangzhou)
-		scrape(t, e).want(t, samples{`crs_up{region="ap-guangzhou"}`: "1"})
-		one := server.Requests(guangzhou) - first
-		var scrapes sync.WaitGroup
-		for range 20 {
-			scrapes.Go(func() { scrape(t, e).want(t, samples{`crs_up{region="ap-guangzhou"}`: "1"}) })
-		}
-		scrapes.Wait()
-		if all := server.Requests(guangzhou) - first - one; one < 10 || all != one {
-			t.Errorf("one scrape costs %d requests, twenty at once %d", one, all)
-		}
-	})
+func failuresOf(reason crsapi.Reason) string {
+	return fmt.Sprintf("crs_api_failures_total{reason=%q,region=%q}", reason, guangzhou)
 }
 
-func TestFailureBetweenTwoScrapes(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		task := func(age time.Duration, status crsapi.Status) crsapi.Task {
-			return crsapi.Task{
-				RedisID: "crs-a", RedisName: "a", ProjectID: "0", TaskName: backup,
-				StartTime: time.Now().Add(-age).Truncate(time.Second).UTC(), Status: status,
-			}
-		}
-		series := transitions("crs-a", backup, "failed")
-		server, e := simulated(t, api, guangzhou)
-		running, older := task(time.Hour, crsapi.StatusExecuting), task(24*time.Hour, crsapi.StatusFailed)
-		server.SetTasks(guangzhou, []crsapi.Task{running, older})
-		for range 2 {
-			scrape(t, e).want(t, samples{series: "0"})
-		}
-		running.Status = crsapi.StatusFailed
-		for _, tasks := range [][]crsapi.Task{{running}, {}, {running, older}} {
-			server.SetTasks(guangzhou, tasks)
-			scrape(t, e).want(t, samples{series: "1"})
-		}
-		restarted := watchSimulated(t, server, []string{guangzhou}, api)
-		for range 3 {
-			scrape(t, restarted).want(t, samples{series: "0"})
-		}
-	})
+// rewriting changes the text of the rows on their way.
+type rewriting struct {
+	http.RoundTripper
+	old, new string
 }
 
-// The same history gives the same metrics of tasks through both APIs, where
-// names and statuses have equals.
-func TestBothAPIsGiveTheSameMetrics(t *testing.T) {
-	names := rapid.SampledFrom([]string{
-		"newInstance", "resizeInstance", "closeInstance", clean, "startInstance", "deleteInstance",
-		"setPassword", "exportBackup", "restoreBackup", backup,
-	})
-	statuses := rapid.SampledFrom([]crsapi.Status{crsapi.StatusPending, crsapi.StatusExecuting, crsapi.StatusSucceeded, crsapi.StatusFailed})
-	rapid.Check(t, func(r *rapid.T) {
-		server := crsapitest.NewMemoryServer()
-		defer server.Close()
-		var exporters []*collector.Exporter
-		for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
-			e := watchSimulated(t, server, []string{guangzhou}, api)
-			defer e.Close()
-			exporters = append(exporters, e)
-		}
-		var tasks []crsapi.Task
-		clock := time.Now().Add(-24 * time.Hour).Truncate(time.Second).UTC()
-		for range rapid.IntRange(1, 5).Draw(r, "polls") {
+func (r rewriting) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := r.RoundTripper.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	resp.Body = io.NopCloser(bytes.NewReader(bytes.ReplaceAll(body, []byte(r.old), []byte(r.new))))
+	return resp, err
+}
+
+// One row cannot be read, and is another one in each response. Scrapes stay whole.
+func TestUnreadableRowThatMoves(t *testing.T) {
+	for _, at := range []int{0, 130, 239} { // index of the row: newest, on the second page, oldest
+		eachAPI(t, func(t *testing.T, api crsapi.API) {
+			tasks := make([]crsapi.Task, 240)
 			for i := range tasks {
-				if rapid.IntRange(0, 3).Draw(r, "changes") == 0 {
-					tasks[i].Status = statuses.Draw(r, "status")
+				tasks[i] = backupOf(fmt.Sprint("crs-", i%40), time.Duration(i)*time.Minute, crsapi.StatusSucceeded)
+			}
+			tasks[at].RedisID, tasks[at].Status = "crs-broken", crsapi.StatusExecuting
+			s := newSimulator(t, api)
+			s.SetTasks(guangzhou, tasks)
+			s.OnRequest(func(crsapitest.Request) {
+				s.Update(guangzhou, func(tasks []crsapi.Task) []crsapi.Task {
+					tasks[at].Progress += 1.0 / 1024
+					return tasks
+				})
+			})
+			start := tasks[at].StartTime.In(time.FixedZone("", 8*60*60)).Format(time.DateTime)
+			for old, unreadable := range map[string]string{start: "0000-00-00 00:00:00", `"crs-broken"`: "{}"} {
+				s.transport = func(rt http.RoundTripper) http.RoundTripper { return rewriting{rt, old, unreadable} }
+				e := s.watch(t, collector.Config{})
+				for range 4 {
+					scrape(t, e).want(t, samples{
+						`crs_up{region="ap-guangzhou"}`: "1", `crs_poll_rejected_rows{region="ap-guangzhou"}`: "1", `crs_corrections_total{region="ap-guangzhou"}`: "0",
+						fmt.Sprintf(tasksSeries, "crs-7", "succeeded", backup): "6",
+					})
 				}
 			}
-			for range rapid.IntRange(0, 30).Draw(r, "new tasks") {
-				clock = clock.Add(time.Duration(rapid.IntRange(0, 100).Draw(r, "step")) * time.Second)
-				tasks = slices.Insert(tasks, 0, crsapi.Task{
-					RedisID: rapid.SampledFrom([]string{"crs-a", "crs-b"}).Draw(r, "redisId"), RedisName: "name", ProjectID: "7",
-					TaskName: names.Draw(r, "taskName"), StartTime: clock, Status: statuses.Draw(r, "status"),
-				})
-			}
-			server.SetTasks(guangzhou, tasks)
-			legacy, successor := scrape(t, exporters[0]), scrape(t, exporters[1])
-			if !legacy.up(guangzhou) || !maps.Equal(legacy.listed(), successor.listed()) || !maps.Equal(legacy.transitions(), successor.transitions()) {
-				r.Fatalf("API 2.0: %v\nAPI 3.0: %v", legacy, successor)
-			}
-		}
-	})
+		})
+	}
 }
 
+// A retired API is replaced in one region, and is not requested again there.
 func TestEveryKindOfRetirementLeadsToAPI30(t *testing.T) {
 	for name, kind := range map[string]crsapitest.Effect{
 		"forbidden": crsapitest.RetiredForbidden, "version": crsapitest.RetiredVersion, "envelope": crsapitest.RetiredEnvelope,
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server := crsapitest.NewMemoryServer()
-				t.Cleanup(server.Close)
+				s := newSimulator(t, crsapi.API20, crsapi.API30)
 				for _, region := range []string{guangzhou, shanghai} {
-					server.SetTasks(region, crsapitest.Generate(250, 5, 1))
+					s.SetTasks(region, crsapitest.Generate(250, 5, 1))
 				}
-				e := watchSimulated(t, server, []string{guangzhou, shanghai}, crsapi.API20, crsapi.API30)
+				e := s.watch(t, collector.Config{}, guangzhou, shanghai)
 				before := scrape(t, e)
-				server.Inject(crsapitest.Fault{API: "2.0", Region: guangzhou, Do: kind})
+				s.Inject(crsapitest.Fault{API: "2.0", Region: guangzhou, Do: kind})
 				during := scrape(t, e)
 				during.want(t, samples{
 					`crs_up{region="ap-guangzhou"}`:                 "1",
 					`crs_api_info{api="3.0",region="ap-guangzhou"}`: "1",
 					`crs_api_info{api="2.0",region="ap-shanghai"}`:  "1",
 				})
-				const retired = `crs_api_failures_total{reason="retired",region="ap-guangzhou"}`
-				if during[retired] == "0" { // several, if its windows were asked for side by side
+				retired := failuresOf(crsapi.ReasonRetired)
+				if during[retired] == "0" { // several, if its windows were requested side by side
 					t.Error("no request was refused")
 				}
 				wantEqual(t, "the other region", during.in(shanghai).listed(), before.in(shanghai).listed())
-				sent := server.Requests(guangzhou)
-				after := scrape(t, e)
-				if after[retired] != during[retired] {
-					t.Errorf("%s requests to a retired API, %s before", after[retired], during[retired])
-				}
-				if server.Requests(guangzhou) == sent {
-					t.Error("no request after the change-over")
+				scrape(t, e).want(t, samples{`crs_up{region="ap-guangzhou"}`: "1", retired: during[retired]})
+			})
+		})
+	}
+}
+
+// simulatedState is a simulator with a state file.
+type simulatedState struct {
+	restarting
+	*simulator
+	tasks []crsapi.Task
+}
+
+func newSimulatedState(t *testing.T, api crsapi.API) *simulatedState {
+	s := &simulatedState{simulator: newSimulator(t, api)}
+	s.start(t, s.dial)
+	return s
+}
+
+// fail lists another failed backup of an instance, submitted five seconds ago.
+func (s *simulatedState) fail(redisID string) {
+	s.tasks = append([]crsapi.Task{backupOf(redisID, 5*time.Second, crsapi.StatusFailed)}, s.tasks...)
+	s.SetTasks(guangzhou, s.tasks)
+}
+
+// Dates are ten years behind until the third poll, then right, 40 days ahead for
+// one poll, and behind again, as our clock may be where answers have no Date
+// header. Each list is whole, and each failure after the first list counts once,
+// with and without a restart at each step.
+func TestDatesJump(t *testing.T) {
+	for _, restarts := range []bool{false, true} {
+		t.Run(fmt.Sprintf("restarts %t", restarts), func(t *testing.T) {
+			eachAPI(t, func(t *testing.T, api crsapi.API) {
+				s := newSimulatedState(t, api)
+				s.fail("crs-a")
+				for n, skew := range []time.Duration{-3650 * day, -3650 * day, 0, 40 * day, 0, 0, -3650 * day, 0} {
+					s.ClearFaults()
+					s.Inject(crsapitest.Fault{Do: crsapitest.DateSkew(skew)})
+					for range 2 { // one of each Prometheus server
+						s.scrape().want(t, samples{
+							`crs_up{region="ap-guangzhou"}`:                     "1",
+							fmt.Sprintf(tasksSeries, "crs-a", "failed", backup): strconv.Itoa(n + 1),
+							transitions("crs-a", backup, "failed"):              strconv.Itoa(n),
+						})
+					}
+					if restarts {
+						s.restart()
+					}
+					time.Sleep(15 * time.Second)
+					s.fail("crs-a")
 				}
 			})
 		})
+	}
+}
+
+// Two Prometheus servers, which share a poll or not: both see the 0 of a new
+// series before it counts, also where a restart comes between.
+func TestBothServersSeeTheFirstZero(t *testing.T) {
+	for _, shared := range []time.Duration{0, 10 * time.Second} { // --scrape.min-interval
+		for _, restart := range []int{-1, 1, 2} { // after so many scrapes of the new series
+			t.Run(fmt.Sprintf("share polls for %s, restart after %d", shared, restart), func(t *testing.T) {
+				eachAPI(t, func(t *testing.T, api crsapi.API) {
+					s := newSimulatedState(t, api)
+					s.cfg.MinInterval = shared
+					s.restart()
+					s.fail("crs-a")
+					s.scrape()
+					s.fail("crs-b")
+					time.Sleep(15 * time.Second)
+					var servers [2][]string // what each saw
+					for n := range 8 {
+						if n == restart {
+							s.restart()
+						}
+						servers[n%2] = append(servers[n%2], s.scrape()[transitions("crs-b", backup, "failed")])
+						time.Sleep([]time.Duration{time.Second, 14 * time.Second}[n%2])
+					}
+					for i, saw := range servers {
+						if saw[0] != "0" || saw[3] != "1" || !slices.IsSorted(saw) {
+							t.Errorf("server %d saw %q", i, saw)
+						}
+					}
+				})
+			})
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"bytes"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -10,77 +11,98 @@ import (
 	"github.com/go-kit/log"
 )
 
-// account returns the list of a large account: each instance has a backup a
-// day, and sometimes another task.
-func account(tasks int) []ledger.Change {
-	instances := max(1, tasks/100)
-	all := make([]ledger.Change, 0, tasks)
+// account returns the list of a large account, spread over the series: each has a backup a
+// day.
+func account(tasks, series int) []row {
+	all := make([]row, 0, tasks)
 	for n := range tasks {
-		i, age := n%instances, n/instances
-		s := ledger.Series{RedisID: fmt.Sprintf("crs-%08d", i), TaskName: "backupInstance"}
-		if age%10 == 9 {
-			s.TaskName = []string{"cleanInstance", "resizeInstance", "setPassword"}[(i+age/10)%3]
+		i, age := n%series, n/series
+		s := ledger.Series{RedisID: fmt.Sprintf("crs-%08d", i/10), TaskName: "backupInstance"}
+		if i%10 > 0 {
+			s.TaskName = fmt.Sprint("task", i%10)
 		}
 		all = append(all, in(s, noon-int64(age)*24*hour+int64(i), succeeded))
 	}
 	return all
 }
 
-// BenchmarkSave encodes, writes and syncs the file.
-func BenchmarkSave(b *testing.B) {
-	for _, tasks := range []int{3_000, 100_000, 1_000_000} {
-		b.Run(fmt.Sprintf("tasks=%d", tasks), func(b *testing.B) {
-			store, err := ledger.Open(filepath.Join(b.TempDir(), "state"), log.NewNopLogger())
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer store.Close()
+var sizes = []struct{ tasks, series int }{{3_000, 300}, {100_000, 10_000}, {1_000_000, 100_000}}
+
+func perSize(b *testing.B, f func(b *testing.B, s *steps)) {
+	for _, size := range sizes {
+		b.Run(fmt.Sprintf("tasks=%d", size.tasks), func(b *testing.B) {
 			s := newSteps(b)
-			s.ledger = store.Ledger(region)
-			s.poll(account(tasks)...)
-			for b.Loop() {
-				if err := save(store); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(store.Status().Size), "bytes/file")
-			b.ReportMetric(float64(store.Status().Size)/float64(tasks), "bytes/task")
+			s.poll(account(size.tasks, size.series)...)
+			b.ReportAllocs()
+			f(b, s)
 		})
 	}
+}
+
+// BenchmarkApply applies the first list, a list with one change, and an unchanged list.
+func BenchmarkApply(b *testing.B) {
+	b.Run("first", func(b *testing.B) {
+		perSize(b, func(b *testing.B, s *steps) {
+			batch := ledger.Batch{Source: "2.0", Tasks: tasks(s.list), Time: s.now, Date: s.now}
+			for b.Loop() {
+				ledger.New().Apply(batch)
+			}
+		})
+	})
+	b.Run("one change", func(b *testing.B) {
+		perSize(b, func(b *testing.B, s *steps) {
+			s.show()
+			first := tasks(s.list)
+			s.list[identity{backupA, noon}] = in(backupA, noon+hour, failed)
+			batches := [2]ledger.Batch{
+				{Source: "2.0", Tasks: first, Time: s.now, Date: s.now}, {Source: "2.0", Tasks: tasks(s.list), Time: s.now, Date: s.now},
+			}
+			n := 0
+			for b.Loop() {
+				s.ledger.Apply(batches[n%2])
+				n++
+			}
+		})
+	})
+	b.Run("unchanged", func(b *testing.B) {
+		perSize(b, func(b *testing.B, s *steps) {
+			s.show()
+			for b.Loop() {
+				s.now = s.now.Add(15 * time.Second)
+				s.ledger.Apply(ledger.Batch{Source: "2.0", Time: s.now, Date: s.now})
+			}
+		})
+	})
+}
+
+// BenchmarkSave encodes, writes and syncs the file.
+func BenchmarkSave(b *testing.B) {
+	perSize(b, func(b *testing.B, s *steps) {
+		store, err := ledger.Open(filepath.Join(b.TempDir(), "state"), log.NewNopLogger())
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer store.Close()
+		s.ledger = store.Ledgers([]string{region})[0]
+		s.apply(tasks(s.list))
+		for b.Loop() {
+			if !store.Save() {
+				b.Fatal(store.Status().Err)
+			}
+		}
+		b.ReportMetric(float64(store.Status().Size), "bytes/file")
+		b.ReportMetric(float64(store.Status().Size)/float64(len(s.list)), "bytes/task")
+	})
 }
 
 // BenchmarkDecode is a part of every start.
 func BenchmarkDecode(b *testing.B) {
-	s := newSteps(b)
-	s.poll(account(100_000)...)
-	file, err := ledger.Encode(map[string]*ledger.Ledger{region: s.ledger})
-	if err != nil {
-		b.Fatal(err)
-	}
-	for b.Loop() {
-		if _, err := ledger.Decode(file); err != nil {
-			b.Fatal(err)
+	perSize(b, func(b *testing.B, s *steps) {
+		file := ledger.Encode(map[string]*ledger.Ledger{region: s.ledger})
+		for b.Loop() {
+			if _, err := ledger.Decode(bytes.Clone(file)); err != nil {
+				b.Fatal(err)
+			}
 		}
-	}
-}
-
-// BenchmarkApply applies one change to a list of 100,000 tasks.
-func BenchmarkApply(b *testing.B) {
-	for _, visible := range []bool{false, true} {
-		b.Run(fmt.Sprintf("counts=%t", visible), func(b *testing.B) {
-			s := newSteps(b)
-			list := account(100_000)
-			s.poll(list...)
-			if visible {
-				s.show()
-			}
-			second := noon + hour
-			b.ReportAllocs()
-			for b.Loop() {
-				second++
-				s.now = s.now.Add(time.Second)
-				s.change(in(list[0].Series, second, failed))
-			}
-		})
-	}
+	})
 }

@@ -1,8 +1,8 @@
 package ledger
 
 import (
-	"maps"
-	"slices"
+	"bytes"
+	"compress/gzip"
 
 	"github.com/go-kit/log"
 )
@@ -34,46 +34,27 @@ func OpenOn(d Disk, path string, logger log.Logger) (*Store, error) {
 	return open(path, testDisk{d}, logger)
 }
 
-// Encode returns the file that holds the ledgers.
-func Encode(ledgers map[string]*Ledger) ([]byte, error) {
-	var state savedState
-	for _, region := range slices.Sorted(maps.Keys(ledgers)) {
-		state.Ledgers = append(state.Ledgers, ledgers[region].save(region))
-	}
-	return encode(state)
+// Encode returns the file that has the ledgers.
+var Encode = encode
+
+// Decode returns the ledgers that a file has.
+func Decode(file []byte) (map[string]*Ledger, error) { return decode(bytes.NewReader(file)) }
+
+// Pack returns the file with any content, with the right checksum.
+func Pack(content []byte) []byte {
+	var b bytes.Buffer
+	b.WriteString(fileHeader)
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write(content)
+	_ = z.Close()
+	return b.Bytes()
 }
 
-// Decode returns the ledgers that a file holds.
-var Decode = decode
-
-// What a file holds, for tests of inconsistent content.
-type (
-	SavedState  = savedState
-	SavedLedger = savedLedger
-	SavedSeries = savedSeries
-)
-
-// EncodeState returns the file that holds a state.
-var EncodeState = encode
-
-// DecodePayload is Decode without the header and the checksum.
-var DecodePayload = decodePayload
-
-// HeaderSize is the length of what DecodePayload goes without.
-const HeaderSize = headerSize
-
-// ReadRegular reads a file as Open does.
-var ReadRegular = readRegular
-
-// ErrDamaged is the error of a file that Open sets aside.
-var ErrDamaged = errDamaged
+// MaxContent is how large the content of a file may be.
+const MaxContent = maxContent
 
 // Reload returns the ledger as a restart restores it.
 func Reload(l *Ledger) (*Ledger, error) {
-	data, err := Encode(map[string]*Ledger{"": l})
-	if err != nil {
-		return nil, err
-	}
-	ledgers, err := decode(data)
+	ledgers, err := Decode(encode(map[string]*Ledger{"": l}))
 	return ledgers[""], err
 }

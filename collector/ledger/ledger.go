@@ -1,9 +1,6 @@
-// Package ledger counts how many tasks were seen to enter each status. It
-// promises that no task counts twice in one status, that the first sample of
-// every counter is 0, that no counter decreases, and, with a [Store] that has
-// a file, that the counters survive restarts, kills and full disks. A Ledger
-// does not know where its batches come from, who shows its counters, or that
-// there is a file.
+// Package ledger counts how many tasks were seen to enter each status. No task counts
+// twice in one status, the first sample of every series is 0, and no counter decreases.
+// With a [Store] that has a file, the counters survive restarts, kills and full disks.
 package ledger
 
 import (
@@ -16,28 +13,26 @@ import (
 	"time"
 )
 
+// Statuses is the number of statuses, which are indexes below it. The last one, Rare,
+// has a counter only from its first task on.
 const (
-	// Statuses is the number of statuses. A status is an index below it.
 	Statuses = 6
-	// Rare is the status that has a counter only from its first task on. The
-	// other statuses of a series have one from the first task of the series on.
-	Rare = Statuses - 1
+	Rare     = Statuses - 1
 )
 
+// Times in seconds.
 const (
-	// retention is how long the ledger remembers what is no longer listed.
-	retention = 30 * 24 * time.Hour // of time watched
-	// maxStep limits what a gap between two batches adds to the time watched:
-	// nothing was watched during the gap.
-	maxStep = time.Hour
-	// maxLateness separates late tasks from history: a task that was submitted
-	// earlier than this before the newest task of the baseline is history.
-	maxLateness = time.Hour
-	// maxSkew is how far our clock may be behind the API's.
-	maxSkew = time.Hour
+	hour        = 3600
+	retention   = 30 * 24 * hour // of what is no longer listed, by the API's clock
+	maxLateness = hour           // of a task; what was submitted earlier is history
+	maxSkew     = hour           // of the local clock behind the API's
 )
 
-// Series is what counters are kept for, each status apart.
+// enoughScrapes must have shown the first 0 of a counter: one of each Prometheus server
+// of a pair.
+const enoughScrapes = 2
+
+// Series is what counters are kept for, one per status.
 type Series struct{ RedisID, TaskName string }
 
 // Compare orders series by instance, then by task name.
@@ -45,374 +40,281 @@ func (s Series) Compare(other Series) int {
 	return cmp.Or(strings.Compare(s.RedisID, other.RedisID), strings.Compare(s.TaskName, other.TaskName))
 }
 
-// Change says how the tasks of a series that were submitted in one second are
-// listed now.
-type Change struct {
-	Series
-	Second int64            // UNIX seconds
-	Tasks  [Statuses]uint16 // number of tasks in each status; all 0 if none is listed any more
+// Second is the tasks of a series that were submitted in one second. They cannot be told
+// apart.
+type Second struct {
+	Start int64            // UNIX seconds
+	Most  [Statuses]uint16 // most tasks seen in each status at once; only more than that count
+	Left  uint32           // UNIX seconds of the first list without them; 0 while listed
 }
 
-func (c *Change) listed() bool { return c.Tasks != [Statuses]uint16{} }
-
-// Kind says what a batch means for the counters.
-type Kind uint8
-
-// The kinds of batches.
-const (
-	Normal   Kind = iota // what is new counts
-	Baseline             // the first batch of a ledger: nothing counts
-	Absorbed             // the first batch of another source, a whole one: nothing counts
-)
-
-// Batch is what one poll found.
-type Batch struct {
-	Kind Kind
-	// Source names what the tasks come from. The ledger keeps it for its caller.
-	Source string
-	// Whole means that Changes are all tasks: what they do not contain is not
-	// listed any more.
-	Whole bool
-	// Changes has each second of a series at most once; nil for none. Apply ranges
-	// over it twice.
-	Changes iter.Seq[Change]
-
-	Time time.Time // end of the poll by the local clock
-	Date time.Time // end of the poll by the API's clock, which also dates the tasks
-}
-
-// Ledger holds the counters of one region. It is safe for concurrent use.
-//
-// The rules:
-//
-//   - Tasks with the same instance, name and second of submission cannot be
-//     told apart. For each such second the ledger remembers the largest number
-//     of tasks seen in each status at once. Only a larger number counts. So a
-//     row that vanishes and returns, or moves between two statuses, counts once
-//     in each, and a task that leaves the list hides no other.
-//   - The first batch is the baseline: it is remembered and counts nothing. The
-//     same applies to the first batch of another source, which is absorbed.
-//   - A task that appears later counts in the status in which it appears. If it
-//     was submitted more than an hour before the newest task of the baseline,
-//     it is history and does not count.
-//   - A counter starts at 0. What it has to count is held until two scrapes
-//     have shown the 0, one for each of a pair of Prometheus servers.
-//   - A task that was not listed during 30 days of watching, and was submitted
-//     before that, is forgotten. It does not count if it returns. The counters
-//     of an instance are dropped when all its tasks are forgotten. Time counts
-//     as watched between batches of one process, at most an hour each.
-type Ledger struct {
-	mu sync.Mutex
-
-	source  string
-	series  map[Series]*entry
-	holding map[*entry]struct{} // entries that hold counts
-
-	// horizon is a submission time. Unknown tasks up to it do not count: they
-	// are history, or were forgotten.
-	horizon int64
-
-	watched time.Duration
-	applied time.Time // Batch.Time of the last batch; zero before the first of this process
-
-	current *Counters // nil before the first batch
-	// shown are the two highest sequence numbers that scrapes have shown, which
-	// are equal after two scrapes of the same Counters.
-	shown [2]uint64
-}
-
-// entry is what the ledger keeps of a series.
-type entry struct {
-	Series
-	seconds []second // ascending by start
-
-	counted [Statuses]uint64
-	held    [Statuses]uint64 // to be added to counted
-
-	created, rareCreated time.Time // rareCreated is zero as long as there is no such counter
-	born, rareBorn       uint64    // sequence number of the first Counters with them
-}
-
-// second is the tasks of a series that were submitted in one second. A million
-// of them take 24 MB.
-type second struct {
-	start int64            // UNIX seconds
-	most  [Statuses]uint16 // largest number of tasks seen in the status at once
-	// left is when the last task left the list, in seconds watched plus one; 0
-	// while one is listed.
-	left uint32
-}
-
-// Counters are the counters at one moment. They never change.
-type Counters struct {
-	All      []Counter // ordered by series
-	sequence uint64
-}
-
-// Counter is the counters of one series, by status.
+// Counter is one counter.
 type Counter struct {
+	Value   uint64
+	Held    uint64 // added to Value once two scrapes have shown the first 0
+	Created int64  // UNIX nanoseconds; 0 if the counter does not exist yet
+	Shown   uint8  // scrapes that have shown it, at most two
+}
+
+// Counters are the counters of a series at one moment.
+type Counters struct {
 	Series
-	Entered     [Statuses]uint64
-	Created     time.Time
-	RareCreated time.Time // of the counter of Rare; zero without one
+	ByStatus [Statuses]Counter
+}
+
+// entry is all that is known of a series.
+type entry struct {
+	Counters
+	Seconds []Second // ascending
+}
+
+// state is what the file has of a region.
+type state struct {
+	Source  string
+	Seen    int64    // UNIX seconds of the last list by the API's clock, to within a day
+	Horizon int64    // unknown tasks submitted up to this second are history
+	Entries []*entry // ordered by series
+}
+
+// Ledger has the counters of one region. It is safe for concurrent use.
+type Ledger struct {
+	mu    sync.Mutex
+	state state
+	index map[Series]*entry
+	young map[*entry]bool // entries with a counter that is not shown often enough
+	swept int64           // UNIX seconds of the last forget by the API's clock
+
+	watched bool // in this process; set before the first Apply
 }
 
 // New returns an empty Ledger.
-func New() *Ledger {
-	return &Ledger{
-		series:  map[Series]*entry{},
-		holding: map[*entry]struct{}{},
-		horizon: math.MinInt64,
+func New() *Ledger { return restore(state{Horizon: math.MinInt64}) }
+
+// restore returns a Ledger with a saved state.
+func restore(s state) *Ledger {
+	l := &Ledger{state: s, index: map[Series]*entry{}, young: map[*entry]bool{}}
+	for _, e := range s.Entries {
+		l.index[e.Series], l.young[e] = e, true
+		for status := range e.ByStatus {
+			if c := &e.ByStatus[status]; c.Shown < enoughScrapes {
+				c.Shown = 0 // the other server of a pair may have missed it
+			}
+		}
 	}
+	return l
+}
+
+// Batch is a list.
+type Batch struct {
+	// Source names what the list is of. It is not empty. The first list of another Source
+	// is remembered and counts nothing.
+	Source string
+	// Tasks yields the tasks submitted in one second, ascending by second. Their Left is
+	// not used. Tasks is nil if the list is the same as in the last Batch.
+	Tasks iter.Seq2[Series, Second]
+	Time  time.Time // end of the poll by the local clock
+	Date  time.Time // end of the poll by the API's clock
 }
 
 // Source returns the source of the last batch, empty before the first.
 func (l *Ledger) Source() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.source
+	return l.state.Source
 }
 
-// Counters returns the counters after the last batch, nil before the first.
-func (l *Ledger) Counters() *Counters {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.current
-}
-
-// Shown tells the ledger that one scrape has received c.
-func (l *Ledger) Shown(c *Counters) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case c.sequence > l.shown[0]:
-		l.shown[0], l.shown[1] = c.sequence, l.shown[0]
-	case c.sequence > l.shown[1]:
-		l.shown[1] = c.sequence
-	}
-}
-
-// Apply applies a batch. It reports whether there is something to save at once.
+// Apply applies a list. It reports whether a restart would lose something without a
+// save. It ranges over the tasks once.
 func (l *Ledger) Apply(b Batch) (changed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	date := max(b.Date.Unix(), 1)
+	if b.Tasks != nil {
+		changed = l.list(b, date)
+	}
+	if b.Source != l.state.Source {
+		l.state.Source, changed = b.Source, true
+	}
+	if !within(date, l.state.Seen, 24*hour) {
+		l.state.Seen, changed = date, true
+	}
+	released, dropped := l.release(), l.forget(date)
+	return changed || released || dropped
+}
 
-	if b.Changes == nil {
-		b.Changes = func(func(Change) bool) {}
-	}
-	before := l.watched
-	l.watch(b.Time)
-	sequence := uint64(1)
-	if l.current != nil {
-		sequence = l.current.sequence + 1
-	}
-	changed = b.Source != l.source
-	visible := l.current == nil // the counters differ
-	l.source = b.Source
-
-	created := b.created()
-	if b.Kind != Normal {
-		l.horizon = max(l.horizon, b.newest()-int64(maxLateness/time.Second)-1)
-	}
-	if b.Whole {
-		l.unlistAll()
-	}
-	for c := range b.Changes {
-		e, known := l.series[c.Series]
-		if !c.listed() {
-			if known {
-				l.unlist(e, c.Second)
+// list takes the whole list into account. What it does not have has left. The baseline
+// and the first list of another source count nothing, and set the horizon.
+func (l *Ledger) list(b Batch, date int64) (changed bool) {
+	for _, e := range l.state.Entries {
+		for i := range e.Seconds {
+			if e.Seconds[i].Left == 0 {
+				e.Seconds[i].Left = uint32(date)
 			}
-			continue
 		}
-		if !known {
-			e = l.add(c.Series, sequence, created)
-			visible = true
-		}
-		if c.Tasks[Rare] > 0 && e.rareCreated.IsZero() {
-			e.rareCreated, e.rareBorn = created, sequence
-			visible = true
-		}
-		if l.list(e, &c, b.Kind == Normal) {
+	}
+	counts, created := b.Source == l.state.Source, b.created()
+	known, newest := len(l.index), int64(math.MinInt64)
+	for series, listed := range b.Tasks {
+		if l.create(series, listed.Most[Rare] > 0, created).list(listed, counts, l.state.Horizon) {
 			changed = true
 		}
-	}
-	for e := range l.holding {
-		if l.release(e) {
-			visible = true
+		if listed.Start <= date { // a later date is wrong, and would make all others history
+			newest = max(newest, listed.Start)
 		}
 	}
-	if l.watched/time.Hour != before/time.Hour && l.forget(b.Date) {
-		visible = true
-	}
-	if visible {
-		l.current = l.counters(sequence)
-	}
-	return changed || visible
-}
-
-// watch adds the time since the last batch. Only the monotonic clock decides:
-// the wall clock may jump.
-func (l *Ledger) watch(now time.Time) {
-	if !l.applied.IsZero() {
-		l.watched += min(max(now.Sub(l.applied), 0), maxStep)
-	}
-	l.applied = now
-}
-
-func (l *Ledger) left() uint32 { return uint32(l.watched/time.Second) + 1 }
-
-// newest returns the newest submission time of the batch. Tasks dated later
-// than Date are left out: a wrong date must not turn all others into history.
-func (b *Batch) newest() int64 {
-	date := b.Date.Unix()
-	newest := int64(math.MinInt64)
-	for c := range b.Changes {
-		if c.listed() && c.Second <= date {
-			newest = max(newest, c.Second)
-		}
+	if len(l.index) > known {
+		slices.SortFunc(l.state.Entries, func(a, b *entry) int { return a.Compare(b.Series) })
 	}
 	if newest == math.MinInt64 {
-		return date
+		newest = date
 	}
-	return newest
+	if !counts {
+		l.state.Horizon = max(l.state.Horizon, newest-maxLateness-1)
+	}
+	return changed
 }
 
-// created returns when counters that begin with the batch were created. It is
-// the earlier of the two clocks: a scraper takes a date after its own samples for
-// a reset, and counts all again. But a clock of ours that is more than an hour
-// behind is wrong.
-func (b *Batch) created() time.Time {
-	// Round leaves the wall clocks to be compared.
-	if ahead := b.Date.Round(0).Sub(b.Time); ahead < 0 || ahead > maxSkew {
-		return b.Date
+// create returns the entry of a series, with counters that begin at created if they are
+// missing.
+func (l *Ledger) create(s Series, rare bool, created int64) *entry {
+	e, ok := l.index[s]
+	if !ok {
+		e = &entry{Counters: Counters{Series: Series{strings.Clone(s.RedisID), strings.Clone(s.TaskName)}}}
+		for status := range Rare {
+			e.ByStatus[status].Created = created
+		}
+		l.state.Entries = append(l.state.Entries, e)
+		l.index[e.Series], l.young[e] = e, true
 	}
-	return b.Time
-}
-
-func (l *Ledger) add(s Series, sequence uint64, created time.Time) *entry {
-	// The caller's strings may be parts of larger ones.
-	s = Series{strings.Clone(s.RedisID), strings.Clone(s.TaskName)}
-	e := &entry{Series: s, created: created, born: sequence}
-	l.series[s] = e
+	if c := &e.ByStatus[Rare]; rare && c.Created == 0 {
+		c.Created = created
+		l.young[e] = true
+	}
 	return e
 }
 
-// list applies a change with tasks. It reports whether a status has more tasks
-// than ever before.
-func (l *Ledger) list(e *entry, c *Change, counts bool) (more bool) {
-	i, known := e.find(c.Second)
-	if !known {
-		e.seconds = slices.Insert(e.seconds, i, second{start: c.Second})
-		counts = counts && c.Second > l.horizon
+// list takes one second of the list into account. Only more tasks in a status than ever
+// before count: so a row that vanishes and returns counts once. An unknown second up to
+// the horizon is history. list reports whether a status has more tasks.
+func (e *entry) list(listed Second, counts bool, horizon int64) (more bool) {
+	i, known := len(e.Seconds), false
+	if i > 0 && e.Seconds[i-1].Start >= listed.Start { // new tasks come at the end
+		i, known = slices.BinarySearchFunc(e.Seconds, listed.Start, func(s Second, start int64) int { return cmp.Compare(s.Start, start) })
 	}
-	s := &e.seconds[i]
-	s.left = 0
-	for status, n := range c.Tasks {
-		if n <= s.most[status] {
+	if !known {
+		e.Seconds = slices.Insert(e.Seconds, i, Second{Start: listed.Start})
+		counts = counts && listed.Start > horizon
+	}
+	s := &e.Seconds[i]
+	s.Left = 0
+	for status, n := range listed.Most {
+		if n <= s.Most[status] {
 			continue
 		}
-		if counts {
-			e.held[status] += uint64(n - s.most[status])
-			l.holding[e] = struct{}{}
+		if c := &e.ByStatus[status]; counts {
+			c.Held += uint64(n - s.Most[status])
+			c.release()
 		}
-		s.most[status] = n
+		s.Most[status] = n
 		more = true
 	}
 	return more
 }
 
-func (l *Ledger) unlist(e *entry, start int64) {
-	if i, known := e.find(start); known && e.seconds[i].left == 0 {
-		e.seconds[i].left = l.left()
-	}
-}
-
-func (l *Ledger) unlistAll() {
-	left := l.left()
-	for _, e := range l.series {
-		for i := range e.seconds {
-			if e.seconds[i].left == 0 {
-				e.seconds[i].left = left
+// Shown tells the ledger that one scrape has received counters, all that [Ledger.Counters]
+// returned.
+func (l *Ledger) Shown(all []Counters) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for e := range l.young {
+		i, shown := slices.BinarySearchFunc(all, e.Series, func(c Counters, s Series) int { return c.Compare(s) })
+		for status := range e.ByStatus {
+			c := &e.ByStatus[status]
+			if shown && c.Shown < enoughScrapes && c.Created != 0 && c.Created == all[i].ByStatus[status].Created {
+				c.Shown++
 			}
 		}
 	}
 }
 
-func (e *entry) find(start int64) (int, bool) {
-	// New tasks come at the end.
-	if n := len(e.seconds); n == 0 || e.seconds[n-1].start < start {
-		return n, false
-	}
-	return slices.BinarySearchFunc(e.seconds, start, func(s second, start int64) int { return cmp.Compare(s.start, start) })
-}
-
-// release counts what e holds where two scrapes have shown the 0 before.
-func (l *Ledger) release(e *entry) (released bool) {
-	rest := false
-	for status, n := range e.held {
-		born := e.born
-		if status == Rare {
-			born = e.rareBorn
+// release counts what is held where enough scrapes have shown the 0.
+func (l *Ledger) release() (released bool) {
+	for e := range l.young {
+		young := false
+		for status := range e.ByStatus {
+			c := &e.ByStatus[status]
+			released = c.release() || released
+			young = young || c.Created != 0 && c.Shown < enoughScrapes
 		}
-		switch {
-		case n == 0:
-		case born > l.shown[1]:
-			rest = true
-		default:
-			e.counted[status] += n
-			e.held[status] = 0
-			released = true
+		if !young {
+			delete(l.young, e)
 		}
-	}
-	if !rest {
-		delete(l.holding, e)
 	}
 	return released
 }
 
-// forget drops what was last listed longer than the retention ago, and the
-// counters of instances of which it then remembers no task. It reports whether
-// there were any.
-func (l *Ledger) forget(date time.Time) (dropped bool) {
-	if l.watched < retention {
+func (c *Counter) release() (released bool) {
+	if c.Held == 0 || c.Shown < enoughScrapes {
 		return false
 	}
-	limit := uint32((l.watched-retention)/time.Second) + 1
-	// Tasks that are younger than that by their date stay: the horizon must not
-	// reach a time at which tasks may still appear.
-	old := date.Add(-retention).Unix()
-	remembered := map[string]bool{} // by redisId
-	for _, e := range l.series {
-		e.seconds = slices.DeleteFunc(e.seconds, func(s second) bool {
-			forgotten := s.left != 0 && s.left <= limit && s.start < old
-			if forgotten {
-				l.horizon = max(l.horizon, s.start)
+	c.Value, c.Held = c.Value+c.Held, 0
+	return true
+}
+
+// forget drops seconds that left the list longer than the retention ago, and instances of
+// which no second is left. It reports whether there were such instances. What was dropped
+// is history: the horizon moves up to it, but not to a time at which tasks may still
+// appear. forget works once an hour.
+func (l *Ledger) forget(date int64) (dropped bool) {
+	if within(date, l.swept, hour) {
+		return false
+	}
+	l.swept = date
+	limit, known := date-retention, map[string]bool{} // by redisId
+	for _, e := range l.state.Entries {
+		e.Seconds = slices.DeleteFunc(e.Seconds, func(s Second) bool {
+			old := s.Left != 0 && int64(s.Left) <= limit && s.Start < limit
+			if old {
+				l.state.Horizon = max(l.state.Horizon, s.Start)
 			}
-			return forgotten
+			return old
 		})
-		if cap(e.seconds) > 2*len(e.seconds) {
-			e.seconds = append([]second(nil), e.seconds...) // frees the rest
-		}
-		if len(e.seconds) > 0 {
-			remembered[e.RedisID] = true
+		if len(e.Seconds) > 0 {
+			known[e.RedisID] = true
 		}
 	}
-	for s, e := range l.series {
-		if !remembered[s.RedisID] {
-			delete(l.series, s)
-			delete(l.holding, e)
-			dropped = true
+	l.state.Entries = slices.DeleteFunc(l.state.Entries, func(e *entry) bool {
+		if known[e.RedisID] {
+			return false
 		}
-	}
+		delete(l.index, e.Series)
+		delete(l.young, e)
+		dropped = true
+		return true
+	})
 	return dropped
 }
 
-func (l *Ledger) counters(sequence uint64) *Counters {
-	c := &Counters{All: make([]Counter, 0, len(l.series)), sequence: sequence}
-	for _, e := range l.series {
-		c.All = append(c.All, Counter{e.Series, e.counted, e.created, e.rareCreated})
+// Counters returns all counters, ordered by series. Later batches do not change them.
+func (l *Ledger) Counters() []Counters {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make([]Counters, len(l.state.Entries))
+	for i, e := range l.state.Entries {
+		all[i] = e.Counters
 	}
-	slices.SortFunc(c.All, func(a, b Counter) int { return a.Compare(b.Series) })
-	return c
+	return all
 }
+
+// created returns when counters that begin with the batch were created, in UNIX
+// nanoseconds: the earlier of the two clocks, since a scraper takes a date after its own
+// samples for a reset. But a local clock that is more than an hour behind is wrong.
+func (b *Batch) created() int64 {
+	if ahead := b.Date.Round(0).Sub(b.Time); ahead < 0 || ahead > maxSkew*time.Second {
+		return b.Date.UnixNano()
+	}
+	return b.Time.UnixNano()
+}
+
+// within reports whether two times are less than a distance apart.
+func within(a, b, distance int64) bool { return -distance < a-b && a-b < distance }

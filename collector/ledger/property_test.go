@@ -1,12 +1,7 @@
 package ledger_test
 
 import (
-	"cmp"
-	"fmt"
 	"maps"
-	"math/rand/v2"
-	"reflect"
-	"slices"
 	"testing"
 	"time"
 
@@ -21,22 +16,22 @@ type worldTask struct {
 	status int
 	listed bool
 	seen   [ledger.Statuses]bool // statuses in which a poll saw it
+	counts [ledger.Statuses]bool // those of them first seen by a poll that counts
 }
 
-// world is a list of tasks that changes, with two ledgers that follow it, one
-// by whole lists and one by changes, and a scraper that keeps its samples.
+// world is a list of tasks that changes, with a ledger that follows it, and a scraper that
+// keeps its samples.
 type world struct {
-	t            *rapid.T
-	now          time.Time
-	skew         time.Duration // of the API's clock
-	ours         time.Duration // of our clock
-	source       string
-	tasks        []*worldTask
-	whole, delta *ledger.Ledger
-	listed       map[identity]ledger.Change // at the last poll; nil after a restart
-	counters     []*ledger.Counters         // all since the last restart
-	samples      map[sampleID]uint64
-	luck         *rand.Rand
+	t        *rapid.T
+	now      time.Time
+	skew     time.Duration // of the API's clock
+	ours     time.Duration // of our clock
+	source   string
+	applied  string // source of the last poll
+	tasks    []*worldTask
+	ledger   *ledger.Ledger
+	counters [][]ledger.Counters // all since the last restart
+	samples  map[sampleID]uint64
 }
 
 // identity is what the API tells of the identity of a task.
@@ -55,8 +50,7 @@ type sampleID struct {
 func newWorld(t *rapid.T) *world {
 	return &world{
 		t: t, now: time.Unix(noon, 0), source: "2.0",
-		whole: ledger.New(), delta: ledger.New(), samples: map[sampleID]uint64{},
-		luck: rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "luck"), 0)),
+		ledger: ledger.New(), samples: map[sampleID]uint64{},
 	}
 }
 
@@ -69,7 +63,7 @@ func (w *world) add(second int64, status int) {
 
 // jump sets our clock, and the dates of answers with it if the API sends none.
 func (w *world) jump(t *rapid.T) {
-	w.ours = time.Duration(rapid.SampledFrom([]int{0, 0, -3650, 40}).Draw(t, "days that our clock is ahead")) * day
+	w.ours = time.Duration(rapid.SampledFrom([]int{0, 0, -3650, 20}).Draw(t, "days that our clock is ahead")) * day
 	w.skew = 0
 	if rapid.Bool().Draw(t, "no Date header") {
 		w.skew = w.ours
@@ -102,89 +96,34 @@ func (w *world) progress() {
 	}
 }
 
-// list returns the list, and marks what a poll sees.
-func (w *world) list() map[identity]ledger.Change {
-	all := map[identity]ledger.Change{}
+// poll applies the list, and shows its counters from then on.
+func (w *world) poll() {
+	w.apply()
+	w.counters = append(w.counters, w.ledger.Counters())
+}
+
+// apply applies the list, and marks what the ledger sees.
+func (w *world) apply() {
+	list := map[identity]row{}
 	for _, task := range w.tasks {
 		if task.listed {
 			id := identity{task.Series, task.second}
-			c, ok := all[id]
-			if !ok {
-				c = ledger.Change{Series: task.Series, Second: task.second}
+			r := list[id]
+			r.Series, r.second = task.Series, task.second
+			r.tasks[task.status]++
+			list[id] = r
+			if !task.seen[task.status] {
+				task.seen[task.status], task.counts[task.status] = true, w.source == w.applied
 			}
-			c.Tasks[task.status]++
-			all[id] = c
-			task.seen[task.status] = true
 		}
 	}
-	return all
+	w.applied = w.source
+	w.ledger.Apply(ledger.Batch{Source: w.source, Tasks: tasks(list), Time: w.now.Add(w.ours), Date: w.now.Add(w.skew)})
 }
 
-// poll applies the list to both ledgers, and returns it as a whole batch.
-func (w *world) poll() ledger.Batch {
-	now := w.list()
-	var changes []ledger.Change
-	for id, c := range now {
-		if c != w.listed[id] {
-			changes = append(changes, c)
-		}
-	}
-	for id, c := range w.listed {
-		if _, ok := now[id]; !ok {
-			c.Tasks = [ledger.Statuses]uint16{}
-			changes = append(changes, c)
-		}
-	}
-	first := w.listed == nil
-	w.listed = now
-	whole := w.apply(w.whole, ledger.Batch{Whole: true, Changes: slices.Values(w.changes())})
-	w.apply(w.delta, ledger.Batch{Whole: first, Changes: slices.Values(w.shuffle(changes))})
-	w.compare()
-	if c := w.whole.Counters(); len(w.counters) == 0 || c != w.counters[len(w.counters)-1] {
-		w.counters = append(w.counters, c)
-	}
-	return whole
-}
-
-func (w *world) apply(l *ledger.Ledger, b ledger.Batch) ledger.Batch {
-	switch l.Source() {
-	case "":
-		b.Kind = ledger.Baseline
-	case w.source:
-	default:
-		b.Kind = ledger.Absorbed
-		if !b.Whole { // a list that is absorbed is whole
-			b.Whole, b.Changes = true, maps.Values(w.listed)
-		}
-	}
-	b.Source, b.Time, b.Date = w.source, w.now.Add(w.ours), w.now.Add(w.skew)
-	l.Apply(b)
-	return b
-}
-
-// changes returns the whole list.
-func (w *world) changes() []ledger.Change { return w.shuffle(slices.Collect(maps.Values(w.list()))) }
-
-// shuffle orders changes by chance, but the same in every run of a failed test.
-func (w *world) shuffle(changes []ledger.Change) []ledger.Change {
-	slices.SortFunc(changes, func(a, b ledger.Change) int {
-		return cmp.Or(a.Compare(b.Series), cmp.Compare(a.Second, b.Second))
-	})
-	w.luck.Shuffle(len(changes), func(i, j int) { changes[i], changes[j] = changes[j], changes[i] })
-	return changes
-}
-
-// compare holds the two ledgers against each other.
-func (w *world) compare() {
-	w.t.Helper()
-	if whole, delta := w.whole.Counters(), w.delta.Counters(); !reflect.DeepEqual(whole, delta) {
-		w.t.Fatalf("whole lists give %v, changes give %v", whole, delta)
-	}
-}
-
-// scrape shows the newest counters, scrapeOlder any others. Both check what a
-// scraper relies on.
-func (w *world) scrape() *ledger.Counters {
+// scrape shows the newest counters, and checks what a scraper relies on. scrapeOlder shows
+// any others.
+func (w *world) scrape() []ledger.Counters {
 	if len(w.counters) == 0 {
 		w.t.Skip("no poll yet")
 	}
@@ -197,7 +136,7 @@ func (w *world) scrape() *ledger.Counters {
 	return newest
 }
 
-func (w *world) scrapeOlder() *ledger.Counters {
+func (w *world) scrapeOlder() []ledger.Counters {
 	if len(w.counters) == 0 {
 		w.t.Skip("no poll yet")
 	}
@@ -207,16 +146,14 @@ func (w *world) scrapeOlder() *ledger.Counters {
 }
 
 // record takes the samples, and keeps the highest of each counter.
-func (w *world) record(counters *ledger.Counters) map[sampleID]uint64 {
+func (w *world) record(counters []ledger.Counters) map[sampleID]uint64 {
 	samples := map[sampleID]uint64{}
-	for _, c := range counters.All {
-		for status, n := range c.Entered {
-			id := sampleID{c.Series, status, c.Created.UnixNano()}
-			if status == ledger.Rare {
-				if id.created = c.RareCreated.UnixNano(); c.RareCreated.IsZero() {
-					continue
-				}
+	for _, c := range counters {
+		for status, counter := range c.ByStatus {
+			if counter.Created == 0 {
+				continue
 			}
+			id, n := sampleID{c.Series, status, counter.Created}, counter.Value
 			last, known := w.samples[id]
 			if !known && n != 0 {
 				w.t.Fatalf("the first sample of %v is %d", id, n)
@@ -224,26 +161,21 @@ func (w *world) record(counters *ledger.Counters) map[sampleID]uint64 {
 			samples[id], w.samples[id] = n, max(n, last)
 		}
 	}
-	// The ledgers number their counters alike: compare has checked that.
-	w.whole.Shown(counters)
-	w.delta.Shown(counters)
+	w.ledger.Shown(counters)
 	return samples
 }
 
-// restart restores both ledgers from what a file holds.
+// restart restores the ledger from what a file has.
 func (w *world) restart() {
 	if len(w.counters) == 0 {
 		return
 	}
-	for _, l := range []**ledger.Ledger{&w.whole, &w.delta} {
-		restored, err := ledger.Reload(*l)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		*l = restored
+	restored, err := ledger.Reload(w.ledger)
+	if err != nil {
+		w.t.Fatal(err)
 	}
-	w.compare()
-	w.listed, w.counters = nil, []*ledger.Counters{w.whole.Counters()}
+	w.ledger = restored
+	w.counters = [][]ledger.Counters{w.ledger.Counters()}
 }
 
 // settle lets everything count that is held, and returns the counters.
@@ -253,17 +185,24 @@ func (w *world) settle() map[ledger.Series][ledger.Statuses]uint64 {
 	w.scrape()
 	w.poll()
 	w.scrape()
+	return values(w.ledger)
+}
+
+func values(l *ledger.Ledger) map[ledger.Series][ledger.Statuses]uint64 {
 	all := map[ledger.Series][ledger.Statuses]uint64{}
-	for _, c := range w.whole.Counters().All {
-		all[c.Series] = c.Entered
+	for _, c := range l.Counters() {
+		var n [ledger.Statuses]uint64
+		for status, counter := range c.ByStatus {
+			n[status] = counter.Value
+		}
+		all[c.Series] = n
 	}
 	return all
 }
 
-// As long as no two tasks share an identity, the ledger counts exactly the
-// pairs of task and status that a poll saw after the baseline and none before,
-// however tasks move, vanish and return, whenever the exporter restarts, and
-// wherever its clock jumps.
+// As long as no two tasks share an identity, the ledger counts exactly the pairs of task
+// and status that a poll saw first that counts, however tasks move, vanish and return,
+// whenever the exporter restarts or reads another source, and wherever its clock jumps.
 func TestAgainstIdentities(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
@@ -275,10 +214,6 @@ func TestAgainstIdentities(t *testing.T) {
 			w.add(w.now.Unix()-int64(len(w.tasks)), anyStatus.Draw(t, "status"))
 		}
 		w.poll()
-		baseline := map[*worldTask][ledger.Statuses]bool{}
-		for _, task := range w.tasks {
-			baseline[task] = task.seen
-		}
 		t.Repeat(map[string]func(*rapid.T){
 			"add": func(t *rapid.T) {
 				w.now = w.now.Add(time.Second)
@@ -287,12 +222,18 @@ func TestAgainstIdentities(t *testing.T) {
 			"add late": func(t *rapid.T) {
 				w.add(noon-1000-int64(len(w.tasks)), anyStatus.Draw(t, "status"))
 			},
-			"move":    func(*rapid.T) { w.move() },
-			"toggle":  func(*rapid.T) { w.toggle() },
-			"poll":    func(*rapid.T) { w.poll() },
-			"scrape":  func(*rapid.T) { w.scrape() },
-			"restart": func(*rapid.T) { w.restart() },
-			"jump":    w.jump,
+			"move":                    func(*rapid.T) { w.move() },
+			"toggle":                  func(*rapid.T) { w.toggle() },
+			"poll":                    func(*rapid.T) { w.poll() },
+			"scrape":                  func(*rapid.T) { w.scrape() },
+			"scrape of an older poll": func(*rapid.T) { w.scrapeOlder() },
+			"restart":                 func(*rapid.T) { w.restart() },
+			"jump":                    w.jump,
+			"another source": func(t *rapid.T) {
+				w.source = rapid.SampledFrom([]string{"2.0", "3.0"}).Draw(t, "source")
+				w.skew = min(w.skew, 0)
+				w.poll()
+			},
 		})
 		got := w.settle()
 		want := map[ledger.Series][ledger.Statuses]uint64{}
@@ -300,7 +241,7 @@ func TestAgainstIdentities(t *testing.T) {
 			n, ok := want[task.Series]
 			for status, seen := range task.seen {
 				ok = ok || seen
-				if seen && !baseline[task][status] {
+				if task.counts[status] {
 					n[status]++
 				}
 			}
@@ -310,6 +251,61 @@ func TestAgainstIdentities(t *testing.T) {
 		}
 		if !maps.Equal(got, want) {
 			t.Fatalf("got %v, want %v", got, want)
+		}
+	})
+}
+
+// Over months, in which what has left is forgotten, no pair of task and status counts
+// twice, and what stays listed counts exactly.
+func TestRetention(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		w.poll()
+		stays := map[*worldTask]bool{}
+		t.Repeat(map[string]func(*rapid.T){
+			"add": func(t *rapid.T) {
+				w.now = w.now.Add(time.Second)
+				w.add(w.now.Unix(), pending)
+				stays[w.tasks[len(w.tasks)-1]] = rapid.Bool().Draw(t, "stays")
+			},
+			"progress": func(*rapid.T) { w.progress() },
+			"toggle": func(*rapid.T) {
+				if task := w.pick(); !stays[task] {
+					task.listed = !task.listed
+				}
+			},
+			"days": func(t *rapid.T) {
+				w.now = w.now.Add(time.Duration(rapid.IntRange(1, 20).Draw(t, "days")) * day)
+				w.poll()
+			},
+			"poll":    func(*rapid.T) { w.poll() },
+			"scrape":  func(*rapid.T) { w.scrape() },
+			"restart": func(*rapid.T) { w.restart() },
+		})
+		w.settle()
+		got := map[ledger.Series][ledger.Statuses]uint64{} // of all counters that ever were
+		for id, n := range w.samples {
+			all := got[id.Series]
+			all[id.status] += n
+			got[id.Series] = all
+		}
+		for series, n := range got {
+			var least, most [ledger.Statuses]uint64
+			for _, task := range w.tasks {
+				for status, counts := range task.counts {
+					if counts && task.Series == series {
+						most[status]++
+						if stays[task] {
+							least[status]++
+						}
+					}
+				}
+			}
+			for status := range n {
+				if n[status] < least[status] || n[status] > most[status] {
+					t.Fatalf("%v %d: got %d, want %d to %d", series, status, n[status], least[status], most[status])
+				}
+			}
 		}
 	})
 }
@@ -344,242 +340,8 @@ func wantEnds(t *rapid.T, got map[ledger.Series][ledger.Statuses]uint64, tasks [
 	for series, n := range want {
 		for _, status := range []int{succeeded, failed, errored} {
 			if got[series][status] != n[status] {
-				t.Fatalf("%v %s: got %d, want %d", series, statusNames[status], got[series][status], n[status])
+				t.Fatalf("%v %d: got %d, want %d", series, status, got[series][status], n[status])
 			}
 		}
 	}
-}
-
-// model has the rules of the ledger once more, without its economy.
-type model struct {
-	source  string
-	first   bool // no batch since the start of the process
-	last    time.Time
-	watched time.Duration
-	begun   bool
-	seconds map[identity]*modelSecond
-	history []int64 // submission times up to which nothing unknown counts
-	series  map[ledger.Series]*[ledger.Statuses]*modelCounter
-}
-
-type modelSecond struct {
-	most [ledger.Statuses]uint16
-	left time.Duration // in time watched; negative while listed
-}
-
-type modelCounter struct {
-	value, held uint64
-	scrapes     int
-}
-
-func newModel() *model {
-	return &model{
-		first: true, seconds: map[identity]*modelSecond{},
-		series: map[ledger.Series]*[ledger.Statuses]*modelCounter{},
-	}
-}
-
-// apply applies a whole batch.
-func (m *model) apply(b ledger.Batch) {
-	hours := m.watched / time.Hour
-	if !m.first {
-		m.watched += min(max(b.Time.Sub(m.last), 0), time.Hour)
-	}
-	m.first, m.last = false, b.Time
-	counts := m.begun && b.Source == m.source
-	m.begun, m.source = true, b.Source
-	if !counts {
-		newest := []int64{}
-		for c := range b.Changes {
-			if c.Second <= b.Date.Unix() {
-				newest = append(newest, c.Second)
-			}
-		}
-		if len(newest) == 0 {
-			newest = append(newest, b.Date.Unix())
-		}
-		m.history = append(m.history, slices.Max(newest)-hour-1)
-	}
-	listed := map[identity]bool{}
-	for c := range b.Changes {
-		id := identity{c.Series, c.Second}
-		listed[id] = true
-		if m.series[c.Series] == nil {
-			m.series[c.Series] = new([ledger.Statuses]*modelCounter)
-			for status := range ledger.Rare {
-				m.series[c.Series][status] = &modelCounter{}
-			}
-		}
-		counters := m.series[c.Series]
-		if c.Tasks[ledger.Rare] > 0 && counters[ledger.Rare] == nil {
-			counters[ledger.Rare] = &modelCounter{}
-		}
-		s, known := m.seconds[id]
-		if !known {
-			s = &modelSecond{}
-			m.seconds[id] = s
-		}
-		isHistory := !known && slices.ContainsFunc(m.history, func(at int64) bool { return at >= c.Second })
-		s.left = -1
-		for status, n := range c.Tasks {
-			if n > s.most[status] {
-				if counts && !isHistory {
-					counters[status].held += uint64(n - s.most[status])
-				}
-				s.most[status] = n
-			}
-		}
-	}
-	for id, s := range m.seconds {
-		if !listed[id] && s.left < 0 {
-			s.left = m.watched
-		}
-	}
-	for _, counters := range m.series {
-		for _, c := range counters {
-			if c != nil && c.scrapes >= 2 {
-				c.value, c.held = c.value+c.held, 0
-			}
-		}
-	}
-	if m.watched/time.Hour > hours {
-		m.forget(b.Date)
-	}
-}
-
-func (m *model) forget(date time.Time) {
-	const retention = 30 * day
-	instances := map[string]bool{}
-	for id, s := range m.seconds {
-		if s.left >= 0 && m.watched-s.left >= retention && id.second < date.Add(-retention).Unix() {
-			delete(m.seconds, id)
-			m.history = append(m.history, id.second)
-		} else {
-			instances[id.RedisID] = true
-		}
-	}
-	if m.watched >= retention {
-		maps.DeleteFunc(m.series, func(s ledger.Series, _ *[ledger.Statuses]*modelCounter) bool { return !instances[s.RedisID] })
-	}
-}
-
-// restart loses what is not saved.
-func (m *model) restart() {
-	m.first = true
-	for _, counters := range m.series {
-		for _, c := range counters {
-			if c != nil && c.scrapes < 2 {
-				c.scrapes = 0
-			}
-		}
-	}
-}
-
-// text returns all counters, one a line.
-func (m *model) text() []string {
-	var all []string
-	for series, counters := range m.series {
-		for status, c := range counters {
-			if c != nil {
-				all = append(all, fmt.Sprint(series, statusNames[status], c.value))
-			}
-		}
-	}
-	slices.Sort(all)
-	return all
-}
-
-func textOf(counters *ledger.Counters) []string {
-	var all []string
-	for _, c := range counters.All {
-		for status, n := range c.Entered {
-			if status != ledger.Rare || !c.RareCreated.IsZero() {
-				all = append(all, fmt.Sprint(c.Series, statusNames[status], n))
-			}
-		}
-	}
-	slices.Sort(all)
-	return all
-}
-
-// The ledgers against the model: twins, rows that come and go, dates of all
-// kinds, other sources, restarts, scrapes of old counters, and months that
-// pass. Whole lists and changes give the same.
-func TestAgainstModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		w, m := newWorld(t), newModel()
-		// exists tells which of the model's counters each Counters has.
-		exists := map[*ledger.Counters][]*modelCounter{}
-		poll := func() {
-			m.apply(w.poll())
-			newest := w.counters[len(w.counters)-1]
-			if _, ok := exists[newest]; !ok {
-				exists[newest] = m.counters()
-			}
-		}
-		shown := func(c *ledger.Counters) {
-			for _, c := range exists[c] {
-				c.scrapes++
-			}
-		}
-		seconds := func(d time.Duration) int64 { return int64(d / time.Second) }
-		ages := []int64{
-			0, 0, 1, 2, hour - 1, hour, hour + 1, 3 * hour, seconds(29 * day), seconds(31 * day), seconds(45 * day),
-			-hour, seconds(-day), seconds(-100 * day),
-		}
-		t.Repeat(map[string]func(*rapid.T){
-			"": func(t *rapid.T) {
-				if w.listed == nil {
-					return
-				}
-				if got, want := textOf(w.whole.Counters()), m.text(); !slices.Equal(got, want) {
-					t.Fatalf("got %v, want %v", got, want)
-				}
-			},
-			"add": func(t *rapid.T) {
-				w.add(w.now.Unix()-rapid.SampledFrom(ages).Draw(t, "age"), anyStatus.Draw(t, "status"))
-			},
-			"add twin":     func(t *rapid.T) { w.add(w.pick().second, anyStatus.Draw(t, "status")) },
-			"move":         func(*rapid.T) { w.move() },
-			"toggle":       func(*rapid.T) { w.toggle() },
-			"poll":         func(*rapid.T) { poll() },
-			"scrape":       func(*rapid.T) { shown(w.scrape()) },
-			"scrape older": func(*rapid.T) { shown(w.scrapeOlder()) },
-			"wait": func(t *rapid.T) {
-				w.now = w.now.Add(time.Duration(rapid.SampledFrom([]int64{1, 600, hour, 100 * hour}).Draw(t, "seconds")) * time.Second)
-			},
-			"watch": func(t *rapid.T) {
-				for range rapid.SampledFrom([]int{1, 24, 719, 720, 750}).Draw(t, "hours") {
-					w.now = w.now.Add(time.Hour)
-					poll()
-				}
-			},
-			"other source": func(t *rapid.T) { w.source = rapid.SampledFrom([]string{"2.0", "3.0"}).Draw(t, "source") },
-			"jump":         w.jump,
-			"other clock": func(t *rapid.T) {
-				w.skew = time.Duration(rapid.SampledFrom([]int{0, 0, -3650, 40}).Draw(t, "days")) * day
-			},
-			"restart": func(*rapid.T) {
-				w.restart()
-				m.restart()
-				clear(exists)
-				for _, c := range w.counters {
-					exists[c] = m.counters()
-				}
-			},
-		})
-	})
-}
-
-// counters returns all counters that exist.
-func (m *model) counters() []*modelCounter {
-	var all []*modelCounter
-	for _, counters := range m.series {
-		for _, c := range counters {
-			if c != nil {
-				all = append(all, c)
-			}
-		}
-	}
-	return all
 }

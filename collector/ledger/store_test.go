@@ -47,14 +47,15 @@ func (l *logBuffer) take(level string) (lines []string) {
 // fileSteps are steps of a ledger that a Store keeps.
 type fileSteps struct {
 	*steps
-	disk  ledger.Disk
-	path  string
-	store *ledger.Store
-	log   logBuffer
+	disk   ledger.Disk
+	path   string
+	region string
+	store  *ledger.Store
+	log    logBuffer
 }
 
 func newFileSteps(t testing.TB, disk ledger.Disk) *fileSteps {
-	s := &fileSteps{steps: newSteps(t), disk: disk, path: filepath.Join(t.TempDir(), "folder", "state")}
+	s := &fileSteps{steps: newSteps(t), disk: disk, path: filepath.Join(t.TempDir(), "folder", "state"), region: region}
 	if err := os.Mkdir(filepath.Dir(s.path), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -69,8 +70,8 @@ func (s *fileSteps) open() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.store, s.ledger = store, store.Ledger(region)
-	s.counters = s.saved()
+	s.store, s.ledger = store, store.Ledgers([]string{s.region})[0]
+	s.counters = s.ledger.Counters()
 }
 
 // reopen is a restart.
@@ -105,30 +106,10 @@ func (s *fileSteps) write(data []byte) {
 	}
 }
 
-// save saves, and takes the counters that a scrape would show.
-func (s *fileSteps) save() error {
-	err := save(s.store)
-	s.counters = s.saved()
-	return err
-}
-
-// check lets the writer check the file, and waits until it has. It needs synctest.
-func (s *fileSteps) check() {
-	s.store.Check()
-	synctest.Wait()
-}
-
-func (s *fileSteps) saved() *ledger.Counters { return s.store.Saved(region, s.ledger.Counters()) }
-
-func save(store *ledger.Store) error {
-	<-store.Save()
-	return store.Status().Err
-}
-
 func (s *fileSteps) mustSave() {
 	s.t.Helper()
-	if err := s.save(); err != nil {
-		s.t.Fatal(err)
+	if !s.store.Save() {
+		s.t.Fatal(s.store.Status().Err)
 	}
 }
 
@@ -142,6 +123,22 @@ func (s *fileSteps) failOnce() {
 	s.want("saved", oneFailed)
 }
 
+// wantLog checks the lines of a level since the last call: one that has all texts, or
+// none without texts.
+func (s *fileSteps) wantLog(level string, texts ...string) {
+	s.t.Helper()
+	lines := s.log.take(level)
+	if len(lines) != min(len(texts), 1) {
+		s.t.Errorf("logged %q, want %q", lines, texts)
+		return
+	}
+	for _, text := range texts {
+		if !strings.Contains(lines[0], text) || !strings.Contains(lines[0], "state_file="+s.path) {
+			s.t.Errorf("logged %q, want %q", lines[0], text)
+		}
+	}
+}
+
 func TestRestart(t *testing.T) {
 	for name, restart := range map[string]func(*fileSteps){
 		"after Close": (*fileSteps).reopen, "after a kill": (*fileSteps).kill,
@@ -151,17 +148,10 @@ func TestRestart(t *testing.T) {
 			s.failOnce()
 			s.change(in(backupB, noon+1, unknown))
 			s.mustSave()
-			before := s.counters.All
+			before := s.counters
 			restart(s)
-			s.want("restored", oneFailed)
-			for i, c := range s.counters.All {
-				b := before[i]
-				if c.Series != b.Series || c.Entered != b.Entered || !c.Created.Equal(b.Created) || !c.RareCreated.Equal(b.RareCreated) {
-					t.Errorf("got %v, want %v", c, b)
-				}
-			}
-			if s.ledger.Source() != "2.0" {
-				t.Errorf("the source is %q", s.ledger.Source())
+			if !slices.Equal(s.counters, before) || s.ledger.Source() != "2.0" {
+				t.Errorf("got %v of %q, want %v", s.counters, s.ledger.Source(), before)
 			}
 			s.poll(in(backupA, noon, failed), in(backupB, noon+1, unknown))
 			s.settle()
@@ -192,46 +182,55 @@ func TestRestart(t *testing.T) {
 			s.settle()
 			s.want("failed meanwhile", oneFailed)
 		})
-		t.Run(name+"/a region that is no longer used is not saved again", func(t *testing.T) {
-			s := newFileSteps(t, ledger.RealDisk)
-			s.failOnce()
-			restart(s)
-			if s.poll(in(backupA, noon, failed)); s.ledger.Source() == "" {
-				t.Error("it is not there after the first restart")
-			}
-			s.store.Close()
-			other, err := ledger.Open(s.path, log.NewNopLogger())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer other.Close()
-			s.ledger = other.Ledger("ap-beijing")
-			s.poll()
-			if err := save(other); err != nil {
-				t.Fatal(err)
-			}
-			other.Close()
-			s.open()
-			if s.counters != nil || s.ledger.Source() != "" {
-				t.Errorf("got %v", s.counters)
-			}
-		})
-		t.Run(name+"/a region that is not polled yet is saved again", func(t *testing.T) {
-			s := newFileSteps(t, ledger.RealDisk)
-			s.failOnce()
-			restart(s)
-			polled := s.ledger
-			s.ledger = s.store.Ledger("ap-beijing")
-			s.poll()
-			s.ledger = polled
-			s.mustSave()
-			restart(s)
-			s.want("restored", oneFailed)
-			if s.store.Ledger("ap-beijing").Counters() == nil {
-				t.Error("the region that was polled is not saved")
-			}
-		})
 	}
+}
+
+// A region that is not watched keeps its part of the file for 30 days.
+func TestRegionNotWatched(t *testing.T) {
+	for _, test := range []struct {
+		days int
+		kept bool
+	}{{29, true}, {31, false}} {
+		for name, restart := range map[string]func(*fileSteps){"Close": (*fileSteps).reopen, "a kill": (*fileSteps).kill} {
+			t.Run(fmt.Sprintf("%d days, then %s", test.days, name), func(t *testing.T) {
+				s := newFileSteps(t, ledger.RealDisk)
+				s.failOnce()
+				for range 9 { // a list at rest: the last change must not decide
+					s.now = s.now.Add(10 * day)
+					if s.change(); s.changed {
+						s.mustSave()
+					}
+				}
+				s.region = "ap-beijing"
+				restart(s)
+				s.now = s.now.Add(time.Duration(test.days) * day)
+				s.poll(in(backupB, s.now.Unix(), failed))
+				s.mustSave()
+				s.region = region
+				restart(s)
+				if kept := s.ledger.Source() != ""; kept != test.kept {
+					t.Errorf("kept: %t", kept)
+				}
+				if test.kept {
+					s.want("watched again", oneFailed)
+				}
+			})
+		}
+	}
+	t.Run("a watched region that fails for longer", func(t *testing.T) {
+		s := newFileSteps(t, ledger.RealDisk)
+		s.failOnce()
+		s.reopen()
+		s.ledger = s.store.Ledgers([]string{"ap-beijing"})[0]
+		s.now = s.now.Add(90 * day)
+		s.poll()
+		s.mustSave()
+		s.kill()
+		s.want("restored", oneFailed)
+		if s.store.Ledgers([]string{"ap-beijing"})[0].Source() == "" {
+			t.Error("the region that was polled is not saved")
+		}
+	})
 }
 
 func TestFileIsPrivate(t *testing.T) {
@@ -253,62 +252,12 @@ func TestFileIsPrivate(t *testing.T) {
 	if want := []string{"state-r--------", "state.lock-r--------"}; !slices.Equal(names, want) {
 		t.Errorf("got %v, want %v", names, want)
 	}
-	if status := s.store.Status(); status.Size != int64(len(s.read())) {
-		t.Errorf("size %d, want %d", status.Size, len(s.read()))
+	if status := s.store.Status(); status != (ledger.Status{Size: int64(len(s.read()))}) {
+		t.Errorf("got %+v", status)
 	}
 	s.open()
-	if status := s.store.Status(); status != (ledger.FileStatus{Size: int64(len(s.read()))}) {
+	if status := s.store.Status(); status != (ledger.Status{Size: int64(len(s.read()))}) {
 		t.Errorf("got %+v after the restart", status)
-	}
-}
-
-func TestNothingAppliedNothingWritten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		disk := &fakeDisk{Disk: ledger.RealDisk}
-		s := newFileSteps(t, disk)
-		s.mustSave()
-		time.Sleep(3 * time.Hour)
-		s.reopen()
-		if _, err := os.Stat(s.path); disk.writes() != 0 || !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("%d writes before the first batch: %v", disk.writes(), err)
-		}
-		s.poll()
-		s.mustSave()
-		s.reopen()
-		before := disk.writes()
-		s.mustSave()
-		time.Sleep(3 * time.Hour)
-		s.reopen()
-		if n := disk.writes() - before; n != 0 {
-			t.Errorf("%d writes of what was restored", n)
-		}
-	})
-}
-
-func TestSavedShowsOnlyWhatIsInTheFile(t *testing.T) {
-	s := newFileSteps(t, ledger.RealDisk)
-	if c := s.saved(); c != nil {
-		t.Errorf("got %v before the first batch", c)
-	}
-	s.poll(in(backupA, noon, executing))
-	if c := s.saved(); c != nil {
-		t.Errorf("got %v before the first Save", c)
-	}
-	s.mustSave()
-	first := s.counters
-	s.show()
-	s.poll(in(backupA, noon, failed))
-	if c := s.saved(); c != first {
-		t.Errorf("got %v, want those last saved", c)
-	}
-	s.mustSave()
-	s.want("saved", oneFailed)
-	ledgers, err := ledger.Decode(s.read())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := counts(ledgers[region].Counters()); !slices.Equal(got, []string{oneFailed}) {
-		t.Errorf("the file has %q", got)
 	}
 }
 
@@ -318,21 +267,13 @@ func TestWithoutAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newSteps(t)
-	s.ledger = store.Ledger(region)
-	if store.Saved(region, s.ledger.Counters()) != nil {
-		t.Error("there are counters before the first batch")
-	}
+	s.ledger = store.Ledgers([]string{region})[0]
 	s.poll(in(backupA, noon, executing))
 	s.show()
 	s.poll(in(backupA, noon, failed))
-	s.counters = store.Saved(region, s.ledger.Counters())
 	s.want("applied", oneFailed)
-	if store.Save() != nil {
-		t.Error("there is something to wait for")
-	}
-	store.Check()
-	if status := store.Status(); status != (ledger.FileStatus{}) {
-		t.Errorf("got %+v", status)
+	if !store.Save() || store.Status() != (ledger.Status{}) {
+		t.Errorf("got %+v", store.Status())
 	}
 	store.Close()
 	store.Close()
@@ -406,81 +347,129 @@ func (d *fakeDisk) Sync(folder string) error {
 	return d.Disk.Sync(folder)
 }
 
+// asleep calls a function and returns how long it waited. It needs synctest.
+func asleep(f func()) time.Duration {
+	begin := time.Now()
+	f()
+	return time.Since(begin)
+}
+
 func TestSavesDuringAWriteGoTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := &fakeDisk{Disk: ledger.RealDisk}
 		s := newFileSteps(t, disk)
 		s.poll()
 		disk.stop()
-		first := s.store.Save()
+		saved := make(chan bool, 9)
+		save := func() { saved <- s.store.Save() }
+		go save()
 		synctest.Wait()
-		s.poll(in(backupA, noon, executing))
-		second := s.store.Save()
-		synctest.Wait()
-		s.poll(in(backupA, noon, executing), in(backupB, noon, executing))
-		if second == first || s.store.Save() != second {
-			t.Error("only what comes during a write goes together")
-		}
-		synctest.Wait()
-		if n := disk.writes(); n != 1 || s.saved() != nil {
-			t.Errorf("%d writes, saved %v", n, s.saved())
+		for n := range int64(8) {
+			s.change(in(backupA, noon+n, executing))
+			go save()
+			synctest.Wait()
 		}
 		disk.resume()
-		<-first
-		<-second
-		synctest.Wait()
+		for range 9 {
+			if !<-saved {
+				t.Error("not saved")
+			}
+		}
 		if n := disk.writes(); n != 2 {
 			t.Errorf("%d writes, want 2", n)
 		}
-		s.counters = s.saved()
-		s.wantSeries("in the file", backupA, backupB)
+		before := s.counters
+		s.kill()
+		if !slices.Equal(s.counters, before) {
+			t.Errorf("the file has %v, want %v", s.counters, before)
+		}
 	})
 }
 
-// While a write is stalled, all that is applied goes on, and what is saved stays.
-func TestStalledWrite(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		disk := &fakeDisk{Disk: ledger.RealDisk}
-		s := newFileSteps(t, disk)
-		s.failOnce()
-		saved := s.counters
-		disk.stop()
-		var writes []<-chan struct{}
-		for n := range int64(3) {
-			s.change(in(backupA, noon+1+n, failed))
-			writes = append(writes, s.store.Save())
-			time.Sleep(time.Minute)
-			if status := s.store.Status(); status.Errors != 0 || status.Err != nil {
-				t.Errorf("a slow disk is no error yet: %+v", status)
+// A stalled disk costs one second once, is logged and counted while it lasts, and loses
+// nothing.
+func TestStalledDisk(t *testing.T) {
+	for name, failure := range map[string]error{"ends well": nil, "ends with an error": errors.New("the disk fails")} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				disk := &fakeDisk{Disk: ledger.RealDisk}
+				s := newFileSteps(t, disk)
+				s.failOnce()
+				disk.stop()
+				s.change(in(backupA, noon+1, failed))
+				for n := range 3 {
+					wait := asleep(func() {
+						if s.store.Save() {
+							t.Error("saved by a stalled disk")
+						}
+					})
+					if want := max(0, 1-n); wait != time.Duration(want)*time.Second {
+						t.Errorf("call %d waited %s", n+1, wait)
+					}
+					synctest.Wait()
+					status := s.store.Status()
+					if status.Errors != 1 || status.Err == nil || status.Err.Error() != "write has not finished after 1s" {
+						t.Errorf("got %+v after call %d", status, n+1)
+					}
+					if n == 0 {
+						s.wantLog("error", "counters stay as last saved", "write has not finished after 1s")
+					} else {
+						s.wantLog("error")
+					}
+					time.Sleep(time.Minute)
+				}
+				disk.set("write", failure)
+				disk.resume()
+				synctest.Wait()
+				if failure != nil { // of the stalled write, and of the one requested meanwhile
+					s.wantLog("error", failure.Error())
+					if status := s.store.Status(); status.Errors != 3 || !errors.Is(status.Err, failure) {
+						t.Errorf("got %+v", status)
+					}
+					disk.set("write", nil)
+					s.mustSave()
+				}
+				s.wantLog("info", "state file written again")
+				if status := s.store.Status(); status.Err != nil {
+					t.Errorf("got %+v", status)
+				}
+				s.mustSave()
+				s.kill()
+				s.want("restored", "crs-a backup failed 2")
+			})
+		})
+	}
+	t.Run("stalls again", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			disk := &fakeDisk{Disk: ledger.RealDisk}
+			s := newFileSteps(t, disk)
+			for n := range uint64(2) {
+				s.poll()
+				disk.stop()
+				if wait := asleep(func() { s.store.Save() }); wait != time.Second {
+					t.Errorf("waited %s", wait)
+				}
+				synctest.Wait()
+				if status := s.store.Status(); status.Errors != n+1 {
+					t.Errorf("got %+v", status)
+				}
+				s.wantLog("error", "write has not finished after 1s")
+				disk.resume()
+				synctest.Wait()
 			}
-			if s.saved() != saved {
-				t.Errorf("shows %v, which is not saved", s.saved())
-			}
-		}
-		disk.resume()
-		for _, write := range writes {
-			<-write
-		}
-		s.counters = s.saved()
-		s.want("all of it is written", "crs-a backup failed 4")
+		})
 	})
-}
-
-// A scrape shows the counters of its own poll, though those of later polls are
-// saved too.
-func TestSavedIsNotNewerThanAsked(t *testing.T) {
-	s := newFileSteps(t, ledger.RealDisk)
-	s.failOnce()
-	first := s.counters
-	s.change(in(backupA, noon+1, failed))
-	if got := s.store.Saved(region, s.ledger.Counters()); got != first {
-		t.Errorf("got %v before the write, want %v", got, first)
-	}
-	s.mustSave()
-	if got := s.store.Saved(region, first); got != first {
-		t.Errorf("got %v, want the older %v", got, first)
-	}
-	s.want("the newest", "crs-a backup failed 2")
+	t.Run("a slow disk is waited for", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			disk := &fakeDisk{Disk: ledger.RealDisk}
+			s := newFileSteps(t, disk)
+			s.poll()
+			disk.stop()
+			time.AfterFunc(time.Second-1, disk.resume)
+			s.mustSave()
+			s.wantLog("error")
+		})
+	})
 }
 
 func TestClose(t *testing.T) {
@@ -492,269 +481,49 @@ func TestClose(t *testing.T) {
 		s.want("after the restart", "crs-a backup failed 2")
 		s.store.Close()
 		s.store.Close()
-		s.store.Check()
-		<-s.store.Save()
+		if s.store.Save() {
+			t.Error("saved after Close")
+		}
 	})
-	t.Run("waits for a slow disk", func(t *testing.T) {
+	t.Run("waits a second for a stalled disk", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			disk := &fakeDisk{Disk: ledger.RealDisk}
 			s := newFileSteps(t, disk)
 			s.failOnce()
 			disk.stop()
 			s.change(in(backupA, noon+1, failed))
-			saved := s.store.Save()
+			if wait := asleep(s.store.Close); wait != time.Second {
+				t.Errorf("waited %s", wait)
+			}
 			synctest.Wait()
-			time.AfterFunc(5*time.Second-1, disk.resume)
-			go s.store.Close()
-			<-saved
-			s.store.Close()
+			s.wantLog("error", "write has not finished after 1s")
+			wantInUse(t, s.path) // the write may still succeed
+			disk.resume()
+			synctest.Wait()
 			s.open()
 			s.want("after the restart", "crs-a backup failed 2")
-			if lines := s.log.take("error"); len(lines) != 0 {
-				t.Errorf("logged %q", lines)
-			}
 		})
 	})
-	t.Run("stops waiting after 5 seconds", func(t *testing.T) {
+	t.Run("does not wait again", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			disk := &fakeDisk{Disk: ledger.RealDisk}
 			s := newFileSteps(t, disk)
 			s.failOnce()
 			disk.stop()
-			begin := time.Now()
-			s.store.Close()
-			if d := time.Since(begin); d != 5*time.Second {
-				t.Errorf("returned after %s", d)
-			}
-			if s.store.Close(); time.Since(begin) != 5*time.Second {
-				t.Errorf("a second call waited again, until %s", time.Since(begin))
-			}
-			if lines := s.log.take("error"); len(lines) != 1 || !strings.Contains(lines[0], "the disk stalls") {
-				t.Errorf("logged %q", lines)
+			s.store.Save()
+			if wait := asleep(s.store.Close); wait != 0 {
+				t.Errorf("waited %s", wait)
 			}
 			disk.resume()
 			synctest.Wait()
-		})
-	})
-	t.Run("answers a Save that came before", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			disk := &fakeDisk{Disk: ledger.RealDisk}
-			s := newFileSteps(t, disk)
-			s.poll()
-			disk.stop()
-			first := s.store.Save()
-			synctest.Wait()
-			second := s.store.Save() // after the write in progress
-			go s.store.Close()
-			synctest.Wait()
-			disk.resume()
-			<-first
-			<-second
-		})
-	})
-}
-
-func TestHourlyWrite(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		disk := &fakeDisk{Disk: ledger.RealDisk}
-		s := newFileSteps(t, disk)
-		s.failOnce()
-		before, writes := s.read(), disk.writes()
-		s.now = s.now.Add(time.Minute)
-		s.poll(in(backupA, noon, failed))
-		if s.changed {
-			t.Error("the list is the same, but has to be saved at once")
-		}
-		time.Sleep(time.Hour - 1)
-		synctest.Wait()
-		if n := disk.writes() - writes; n != 0 {
-			t.Errorf("%d writes within an hour", n)
-		}
-		time.Sleep(time.Nanosecond)
-		synctest.Wait()
-		if n := disk.writes() - writes; n != 1 || bytes.Equal(s.read(), before) {
-			t.Errorf("%d writes after an hour; the time watched is not in the file", n)
-		}
-		time.Sleep(5 * time.Hour)
-		synctest.Wait()
-		if n := disk.writes() - writes; n != 6 {
-			t.Errorf("%d writes after 6 hours", n)
-		}
-	})
-}
-
-// What is watched between two writes that a change causes is kept.
-func TestWatchedTimeAcrossRestarts(t *testing.T) {
-	s := newFileSteps(t, &fakeDisk{Disk: ledger.RealDisk})
-	s.poll(in(backupA, noon-9, executing), in(cleanA, noon, succeeded))
-	s.show()
-	s.poll(in(cleanA, noon, succeeded))
-	for range 30 {
-		s.watch(day)
-		s.reopen()
-		s.poll(in(cleanA, noon, succeeded))
-	}
-	s.watch(time.Hour)
-	s.change(in(backupA, noon-9, failed))
-	s.settle()
-	s.want("forgotten")
-}
-
-func TestDamagedFile(t *testing.T) {
-	s := newFileSteps(t, ledger.RealDisk)
-	s.failOnce()
-	s.store.Close()
-	good := s.read()
-	flip := func(i int) []byte {
-		bad := slices.Clone(good)
-		bad[i] ^= 1 << (i % 8)
-		return bad
-	}
-	for i := range good {
-		if _, err := ledger.Decode(flip(i)); !errors.Is(err, ledger.ErrDamaged) {
-			t.Errorf("byte %d changed: %v", i, err)
-		}
-		if _, err := ledger.Decode(good[:i]); !errors.Is(err, ledger.ErrDamaged) {
-			t.Errorf("%d bytes of %d: %v", i, len(good), err)
-		}
-	}
-	if _, err := ledger.Decode(append(slices.Clone(good), 0)); !errors.Is(err, ledger.ErrDamaged) {
-		t.Errorf("one byte too many: %v", err)
-	}
-	for _, test := range []struct {
-		name string
-		data []byte
-		why  string
-	}{
-		{"one byte changed", flip(len(good) - 3), "wrong checksum"},
-		{"truncated", good[:len(good)-5], "wrong checksum"},
-		{"empty", nil, "no header of this version"},
-		{"only a header", good[:ledger.HeaderSize], "wrong checksum"},
-		{"zeros", make([]byte, len(good)), "no header of this version"},
-		{"another file", []byte("[Unit]\nDescription=Prometheus exporter\n"), "no header of this version"},
-		{"the first version", append([]byte("CRSSTATE\x00\x00\x00\x01"), make([]byte, 8192)...), "no header of this version"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			s.t = t
-			s.write(test.data)
-			if err := os.Chtimes(s.path, time.Unix(noon, 0), time.Unix(noon, 0)); err != nil {
-				t.Fatal(err)
-			}
-			begin := time.Now().Truncate(time.Second)
 			s.open()
-			defer func() { s.store.Close() }()
-			if s.counters != nil || s.ledger.Source() != "" {
-				t.Errorf("restored %v", s.counters)
-			}
-			bad, err := os.ReadFile(s.path + ".bad")
-			if err != nil || !bytes.Equal(bad, test.data) {
-				t.Errorf("set aside: %q, %v", bad, err)
-			}
-			if _, err := os.Stat(s.path); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("the file is still there: %v", err)
-			}
-			status := s.store.Status()
-			if status.LastReset.Before(begin) || status.LastReset.After(time.Now()) || status.Size != 0 || status.Err != nil {
-				t.Errorf("got %+v", status)
-			}
-			if lines := s.log.take("error"); len(lines) != 1 || !strings.Contains(lines[0], test.why) || !strings.Contains(lines[0], "state_file="+s.path) {
-				t.Errorf("logged %q, want one line with %q", lines, test.why)
-			}
-			s.poll(in(backupA, noon, failed))
-			s.mustSave()
-			s.want("counters restart at zero")
-			s.reopen()
-			if again := s.store.Status(); !again.LastReset.Equal(status.LastReset) || again.Size == 0 {
-				t.Errorf("got %+v after another restart, want the reset at %s", again, status.LastReset)
-			}
+			s.want("after the restart", oneFailed)
 		})
-	}
-	t.Run("larger than any state", func(t *testing.T) {
-		s.t = t
-		if err := os.Truncate(s.path, 1<<30+1); err != nil {
-			t.Fatal(err)
-		}
-		s.open()
-		defer s.store.Close()
-		if lines := s.log.take("error"); len(lines) != 1 || !strings.Contains(lines[0], "larger than") {
-			t.Errorf("logged %q", lines)
-		}
-	})
-	t.Run("cannot be set aside", func(t *testing.T) {
-		s := newFileSteps(t, ledger.RealDisk)
-		s.store.Close()
-		s.write([]byte("damaged"))
-		if err := os.MkdirAll(s.path+".bad/not empty", 0o700); err != nil {
-			t.Fatal(err)
-		}
-		for range 2 { // the first releases the lock
-			_, err := ledger.Open(s.path, log.NewNopLogger())
-			if err == nil || !strings.HasPrefix(err.Error(), "state file "+s.path+": set aside the damaged file: ") {
-				t.Errorf("got %v", err)
-			}
-		}
 	})
 }
 
-func TestWrongPlaces(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for name, path := range map[string]string{
-		"a folder":         dir,
-		"a missing folder": filepath.Join(dir, "missing", "state"),
-		"below a file":     filepath.Join(file, "state"),
-	} {
-		t.Run(name, func(t *testing.T) {
-			store, err := ledger.Open(path, log.NewNopLogger())
-			if err == nil {
-				store.Close()
-				t.Fatal("it was opened")
-			}
-			if !strings.HasPrefix(err.Error(), "state file "+path+": ") {
-				t.Errorf("the error does not name the file: %v", err)
-			}
-		})
-	}
-}
-
-func wantInUse(t testing.TB, path string) {
-	t.Helper()
-	store, err := ledger.Open(path, log.NewNopLogger())
-	if err == nil {
-		store.Close()
-		t.Fatal("a second process opened the file")
-	}
-	if want := "state file " + path + ": in use by another process"; err.Error() != want {
-		t.Errorf("got %q, want %q", err, want)
-	}
-}
-
-func TestLock(t *testing.T) {
-	s := newFileSteps(t, ledger.RealDisk)
-	wantInUse(t, s.path)
-	s.failOnce()
-	wantInUse(t, s.path)
-	link, folder := filepath.Join(t.TempDir(), "link"), filepath.Join(t.TempDir(), "folder")
-	if err := errors.Join(os.Symlink(s.path, link), os.Symlink(filepath.Dir(s.path), folder)); err != nil {
-		t.Skip(err)
-	}
-	wantInUse(t, link)
-	wantInUse(t, filepath.Join(folder, "state"))
-	s.store.Close()
-	s.path = link
-	s.open()
-	s.want("through a symlink", oneFailed)
-	s.change(in(backupA, noon+1, failed))
-	s.reopen()
-	s.want("written through a symlink", "crs-a backup failed 2")
-	if target, err := os.Readlink(link); err != nil {
-		t.Errorf("the symlink was replaced: %s, %v", target, err)
-	}
-}
-
+// A disk that is full, read-only or gone: each failed write is counted, the first one is
+// logged, and the next Save writes all again.
 func TestFailedWrites(t *testing.T) {
 	failure := errors.New("the disk fails")
 	for _, operation := range []string{"write", "rename", "sync"} {
@@ -765,41 +534,31 @@ func TestFailedWrites(t *testing.T) {
 				if !first {
 					s.failOnce()
 				}
-				shown := s.counters
 				disk.set(operation, failure)
 				for n := range uint64(3) {
 					s.change(in(backupA, noon+1, executing))
-					if err := s.save(); !errors.Is(err, failure) {
-						t.Errorf("Save returned %v", err)
+					if s.store.Save() {
+						t.Error("saved")
 					}
 					if status := s.store.Status(); status.Errors != n+1 || !errors.Is(status.Err, failure) {
 						t.Errorf("got %+v after %d failed writes", status, n+1)
 					}
-					if first && s.counters != nil || !first && s.counters != shown {
-						t.Errorf("shows %v, which is not saved", s.counters)
-					}
 				}
-				if lines := s.log.take("error"); len(lines) != 1 || !strings.Contains(lines[0], failure.Error()) {
-					t.Errorf("logged %q", lines)
-				}
+				s.wantLog("error", "counters stay as last saved", failure.Error())
 				if _, err := os.Stat(s.path + ".tmp"); operation == "write" && !errors.Is(err, os.ErrNotExist) {
 					t.Errorf("a part of the file was left: %v", err)
 				}
 				disk.set("", nil)
 				s.mustSave()
-				if status := s.store.Status(); status.Errors != 3 || status.Err != nil || status.Size != int64(len(s.read())) {
+				if status := s.store.Status(); status != (ledger.Status{Errors: 3, Size: int64(len(s.read()))}) {
 					t.Errorf("got %+v after the recovery", status)
 				}
 				s.mustSave()
-				if lines := s.log.take("info"); len(lines) != 1 || !strings.Contains(lines[0], "state file written again") {
-					t.Errorf("logged %q", lines)
-				}
+				s.wantLog("info", "state file written again")
 				s.change(in(backupA, noon+1, failed))
 				disk.set(operation, failure)
-				_ = s.save()
-				if lines := s.log.take("error"); len(lines) != 1 {
-					t.Errorf("logged %q when it failed again", lines)
-				}
+				s.store.Save()
+				s.wantLog("error", failure.Error())
 				s.kill()
 				s.poll(in(backupA, noon+1, failed))
 				s.settle()
@@ -813,14 +572,36 @@ func TestFailedWrites(t *testing.T) {
 	}
 }
 
-// A logger may be slow: the store must not hold its lock meanwhile.
+// Whatever becomes of the files during the run, the next Save writes all.
+func TestFilesChangedMeanwhile(t *testing.T) {
+	for name, change := range map[string]func(path string) error{
+		"file removed":       os.Remove,
+		"file emptied":       func(path string) error { return os.Truncate(path, 0) },
+		"folder removed":     func(path string) error { return os.RemoveAll(filepath.Dir(path)) },
+		"old temporary file": func(path string) error { return os.WriteFile(path+".tmp", make([]byte, 9999), 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newFileSteps(t, ledger.RealDisk)
+			s.failOnce()
+			if err := change(s.path); err != nil {
+				t.Skip(err) // where open files cannot be removed
+			}
+			s.change(in(backupA, noon+1, failed))
+			s.mustSave()
+			s.kill()
+			s.want("restored", "crs-a backup failed 2")
+		})
+	}
+}
+
+// A logger may use the store, which must not hold its lock meanwhile.
 func TestLoggerMayUseTheStore(t *testing.T) {
 	disk := &fakeDisk{Disk: ledger.RealDisk}
 	var store *ledger.Store
 	lines := 0
 	logger := log.LoggerFunc(func(...any) error {
 		lines++
-		_, _ = store.Status(), store.Saved(region, nil)
+		_ = store.Status()
 		return nil
 	})
 	store, err := ledger.OpenOn(disk, filepath.Join(t.TempDir(), "state"), logger)
@@ -828,13 +609,10 @@ func TestLoggerMayUseTheStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	s := newSteps(t)
-	s.ledger = store.Ledger(region)
-	s.poll()
 	for _, failure := range []error{errors.New("the disk fails"), nil} {
 		disk.set("write", failure)
-		if err := save(store); !errors.Is(err, failure) {
-			t.Error(err)
+		if saved := store.Save(); saved != (failure == nil) {
+			t.Errorf("saved: %t", saved)
 		}
 	}
 	if lines != 2 {
@@ -842,247 +620,35 @@ func TestLoggerMayUseTheStore(t *testing.T) {
 	}
 }
 
-func inBubble(t *testing.T, name string, test func(*testing.T)) {
-	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
-}
-
-// Whatever somebody does to the files while they are in use: the next poll
-// notices it, whether it counts or not, logs it once, and writes all again.
-func TestFilesChangedWhileInUse(t *testing.T) {
-	folderOf := filepath.Dir
-	// link replaces a file or folder by a symlink to a target.
-	link := func(target, name string) error {
-		return errors.Join(os.Rename(name, name+".moved"), os.Symlink(target, name))
-	}
-	none := func(string, []byte) error { return nil }
-	const other = "another file, or other content"
-	for name, test := range map[string]struct {
-		before, change func(path string, older []byte) error
-		found          string // empty if nothing that matters has changed
-	}{
-		"file removed":   {none, func(path string, _ []byte) error { return os.Remove(path) }, "no file"},
-		"file moved":     {none, func(path string, _ []byte) error { return os.Rename(path, path+".moved") }, "no file"},
-		"file emptied":   {none, func(path string, _ []byte) error { return os.Truncate(path, 0) }, other},
-		"file truncated": {none, func(path string, _ []byte) error { return os.Truncate(path, 20) }, other},
-		"file replaced": {none, func(path string, _ []byte) error {
-			return errors.Join(os.Remove(path), os.WriteFile(path, []byte("something else"), 0o600))
-		}, other},
-		"older content": {none, func(path string, older []byte) error {
-			return errors.Join(os.WriteFile(path, older, 0o600), os.Chtimes(path, time.Time{}, time.Unix(noon, 0)))
-		}, other},
-		"older file": {none, func(path string, older []byte) error {
-			return errors.Join(os.WriteFile(path+".new", older, 0o600), os.Rename(path+".new", path))
-		}, other},
-		"a symlink to an older file": {none, func(path string, older []byte) error {
-			elsewhere := filepath.Join(filepath.Dir(folderOf(path)), "elsewhere")
-			return errors.Join(os.WriteFile(elsewhere, older, 0o600), link(elsewhere, path))
-		}, other},
-		"a symlink to nothing": {none, func(path string, _ []byte) error { return link("nothing", path) }, "no file"},
-		"a symlink that now leads to an older file": {
-			func(path string, _ []byte) error {
-				return errors.Join(os.Rename(path, path+".target"), os.Symlink(path+".target", path))
-			},
-			func(path string, older []byte) error {
-				return errors.Join(os.Remove(path), os.WriteFile(path+".other", older, 0o600), os.Symlink(path+".other", path))
-			}, other,
-		},
-		"an empty folder": {none, func(path string, _ []byte) error {
-			return errors.Join(os.Remove(path), os.Mkdir(path, 0o700))
-		}, other},
-		"lock file removed": {none, func(path string, _ []byte) error { return os.Remove(path + ".lock") }, "another lock file, or none"},
-		"lock file replaced": {none, func(path string, _ []byte) error {
-			return errors.Join(os.WriteFile(path+".new", nil, 0o600), os.Rename(path+".new", path+".lock"))
-		}, "another lock file, or none"},
-		"folder removed": {none, func(path string, _ []byte) error { return os.RemoveAll(folderOf(path)) }, "no file"},
-		"folder renamed": {none, func(path string, _ []byte) error { return os.Rename(folderOf(path), folderOf(path)+".moved") }, "no file"},
-		"folder renamed, a symlink in its place": {none, func(path string, _ []byte) error {
-			folder := folderOf(path)
-			return errors.Join(os.Mkdir(folder+".other", 0o700), link(folder+".other", folder))
-		}, "no file"},
-		"folder renamed, a symlink to it in its place": {none, func(path string, _ []byte) error {
-			return link(folderOf(path)+".moved", folderOf(path))
-		}, ""},
-		"a folder that is a symlink leads to a new folder": {
-			func(path string, _ []byte) error { return link(folderOf(path)+".moved", folderOf(path)) },
-			func(path string, _ []byte) error {
-				folder := folderOf(path)
-				return errors.Join(os.Remove(folder), os.Mkdir(folder+".other", 0o700), os.Symlink(folder+".other", folder))
-			}, "no file",
-		},
-		"a folder that is a symlink leads nowhere": {
-			func(path string, _ []byte) error { return link(folderOf(path)+".moved", folderOf(path)) },
-			func(path string, _ []byte) error { return os.RemoveAll(folderOf(path) + ".moved") }, "no file",
-		},
-		"old temporary file": {none, func(path string, _ []byte) error {
-			return os.WriteFile(path+".tmp", make([]byte, 9999), 0o600)
-		}, ""},
-		"an empty file aside": {none, func(path string, _ []byte) error { return os.WriteFile(path+".bad", nil, 0o600) }, ""},
-	} {
-		for _, counts := range []bool{true, false} {
-			inBubble(t, fmt.Sprintf("%s/counting %t", name, counts), func(t *testing.T) {
-				s := newFileSteps(t, ledger.RealDisk)
-				s.poll(in(backupA, noon, executing))
-				s.mustSave()
-				older := s.read()
-				s.show()
-				s.poll(in(backupA, noon, failed))
-				s.mustSave()
-				s.store.Close()
-				if err := test.before(s.path, older); err != nil {
-					t.Skip(err)
-				}
-				s.open()
-				s.poll(in(backupA, noon, failed)) // a restart alone has nothing to save
-				s.log.take("")
-				if err := test.change(s.path, older); err != nil {
-					t.Skip(err) // where open files cannot be removed
-				}
-				want := oneFailed
-				for n := range int64(3) {
-					if counts {
-						want = fmt.Sprintf("crs-a backup failed %d", n+2)
-						s.change(in(backupA, noon+1+n, failed))
-						s.mustSave()
-					} else {
-						s.change()
-						s.check()
-					}
-				}
-				warnings := s.log.take("warn")
-				if test.found == "" {
-					if len(warnings) != 0 {
-						t.Errorf("logged %q", warnings)
-					}
-				} else if len(warnings) != 1 || !strings.Contains(warnings[0], test.found) || !strings.Contains(warnings[0], "state_file="+s.path) {
-					t.Errorf("logged %q, want one line with %q", warnings, test.found)
-				}
-				wantInUse(t, s.path)
-				s.kill()
-				s.want("restored", want)
-			})
-		}
-	}
-	inBubble(t, "a folder with something in it", func(t *testing.T) {
-		s := newFileSteps(t, ledger.RealDisk)
-		s.failOnce()
-		if err := errors.Join(os.Remove(s.path), os.MkdirAll(filepath.Join(s.path, "important"), 0o700)); err != nil {
-			t.Skip(err)
-		}
-		s.check()
-		if status := s.store.Status(); status.Errors != 1 || status.Err == nil {
-			t.Errorf("got %+v", status)
-		}
-		if err := os.Remove(filepath.Join(s.path, "important")); err != nil {
-			t.Fatal(err)
-		}
-		s.check()
-		s.kill()
-		s.want("restored when it is empty", oneFailed)
-	})
-	inBubble(t, "before the first batch after a restart", func(t *testing.T) {
-		s := newFileSteps(t, ledger.RealDisk)
-		s.failOnce()
-		s.reopen()
-		if err := os.Remove(s.path); err != nil {
-			t.Skip(err)
-		}
-		s.check()
-		s.kill()
-		s.want("restored", oneFailed)
-	})
-	inBubble(t, "a check writes nothing if nothing is changed", func(t *testing.T) {
-		disk := &fakeDisk{Disk: ledger.RealDisk}
-		s := newFileSteps(t, disk)
-		s.check()
-		if n := disk.writes(); n != 0 {
-			t.Errorf("%d writes of nothing", n)
-		}
-		s.failOnce()
-		before := disk.writes()
-		for range 9 {
-			s.change()
-			s.check()
-		}
-		if n := disk.writes() - before; n != 0 {
-			t.Errorf("%d writes", n)
-		}
-		if lines := s.log.take("warn"); len(lines) != 0 {
-			t.Errorf("logged %q", lines)
-		}
-	})
-	inBubble(t, "a check writes what could not be written", func(t *testing.T) {
-		disk := &fakeDisk{Disk: ledger.RealDisk}
-		s := newFileSteps(t, disk)
-		s.failOnce()
-		disk.set("write", errors.New("the disk fails"))
-		s.change(in(backupA, noon+1, failed))
-		_ = s.save()
-		s.check()
-		if status := s.store.Status(); status.Errors != 2 {
-			t.Errorf("got %+v", status)
-		}
-		disk.set("", nil)
-		s.check()
-		s.kill()
-		s.want("restored", "crs-a backup failed 2")
-	})
-	t.Run("another process has taken the lock", func(t *testing.T) {
-		s := newFileSteps(t, ledger.RealDisk)
-		s.failOnce()
-		if err := os.Remove(s.path + ".lock"); err != nil {
-			t.Skip(err)
-		}
-		other, err := ledger.Open(s.path, log.NewNopLogger())
-		if err != nil {
-			t.Fatal(err)
-		}
-		before := s.read()
-		s.change(in(backupA, noon+1, failed))
-		for range 2 {
-			if err := s.save(); err == nil || err.Error() != "in use by another process" {
-				t.Errorf("got %v", err)
-			}
-		}
-		if !bytes.Equal(s.read(), before) {
-			t.Error("the file of the other process was written")
-		}
-		other.Close()
-		s.mustSave()
-		wantInUse(t, s.path)
-	})
-}
-
 // All methods may be called at once: for the race detector.
 func TestConcurrency(t *testing.T) {
 	s := newFileSteps(t, ledger.RealDisk)
-	ledgers := []*ledger.Ledger{s.ledger, s.store.Ledger("ap-beijing")}
+	regions := []string{region, "ap-beijing"}
+	ledgers := s.store.Ledgers(regions)
 	var group sync.WaitGroup
-	for i, l := range ledgers {
-		name := []string{region, "ap-beijing"}[i]
+	for _, l := range ledgers {
 		group.Go(func() {
 			for n := range int64(50) {
-				kind := ledger.Normal
-				if n == 0 {
-					kind = ledger.Baseline
+				list := tasks(map[identity]row{{backupA, noon + n}: in(backupA, noon+n, failed)})
+				l.Apply(ledger.Batch{Source: "2.0", Tasks: list, Time: time.Now(), Date: time.Unix(noon+n, 0)})
+				if !s.store.Save() {
+					t.Error(s.store.Status().Err)
 				}
-				l.Apply(ledger.Batch{Kind: kind, Source: "2.0", Changes: slices.Values([]ledger.Change{in(backupA, noon+n, failed)}), Time: time.Now(), Date: time.Unix(noon+n, 0)})
-				<-s.store.Save()
-				s.store.Check()
 			}
 		})
 		group.Go(func() {
 			for range 500 {
-				if c := s.store.Saved(name, l.Counters()); c != nil {
-					l.Shown(c)
-				}
-				_, _, _ = l.Source(), l.Counters(), s.store.Status()
+				l.Shown(l.Counters())
+				_, _ = l.Source(), s.store.Status()
 			}
 		})
 	}
 	group.Wait()
-	for i, name := range []string{region, "ap-beijing"} {
-		if s.store.Saved(name, ledgers[i].Counters()) != ledgers[i].Counters() {
-			t.Errorf("%s: not all is saved", name)
+	before := [][]ledger.Counters{ledgers[0].Counters(), ledgers[1].Counters()}
+	s.reopen()
+	for i, l := range s.store.Ledgers(regions) {
+		if got := counts(l.Counters()); !slices.Equal(got, counts(before[i])) {
+			t.Errorf("%s: got %v, want %v", regions[i], got, counts(before[i]))
 		}
 	}
 }

@@ -2,154 +2,210 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"golang.org/x/sync/errgroup"
 )
 
-// maxByOffset limits the readings of one poll by limit and offset.
-const maxByOffset = 4
+// maxFutile limits the readings in a row that show no task that is new.
+const maxFutile = 4
 
-// pollByOffset reads the list page by page, as the only way with a server that
-// does no bounds. A task that leaves while another is added may go unnoticed.
-func (m *Mirror) pollByOffset(ctx context.Context) error {
-	cause := Due
-	if !m.complete {
-		cause = First
+// readByOffset reads the tasks from lo up to hi by limit and offset; the first page is
+// known. rest is what the last page shows of older tasks.
+//
+// A server that sorts by time alone may return tasks of a second in another order for
+// each page: one comes twice, and another never. So a task counts as often as one page
+// shows it, and pages of several sizes are read until all are seen, or until pages of
+// two sizes show the same tasks in the same places: then the order is stable, and each
+// place is a task.
+func (m *Mirror) readByOffset(ctx context.Context, first answer, lo, hi int64) (seen []row, rest answer, err error) {
+	read := m.readPages
+	if lo == beginning && !m.pageTotals { // so it is known how many pages there are
+		read = m.readAllPages
 	}
-	m.result.Full = append(m.result.Full, cause)
-	var seen []row
-	last := 0
-	sizes := m.sizes()[1:] // the pages end elsewhere each time
-	for i := range maxByOffset {
-		rows, total, known, err := m.readByOffset(ctx, sizes[i%len(sizes)])
-		switch {
-		case err != nil:
-			return err
-		case rows == nil:
-			seen = nil // the list changed
-			continue
-		case len(rows) < total && total == last:
-			rows = union(seen, rows)
-		}
-		last = total
-		if len(rows) == total {
-			m.set(always, m.wanted(rows), true)
-			m.known, m.complete = known, true
-			m.table.repack(m.pageSize())
-			return nil
-		}
-		seen = rows
-	}
-	return inconsistent("%d readings by offset do not add up to totalCount", maxByOffset)
-}
-
-// wanted returns a copy of the rows without those before Lookback, which a server
-// that ignores the bound lists.
-func (m *Mirror) wanted(rows []row) []row {
-	kept := make([]row, 0, len(rows))
-	for _, r := range rows {
-		if r.start >= m.begin || r.redisID == rejected && r.start == beginning {
-			kept = append(kept, r)
-		}
-	}
-	return kept
-}
-
-// readByOffset reads all pages. The rows are nil if the list changed meanwhile.
-// A task counts as often as one page shows it, for on two pages it may be one that
-// moved: they may be fewer than total. known is the horizon of what was read.
-func (m *Mirror) readByOffset(ctx context.Context, size int) (rows []row, total int, known int64, err error) {
-	first, err := m.pageAt(ctx, 0, size)
-	if err != nil {
-		return nil, 0, 0, err
-	}
-	total, size, known = first.total, len(first.rows), first.horizon()
-	slices.SortFunc(first.rows, compareRows)
-	if first.whole() {
-		return append([]row{}, first.rows...), total, known, nil
-	}
-	if size == 0 {
-		return nil, 0, 0, inconsistent("an empty page though totalCount is %d", total)
-	}
-	m.expect(total/size + 2)
-	pages := [][]row{first.rows}
-	checked := false
-	for offset := size; offset < total; offset += size {
-		a, err := m.pageAt(ctx, offset, size)
-		if err != nil {
-			return nil, 0, 0, err
-		}
-		if a.total != total || len(a.rows) != min(size, total-offset) {
-			return nil, 0, 0, nil
-		}
-		slices.SortFunc(a.rows, compareRows)
-		if !checked && sameTasks(first.rows, a.rows) { // twins, or the same page
-			checked = true
-			if err := m.checkOffsets(ctx, total, size); err != nil {
-				return nil, 0, 0, err
+	places := map[int][]row{} // by size of the pages
+	n, futile := 0, 0
+	widest := m.cfg.Lister.API().MaxPageSize()
+	for i := 0; futile < maxFutile; i++ {
+		if i > 0 {
+			size := min(m.pageSize(), m.limit)
+			sizes := []int{max(size, widest), size, size - size/10, size - size/4}
+			first, err = m.page(ctx, hi, crsapi.Query{Limit: sizes[(i-1)%len(sizes)]})
+			if isRefused(err) && widest > m.limit {
+				widest = m.limit
+				continue
+			}
+			if err != nil {
+				return nil, rest, err
 			}
 		}
-		pages = append(pages, a.rows)
+		var pages [][]row
+		pages, rest, err = read(ctx, first, lo, hi)
+		futile++
+		if errors.Is(err, errMoved) && (lo > beginning || !m.complete) {
+			n = 0
+			continue // with a copy, the poll goes on from that
+		}
+		if err != nil {
+			return nil, rest, err
+		}
+		size, all, rows := len(first.rows), slices.Concat(pages...), unite(pages)
+		if lo == beginning {
+			m.unsorted = !slices.IsSortedFunc(all, func(a, b row) int { return b.StartTime.Compare(a.StartTime) })
+		}
+		if len(all) == n && lo == hi { // other readings of a long list may be of other tasks
+			if rows = union(seen, rows); len(rows) > len(seen) {
+				futile = 0
+			}
+		}
+		if seen, n = rows, len(all); len(seen) == n {
+			return seen, rest, nil
+		}
+		for other, rows := range places {
+			if other != size && slices.EqualFunc(rows, all, func(a, b row) bool { return compareIdentity(&a, &b) == 0 }) {
+				slices.SortFunc(all, compare)
+				return all, rest, nil
+			}
+		}
+		places[size] = all
 	}
-	again, err := m.pageAt(ctx, 0, size)
 	if err != nil {
-		return nil, 0, 0, err
+		return nil, rest, err
 	}
-	slices.SortFunc(again.rows, compareRows)
-	if again.total != total || !sameTasks(first.rows, again.rows) {
-		return nil, 0, 0, nil
-	}
-	for len(pages) > 1 { // in pairs, so that a row is copied a few times only
-		for i := 0; i+1 < len(pages); i += 2 {
-			pages[i/2] = union(pages[i], pages[i+1])
-		}
-		if n := len(pages); n%2 == 1 {
-			pages[n/2] = pages[n-1]
-		}
-		pages = pages[:(len(pages)+1)/2]
-	}
-	if rows = pages[0]; len(rows) == total {
-		return rows, total, known, nil
-	}
-	if !checked {
-		err = m.checkOffsets(ctx, total, size)
-	}
-	return rows, total, known, err
+	return nil, rest, inconsistent("pages by offset show %d of %d tasks", len(seen), n)
 }
 
-// checkOffsets returns an error if the server ignores the offset: then it has a
-// page beyond the end.
-func (m *Mirror) checkOffsets(ctx context.Context, total, size int) error {
-	beyond := (total + size - 1) / size * size
-	a, err := m.pageAt(ctx, beyond, size)
-	if err == nil && len(a.rows) > 0 && a.total <= beyond {
-		err = inconsistent("page at offset %d of %d tasks has rows: the server ignores the offset", beyond, a.total)
+// readPages reads on from the first page until all from lo on is read. If totalCount
+// is that of the page, the last page is the one that is not full.
+func (m *Mirror) readPages(ctx context.Context, a answer, lo, hi int64) (pages [][]row, rest answer, err error) {
+	for n, total, size := 0, a.total, len(a.rows); ; {
+		k := 0
+		for k < len(a.rows) && second(&a.rows[k]) >= lo {
+			k++
+		}
+		pages = append(pages, a.rows[:k])
+		n += k
+		if k < len(a.rows) || k < size || k == 0 || n == total && !m.pageTotals {
+			return pages, answer{a.rows[k:], total - n, a.date}, nil
+		}
+		if a, err = m.page(ctx, hi, crsapi.Query{Limit: size, Offset: n}); err != nil {
+			return nil, rest, err
+		}
+		if !m.pageTotals && (a.total != total || len(a.rows) != min(size, total-n)) {
+			return nil, rest, errMoved
+		}
 	}
-	return err
 }
 
-// pageAt requests one page in whatever order the server has.
-func (m *Mirror) pageAt(ctx context.Context, offset, size int) (answer, error) {
-	q := m.query(always, crsapi.Query{Limit: size, Offset: offset})
-	p, err := m.fetch(ctx, q)
+// readAllPages is readPages for the whole list, whose pages it reads side by side.
+// If the last page is full, the one behind it must be empty.
+func (m *Mirror) readAllPages(ctx context.Context, first answer, _, hi int64) (pages [][]row, rest answer, err error) {
+	size := len(first.rows)
+	if size == first.total && size < m.limit {
+		return [][]row{first.rows}, rest, nil
+	}
+	pages = make([][]row, first.total/size+1)
+	pages[0] = first.rows
+	m.expect(len(pages) + 1)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(m.cfg.Concurrency)
+	for i := 1; i < len(pages); i++ {
+		group.Go(func() error {
+			a, err := m.page(ctx, hi, crsapi.Query{Limit: size, Offset: i * size})
+			if err == nil && (a.total != first.total || len(a.rows) != min(size, first.total-i*size)) {
+				err = errMoved
+			}
+			pages[i] = a.rows
+			return err
+		})
+	}
+	return pages, rest, group.Wait()
+}
+
+// unite returns the union of pages.
+func unite(pages [][]row) []row {
+	if n := len(pages); n > 1 {
+		return union(unite(pages[:n/2]), unite(pages[n/2:]))
+	}
+	return slices.SortedFunc(slices.Values(slices.Concat(pages...)), compare)
+}
+
+// keepsCopy reports whether the copy can be brought up to date by offset. A list in
+// another order does not show what is new. With Lookback, it depends on the server
+// whether older tasks are listed.
+func (m *Mirror) keepsCopy() bool {
+	return m.complete && !m.unsorted && !m.pageTotals && m.cfg.Lookback == 0
+}
+
+// readList reads all pages between two heads that are the same.
+func (m *Mirror) readList(ctx context.Context) error {
+	head, err := m.head(ctx)
 	if err != nil {
-		return answer{}, err
+		return err
 	}
-	a := m.unchecked(p)
-	return a, a.check(q.Limit)
-}
-
-// horizon returns up to where what is read from now on has every task.
-func (a *answer) horizon() int64 {
-	newest := int64(beginning)
-	for _, r := range a.rows {
-		if r.start <= a.date {
-			newest = max(newest, r.start)
+	rows, _, err := m.readByOffset(ctx, head, beginning, endless)
+	if err != nil {
+		return err
+	}
+	if len(rows) > len(head.rows) {
+		again, err := m.head(ctx)
+		if err != nil {
+			return err
+		}
+		before, after := head.between(beginning, endless), again.between(beginning, endless)
+		// Tasks of a second may be in another order now.
+		same := sameTasks(before, after) || !m.unsorted && common(rows, after) == len(after)
+		if again.total != head.total || !same {
+			return errMoved
 		}
 	}
-	if newest == beginning {
-		newest = a.date
+	// A server that ignores the begin lists what is before Lookback, too.
+	m.rows = slices.DeleteFunc(rows, func(r row) bool { return second(&r) < m.begin && !r.StartTime.IsZero() })
+	m.known, m.complete = m.horizon(&head), true
+	m.turn, m.fullRead = beginning, m.began
+	return nil
+}
+
+// readPlaces reads all tasks after lo up to hi by offset: the place of a task in the
+// list is that in the copy, except within its second.
+func (m *Mirror) readPlaces(ctx context.Context, lo, hi int64) ([]row, error) {
+	var all answer
+	size, n := m.pageSize(), len(m.rows)
+	for i := (n - m.count(hi)) / size * size; i < n-m.count(lo); i += size {
+		a, err := m.page(ctx, endless, crsapi.Query{Limit: size, Offset: i})
+		if err != nil {
+			return nil, err
+		}
+		if a.total != n {
+			return nil, errMoved
+		}
+		all.rows = append(all.rows, a.rows...)
 	}
-	return newest - lateness
+	rows := all.between(lo, hi)
+	if !sameTasks(m.between(lo, hi), rows) {
+		return nil, irregular{text: "pages show other tasks than the copy has in their place"}
+	}
+	return rows, nil
+}
+
+// takeOutOldest takes tasks out of the copy that are older than the last page of a list
+// of so many tasks.
+func (m *Mirror) takeOutOldest(ctx context.Context, total int) error {
+	size := m.pageSize()
+	a, err := m.page(ctx, endless, crsapi.Query{Limit: size, Offset: (total - 1) / size * size})
+	if err != nil {
+		return err
+	}
+	if a.total != total || len(a.rows) == 0 {
+		return nil // the next head shows what has changed
+	}
+	oldest := a.between(beginning, endless)
+	newest := second(&oldest[len(oldest)-1])
+	m.replace(beginning, newest-1, oldest[:upTo(oldest, newest-1)])
+	if len(m.rows) > total {
+		return irregular{text: "tasks have left from within the list"}
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ type node struct {
 	crsapi.Task
 	start int64
 	bad   uint64 // hash of a row that cannot be read, or 0
+	split bool   // the server knows a fraction of its second, and shows none
 }
 
 func newNode(redisID, taskName string, start int64, status crsapi.Status) *node {
@@ -35,12 +37,20 @@ func newNode(redisID, taskName string, start int64, status crsapi.Status) *node 
 
 // habits are what a server does otherwise than the document says.
 type habits struct {
-	shuffle   bool   // tasks of a second come in another order for each request
-	cap       int    // rows of a page
-	ignore    string // begin, end or status
-	exclusive string // begin or end
-	unsorted  bool
-	faults    float64 // probability that a request fails
+	shuffle    bool    // tasks of a second come in another order for each request
+	cap        int     // rows of a page
+	end        string  // of endTime: ignored, excluded, refused, fractions or endOfTask
+	begin      string  // of beginTime: ignored or excluded
+	order      string  // oldest (first) or mixed
+	most       int     // a higher limit is refused
+	strict     bool    // an offset at the end of the list is refused
+	pageTotals bool    // totalCount is that of the page
+	faults     float64 // probability that a request fails
+}
+
+// byOffset reports whether the server cannot be read by bounds.
+func (h habits) byOffset() bool {
+	return h.end != "" || h.begin == "ignored" || h.order != "" || h.pageTotals
 }
 
 // server is a list that may change before each request.
@@ -58,8 +68,8 @@ type server struct {
 	requests int
 	versions [][]*node // what the requests of this poll saw
 	heads    []head
-	offsets  bool // a request of this poll read the list by offset
 	log      []string
+	lastID   int64
 }
 
 // head is a request for the newest page of the list.
@@ -70,7 +80,7 @@ type head struct {
 
 func (s *server) API() crsapi.API { return s.api }
 
-type verifying struct{}
+var errRefused = &crsapi.Error{Reason: crsapi.ReasonAPI, Code: 4000, Message: "invalid parameter"}
 
 var errFault = &crsapi.Error{Reason: crsapi.ReasonServer, Message: "a fault"}
 
@@ -82,11 +92,6 @@ func (s *server) Page(ctx context.Context, q crsapi.Query) (*crsapi.Page, error)
 	defer s.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return nil, err
-	}
-	for _, status := range q.Statuses {
-		if !slices.Contains(s.api.StatusFilters(), status) {
-			panic("a filter that the API does not have")
-		}
 	}
 	if q.Limit < 1 || q.Limit > s.api.MaxPageSize() {
 		panic(fmt.Sprint("limit ", q.Limit))
@@ -102,14 +107,25 @@ func (s *server) Page(ctx context.Context, q crsapi.Query) (*crsapi.Page, error)
 		s.log = append(s.log, "fault")
 		return nil, errFault
 	}
-	nodes, total := s.selected(q)
+	if s.habits.most > 0 && q.Limit > s.habits.most || s.habits.end == "refused" && !q.EndTime.IsZero() {
+		s.log = append(s.log, fmt.Sprint("refused: limit ", q.Limit))
+		return nil, errRefused
+	}
+	nodes := s.selected(q)
+	if s.habits.strict && q.Offset > 0 && q.Offset >= len(nodes) {
+		return nil, errRefused
+	}
 	limit := q.Limit
 	if s.habits.cap > 0 {
 		limit = min(limit, s.habits.cap)
 	}
 	from := min(q.Offset, len(nodes))
-	p := &crsapi.Page{TotalCount: total, Date: time.Unix(s.clock, 0).UTC()}
-	for i, n := range nodes[from:min(from+limit, len(nodes))] {
+	p := &crsapi.Page{TotalCount: len(nodes), Date: time.Unix(s.clock, 0).UTC()}
+	nodes = nodes[from:min(from+limit, len(nodes))]
+	if s.habits.pageTotals {
+		p.TotalCount = len(nodes)
+	}
+	for i, n := range nodes {
 		if n.bad != 0 {
 			p.Rejected = append(p.Rejected, crsapi.RejectedRow{Index: i, StartTime: n.StartTime, Hash: n.bad})
 			continue
@@ -119,39 +135,35 @@ func (s *server) Page(ctx context.Context, q crsapi.Query) (*crsapi.Page, error)
 	if s.after != nil {
 		s.after(q, p)
 	}
-	s.note(ctx, q, p)
+	s.note(q, p)
 	return p, nil
 }
 
-// selected returns what a query matches, newest first.
-func (s *server) selected(q crsapi.Query) (nodes []*node, total int) {
-	nodes = s.nodes
-	lo, hi := int64(-1<<62), int64(1<<62)
-	if !q.BeginTime.IsZero() && s.habits.ignore != "begin" {
-		lo = q.BeginTime.Unix()
-		if s.habits.exclusive == "begin" {
+// selected returns what a query matches, in the server's order.
+func (s *server) selected(q crsapi.Query) []*node {
+	nodes := s.nodes
+	if !q.BeginTime.IsZero() && s.habits.begin != "ignored" {
+		lo := q.BeginTime.Unix()
+		if s.habits.begin == "excluded" {
 			lo++
 		}
+		nodes = nodes[:newerThan(nodes, lo-1)]
 	}
-	if !q.EndTime.IsZero() && s.habits.ignore != "end" {
-		hi = q.EndTime.Unix()
-		if s.habits.exclusive == "end" {
-			hi--
+	if hi := q.EndTime.Unix(); !q.EndTime.IsZero() {
+		switch s.habits.end {
+		case "ignored":
+		case "excluded":
+			nodes = nodes[newerThan(nodes, hi-1):]
+		case "fractions":
+			nodes = filter(nodes[newerThan(nodes, hi):], func(n *node) bool { return n.start < hi || !n.split })
+		case "endOfTask": // of which an unfinished one has none
+			nodes = filter(nodes, func(n *node) bool { return n.Status >= crsapi.StatusSucceeded && n.start+90 <= hi })
+		default:
+			nodes = nodes[newerThan(nodes, hi):]
 		}
 	}
-	older := func(n *node, at int64) int { return cmp.Compare(at, n.start) }
-	i, _ := slices.BinarySearchFunc(nodes, hi, older)
-	j, _ := slices.BinarySearchFunc(nodes, lo-1, older)
-	nodes = nodes[i:max(i, j)]
-	if q.RedisID != "" || len(q.Statuses) > 0 && s.habits.ignore != "status" {
-		var matching []*node
-		for _, n := range nodes {
-			if n.bad != 0 || (q.RedisID == "" || n.RedisID == q.RedisID) &&
-				(len(q.Statuses) == 0 || s.habits.ignore == "status" || slices.Contains(q.Statuses, n.Status)) {
-				matching = append(matching, n)
-			}
-		}
-		nodes = matching
+	if q.RedisID != "" {
+		nodes = filter(nodes, func(n *node) bool { return n.bad != 0 || n.RedisID == q.RedisID })
 	}
 	if s.habits.shuffle {
 		nodes = slices.Clone(nodes)
@@ -164,42 +176,49 @@ func (s *server) selected(q crsapi.Query) (nodes []*node, total int) {
 			rest = rest[n:]
 		}
 	}
-	if s.habits.unsorted {
+	switch s.habits.order {
+	case "oldest":
+		nodes = slices.Clone(nodes)
+		slices.Reverse(nodes)
+	case "mixed":
 		nodes = slices.Clone(nodes)
 		slices.SortStableFunc(nodes, func(a, b *node) int { return cmp.Compare(a.start%7, b.start%7) })
 	}
-	return nodes, len(nodes)
+	return nodes
 }
 
-func (s *server) note(ctx context.Context, q crsapi.Query, p *crsapi.Page) {
+// newerThan returns how many nodes are newer than a second.
+func newerThan(nodes []*node, second int64) int {
+	return sort.Search(len(nodes), func(i int) bool { return nodes[i].start <= second })
+}
+
+func filter(nodes []*node, keep func(*node) bool) (kept []*node) {
+	for _, n := range nodes {
+		if keep(n) {
+			kept = append(kept, n)
+		}
+	}
+	return kept
+}
+
+func (s *server) note(q crsapi.Query, p *crsapi.Page) {
 	at := func(t time.Time) string {
 		if t.IsZero() {
 			return "-"
 		}
 		return fmt.Sprint(t.Unix() - epoch)
 	}
-	who := "request"
-	if ctx.Value(verifying{}) != nil {
-		who = "verify"
-	}
-	s.log = append(s.log, fmt.Sprintf("%s %s..%s %s status %v limit %d offset %d: %d of %d",
-		who, at(q.BeginTime), at(q.EndTime), q.RedisID, q.Statuses, q.Limit, q.Offset, len(p.Tasks)+len(p.Rejected), p.TotalCount))
-	if who == "verify" {
-		return
-	}
+	s.log = append(s.log, fmt.Sprintf("%s..%s %s limit %d offset %d: %d of %d",
+		at(q.BeginTime), at(q.EndTime), q.RedisID, q.Limit, q.Offset, len(p.Tasks)+len(p.Rejected), p.TotalCount))
 	s.versions = append(s.versions, s.nodes)
-	if q.EndTime.IsZero() && len(q.Statuses) == 0 {
-		if q.Offset == 0 {
-			s.heads = append(s.heads, head{len(s.versions) - 1, q.BeginTime})
-		} else if q.BeginTime.IsZero() {
-			s.offsets = true
-		}
+	if q.EndTime.IsZero() && q.Limit > 1 && q.Offset == 0 {
+		s.heads = append(s.heads, head{len(s.versions) - 1, q.BeginTime})
 	}
 }
 
 // add lists a task at its place.
 func (s *server) add(n *node) {
-	i, _ := slices.BinarySearchFunc(s.nodes, n.start, func(n *node, at int64) int { return cmp.Compare(at, n.start) })
+	i := newerThan(s.nodes, n.start)
 	nodes := make([]*node, 0, len(s.nodes)+1)
 	nodes = append(nodes, s.nodes[:i]...)
 	s.nodes = append(append(nodes, n), s.nodes[i:]...)
@@ -222,16 +241,17 @@ func (s *server) remove(gone func(*node) bool) {
 func (s *server) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.versions, s.heads, s.offsets, s.requests = nil, nil, false, 0
+	s.versions, s.heads, s.requests = nil, nil, 0
 }
 
 // plain returns a server with n tasks, one each interval seconds, all succeeded,
 // of so many instances.
 func plain(api crsapi.API, n, interval, instances int) *server {
-	s := &server{api: api, luck: rand.New(rand.NewPCG(1, 1)), clock: epoch + int64(n*interval) + 200}
+	s := &server{api: api, luck: rand.New(rand.NewPCG(1, 1)), clock: epoch + int64(n*interval) + 200, lastID: int64(n)}
 	s.nodes = make([]*node, n)
 	for i := range n {
 		s.nodes[n-1-i] = newNode(fmt.Sprintf("crs-%d", i%instances), "backupInstance", epoch+int64(i*interval), crsapi.StatusSucceeded)
+		s.nodes[n-1-i].split = i%10 > 0
 		if api != crsapi.API20 {
 			s.nodes[n-1-i].TaskID = int64(i + 1)
 		}

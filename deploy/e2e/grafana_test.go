@@ -48,7 +48,8 @@ var exposed = map[string][]string{
 	"crs_api_info":                                {"region", "api"},
 	"crs_poll_duration_seconds":                   {"region"},
 	"crs_poll_pages":                              {"region"},
-	"crs_full_readings_total":                     {"region", "cause"},
+	"crs_full_read_timestamp_seconds":             {"region"},
+	"crs_poll_by_offset":                          {"region"},
 	"crs_corrections_total":                       {"region"},
 	"crs_poll_rejected_rows":                      {"region"},
 	"crs_last_success_timestamp_seconds":          {"region"},
@@ -72,7 +73,6 @@ var exposed = map[string][]string{
 var closedSets = map[string][]string{
 	"status":  {"pending", "executing", "succeeded", "failed", "error", "unknown"},
 	"outcome": {"succeeded", "failed"},
-	"cause":   {"first", "due", "mismatch"},
 	"reason":  {"auth", "denied", "retired", "throttled", "timeout", "network", "server", "decode", "api"},
 }
 

@@ -1,0 +1,144 @@
+package collector_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/collector"
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+)
+
+// TestCheck compares a whole report of four regions: one that succeeds, one without a
+// task, one that is refused, and one with unusual responses.
+func TestCheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(26 * 365 * 24 * time.Hour) // until after the tasks
+		const beijing, odd = "ap-beijing", "ap-chengdu"
+		server := newSimulator(t, crsapi.API20)
+		tasks := crsapitest.DocumentExample()
+		for i := range tasks {
+			tasks[i].StartTime = time.Now().Add(-time.Duration(i)*time.Hour - time.Minute)
+		}
+		server.SetTasks(guangzhou, tasks)
+		server.SetTasks(shanghai, nil)
+		tasks[1].Status = crsapi.Status(7)
+		server.SetTasks(odd, tasks)
+		server.SetTasks(beijing, nil)
+		server.Inject(crsapitest.Fault{Region: beijing, Do: crsapitest.APIError(4103)})
+		server.Inject(crsapitest.Fault{Region: odd, Do: crsapitest.DateSkew(-90 * time.Second)})
+		e := server.watch(t, collector.Config{}, guangzhou, shanghai, beijing, odd)
+		var out, progress bytes.Buffer
+		err := e.Check(t.Context(), "file", &out, &progress)
+		if fmt.Sprint(err) != "check: 1 of 4 regions failed" || progress.Len() > 0 {
+			t.Errorf("got %v, and the progress %q", err, &progress)
+		}
+		path := filepath.Join("testdata", "check.txt")
+		if *update {
+			if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil || out.String() != string(want) {
+			t.Errorf("%v, the report differs from %s:\n%s", err, path, &out)
+		}
+	})
+}
+
+func TestCheckSucceeds(t *testing.T) {
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		server := newSimulator(t, api)
+		e := server.watch(t, collector.Config{})
+		server.SetTasks(guangzhou, crsapitest.DocumentExample())
+		var out bytes.Buffer
+		if err := e.Check(t.Context(), "file", &out, &out); err != nil || !strings.Contains(out.String(), " ok\n") {
+			t.Errorf("%v\n%s", err, &out)
+		}
+	})
+}
+
+func TestCheckReportsProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := limited(t, crsapi.API20, 2)
+		server.SetTasks(guangzhou, crsapitest.Generate(3000, 5, 1))
+		e := server.watch(t, collector.Config{})
+		var out, progress bytes.Buffer
+		if err := e.Check(t.Context(), "file", &out, &progress); err != nil {
+			t.Error(err)
+		}
+		line := regexp.MustCompile(`^ap-guangzhou, API 2\.0: reading the list, \d+ of about \d\d pages\n`)
+		if !line.MatchString(progress.String()) || !strings.Contains(out.String(), "  3000 ") {
+			t.Errorf("the progress is %q, the report:\n%s", &progress, &out)
+		}
+	})
+}
+
+func TestCheckIsInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newSimulator(t, crsapi.API20)
+		e := server.watch(t, collector.Config{})
+		server.SetTasks(guangzhou, nil)
+		server.Inject(crsapitest.Fault{Do: crsapitest.Hang})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var out bytes.Buffer
+		if err := e.Check(ctx, "file", &out, &out); !errors.Is(err, context.DeadlineExceeded) || out.Len() > 0 {
+			t.Errorf("got %v, printed %q", err, &out)
+		}
+	})
+}
+
+// TestProblemsOfBothAPIs: where the retired API's successor fails too, the advice is
+// about the successor.
+func TestProblemsOfBothAPIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newSimulator(t, crsapi.API20, crsapi.API30)
+		server.SetTasks(guangzhou, nil)
+		server.Inject(crsapitest.Fault{API: "2.0", Do: crsapitest.RetiredForbidden})
+		server.Inject(crsapitest.Fault{API: "3.0", Do: crsapitest.Envelope("AuthFailure.UnauthorizedOperation", "x")})
+		e := server.watch(t, collector.Config{})
+		e.Poll(t.Context())
+		problems := e.Status()[0].Problems()
+		if len(problems) != 1 || !strings.Contains(problems[0].What, "API 2.0: ") || !strings.HasPrefix(problems[0].Advice, "Attach a CAM policy that allows redis:DescribeTaskList") {
+			t.Errorf("got %q", problems)
+		}
+	})
+}
+
+func TestProblems(t *testing.T) {
+	for name, test := range map[string]struct {
+		status collector.RegionStatus
+		want   string
+	}{
+		"nothing":      {collector.RegionStatus{Tasks: 1}, ""},
+		"no task":      {collector.RegionStatus{}, "the API lists no task in this region"},
+		"all rejected": {collector.RegionStatus{Rejected: 3}, "3 rows of the list could not be read"},
+		"other error":  {collector.RegionStatus{Err: errors.New("x")}, "x"},
+		"clock behind": {collector.RegionStatus{Tasks: 1, ClockSkew: 90 * time.Second}, "the local clock is 1m30s behind the API's"},
+		"clock ahead":  {collector.RegionStatus{Tasks: 1, ClockSkew: -time.Hour}, "the local clock is 1h0m0s ahead of the API's"},
+		"by offset":    {collector.RegionStatus{Tasks: 1, ByOffset: "because"}, "the list is read by limit and offset only: because"},
+		"note":         {collector.RegionStatus{Tasks: 1, Notes: []string{"pages of 50"}}, "pages of 50"},
+		"unlisted":     {collector.RegionStatus{Tasks: 1, Unlisted: []string{"crs-a", "crs-b"}}, "the API lists no task of 2 watched instances: crs-a, crs-b"},
+	} {
+		var what []string
+		for _, p := range test.status.Problems() {
+			what = append(what, p.What)
+			if p.Advice == "" {
+				t.Errorf("%s: no advice", name)
+			}
+		}
+		if got := strings.Join(what, "; "); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}

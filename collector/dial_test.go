@@ -1,0 +1,68 @@
+package collector_test
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/collector"
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+)
+
+// TestLimiterPerHost has a rate limit of one request per second. The regions of one host
+// share it.
+func TestLimiterPerHost(t *testing.T) {
+	for name, test := range map[string]struct {
+		api      crsapi.API
+		endpoint string
+		took     time.Duration
+	}{
+		"2.0":             {crsapi.API20, "http://host/v2/index.php", time.Second},
+		"one host":        {crsapi.API30, "http://host/", time.Second},
+		"host per region": {crsapi.API30, "http://{region}.host/", 0},
+		"tce per region":  {crsapi.APITCE, "http://redis.{region}.host/", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := crsapitest.NewMemoryServer()
+				defer server.Close()
+				cfg := crsapi.DefaultConfig(test.api)
+				cfg.Endpoint, cfg.Transport, cfg.Limiter = test.endpoint, server.Client().Transport, crsapi.NewLimiter(1)
+				cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+				e, err := collector.New(collector.Config{Regions: []string{guangzhou, shanghai}, Dial: collector.DialAPIs(cfg)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer e.Close()
+				for _, region := range []string{guangzhou, shanghai} {
+					server.SetTasks(region, nil) // one request each
+				}
+				begin := time.Now()
+				e.Poll(t.Context())
+				if took := time.Since(begin); took != test.took || server.Requests("") != 2 {
+					t.Errorf("%d requests took %v, want 2 in %v", server.Requests(""), took, test.took)
+				}
+				for _, status := range e.Status() {
+					if status.Err != nil {
+						t.Error(status.Err)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestDialNamesTheField(t *testing.T) {
+	for api, field := range map[crsapi.API]string{crsapi.API20: "Endpoint", crsapi.API30: "V3Endpoint", crsapi.APITCE: "V3Endpoint"} {
+		cfg := crsapi.DefaultConfig(api)
+		cfg.Credentials, cfg.Endpoint = credentials.Static{SecretID: "x", SecretKey: "x"}, "ftp://host/"
+		_, err := collector.DialAPIs(cfg)(guangzhou, nil)
+		var invalid *crsapi.ConfigError
+		if !errors.As(err, &invalid) || invalid.Field != field {
+			t.Errorf("API %s: %v", api, err)
+		}
+	}
+}

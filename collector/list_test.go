@@ -1,0 +1,498 @@
+package collector_test
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/collector"
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"pgregory.net/rapid"
+)
+
+// described returns the samples that describe a list, computed the slow way. It leaves out
+// the usual interval between backups and the life of instances, which have tests below.
+func described(tasks []crsapi.Task) samples {
+	values, newest := map[string]float64{}, map[string]crsapi.Task{}
+	keep := func(better func(a, b float64) float64, value float64, format string, labels ...any) {
+		series := fmt.Sprintf(format, labels...)
+		if known, ok := values[series]; ok {
+			value = better(value, known)
+		}
+		values[series] = value
+	}
+	for _, t := range tasks {
+		id, status, name, start := t.RedisID, t.Status.String(), t.TaskName, float64(t.StartTime.Unix())
+		for _, st := range documented {
+			values[fmt.Sprintf(tasksSeries, id, st, name)] += 0
+		}
+		values[fmt.Sprintf(tasksSeries, id, status, name)]++
+		keep(math.Max, start, lastSeries, id, status, name)
+		keep(math.Min, start, firstSeries, id)
+		if status == "pending" || status == "executing" {
+			keep(math.Min, start, oldestSeries, id, status, name)
+		}
+		if finished(t) && (name == backup || name == "AUTOBACKUP") {
+			outcome := map[bool]string{true: "succeeded", false: "failed"}[status == "succeeded"]
+			keep(math.Max, start, backupSeries, outcome, id)
+		}
+		if n, known := newest[id]; !known || t.StartTime.After(n.StartTime) ||
+			t.StartTime.Equal(n.StartTime) && t.RedisName+"\x00"+t.ProjectID > n.RedisName+"\x00"+n.ProjectID {
+			newest[id] = t
+		}
+	}
+	for _, t := range tasks {
+		id, status, name, start := t.RedisID, t.Status.String(), t.TaskName, float64(t.StartTime.Unix())
+		if finished(t) && !t.EndTime.Before(t.StartTime) && values[fmt.Sprintf(lastSeries, id, status, name)] == start {
+			keep(math.Max, t.EndTime.Sub(t.StartTime).Seconds(), lastedSeries, id, status, name)
+		}
+	}
+	for id, t := range newest {
+		values[fmt.Sprintf(infoSeries, t.ProjectID, id, t.RedisName)] = 1
+	}
+	want := samples{}
+	for series, value := range values {
+		want[series] = decimal(value)
+	}
+	return want
+}
+
+func finished(t crsapi.Task) bool {
+	return t.Status == crsapi.StatusSucceeded || t.Status == crsapi.StatusFailed || t.Status == crsapi.StatusError
+}
+
+func TestStatusNamesAreThoseOfTheAPI(t *testing.T) {
+	for _, s := range []crsapi.Status{-2, -1, 0, 1, 2, 3, 4, math.MaxInt32, math.MinInt32} {
+		got := shown(t, task("crs-a", backup, "2017-02-10 01:00:00", s))
+		wantEqual(t, "tasks", got.of("crs_tasks").nonzero(), samples{fmt.Sprintf(tasksSeries, "crs-a", s, backup): "1"})
+		if !slices.Contains(collector.StatusNames(), s.String()) {
+			t.Errorf("%s is not a name of a status", s)
+		}
+	}
+}
+
+func TestInstanceIsDescribedByItsNewestTask(t *testing.T) {
+	at := func(taskName, start, redisName, projectID string) crsapi.Task {
+		task := task("crs-a", taskName, start, crsapi.StatusPending)
+		task.RedisName, task.ProjectID = redisName, projectID
+		return task
+	}
+	for _, test := range []struct {
+		name             string
+		tasks            []crsapi.Task
+		project, renamed string
+	}{
+		{"another task", []crsapi.Task{at(clean, "2017-02-10 02:00:00", "a", "7"), at(backup, "2017-02-10 01:00:00", "z", "8")}, "7", "a"},
+		{"newest of a series", []crsapi.Task{at(clean, "2017-02-10 01:00:00", "z", "8"), at(clean, "2017-02-10 02:00:00", "a", "7")}, "7", "a"},
+		{"before 1970", []crsapi.Task{at(clean, "1960-01-01 00:00:00", "z", "8"), at(backup, "1961-01-01 00:00:00", "a", "7")}, "7", "a"},
+		{"no name, no project", []crsapi.Task{at(clean, "2017-02-10 02:00:00", "", ""), at(backup, "2017-02-10 01:00:00", "z", "8")}, "", ""},
+		{"one second", []crsapi.Task{
+			at(clean, "2017-02-10 02:00:00", "one", "1"), at(backup, "2017-02-10 02:00:00", "two", "0"), at("", "2017-02-10 02:00:00", "one", "2"),
+		}, "0", "two"},
+		{"one second and series", []crsapi.Task{at(clean, "2017-02-10 02:00:00", "one", "1"), at(clean, "2017-02-10 02:00:00", "one", "2")}, "2", "one"},
+	} {
+		for range 2 {
+			want := samples{fmt.Sprintf(infoSeries, test.project, "crs-a", test.renamed): "1"}
+			wantEqual(t, test.name, shown(t, test.tasks...).of("crs_instance_info"), want)
+			slices.Reverse(test.tasks)
+		}
+	}
+}
+
+// The duration is that of the newest task, the longest of those of one second.
+func TestLastDuration(t *testing.T) {
+	lasted := func(start string, status crsapi.Status, seconds int) crsapi.Task {
+		task := task("crs-a", backup, start, status)
+		task.EndTime = task.StartTime.Add(time.Duration(seconds) * time.Second)
+		return task
+	}
+	const at, before, ok = "2017-02-10 02:00:00", "2017-02-10 01:00:00", crsapi.StatusSucceeded
+	for _, test := range []struct {
+		name  string
+		tasks []crsapi.Task
+		want  string
+	}{
+		{"newest", []crsapi.Task{lasted(at, ok, 60), lasted(before, ok, 90)}, "60"},
+		{"of one second", []crsapi.Task{lasted(at, ok, 60), lasted(at, ok, 90)}, "90"},
+		{"without an end", []crsapi.Task{task("crs-a", backup, at, ok), lasted(before, ok, 90)}, ""},
+		{"end before the start", []crsapi.Task{lasted(at, ok, -1)}, ""},
+		{"no time at all", []crsapi.Task{lasted(at, ok, 0)}, "0"},
+		{"another status", []crsapi.Task{lasted(at, crsapi.StatusFailed, 60), lasted(before, ok, 90)}, "90"},
+	} {
+		for range 2 {
+			shown(t, test.tasks...).want(t, samples{fmt.Sprintf(lastedSeries, "crs-a", "succeeded", backup): test.want})
+			slices.Reverse(test.tasks)
+		}
+	}
+}
+
+// 65,535 tasks of one series, second and status are counted. More of them do
+// not wrap around.
+func TestVeryManyTasksOfOneSecond(t *testing.T) {
+	source := &fakeSource{list: list(failed)}
+	e := watch(t, source)
+	for range 2 {
+		scrape(t, e)
+	}
+	source.set(list(slices.Repeat([]crsapi.Task{failed}, math.MaxUint16+10)...), nil)
+	for range 2 {
+		scrape(t, e).want(t, samples{
+			transitions("crs-a", backup, "failed"):              strconv.Itoa(math.MaxUint16 - 1),
+			fmt.Sprintf(tasksSeries, "crs-a", "failed", backup): strconv.Itoa(math.MaxUint16 + 10),
+		})
+	}
+}
+
+// counterModel is the rules of the counters of a region once more, without any economy.
+type counterModel struct {
+	region   string
+	most     map[modelSecond]map[string]int // largest number of tasks at once, by status
+	counters map[string]*modelCounter       // by series
+	begun    bool
+	horizon  int64 // unknown tasks before it are history
+}
+
+type modelSecond struct {
+	redisID, taskName string
+	start             int64
+}
+
+type modelCounter struct{ value, held, shown int }
+
+func newCounterModel(region string) *counterModel {
+	return &counterModel{region: region, most: map[modelSecond]map[string]int{}, counters: map[string]*modelCounter{}}
+}
+
+// apply counts a whole list, unless it is absorbed.
+func (m *counterModel) apply(tasks []crsapi.Task, absorbed bool) {
+	now := map[modelSecond]map[string]int{}
+	newest := int64(math.MinInt64)
+	for _, t := range tasks {
+		second := modelSecond{t.RedisID, t.TaskName, t.StartTime.Unix()}
+		if now[second] == nil {
+			now[second] = map[string]int{}
+		}
+		now[second][t.Status.String()]++
+		newest = max(newest, second.start)
+		for _, status := range append([]string{t.Status.String()}, documented...) {
+			if series := transitionsIn(m.region, t.RedisID, t.TaskName, status); m.counters[series] == nil {
+				m.counters[series] = &modelCounter{}
+			}
+		}
+	}
+	if !m.begun {
+		m.horizon = newest - 60*60
+	}
+	for second, counts := range now {
+		counted := m.begun && !absorbed && (m.most[second] != nil || second.start >= m.horizon)
+		if m.most[second] == nil {
+			m.most[second] = map[string]int{}
+		}
+		for status, n := range counts {
+			more := max(0, n-m.most[second][status])
+			m.most[second][status] += more
+			if counted {
+				m.counters[transitionsIn(m.region, second.redisID, second.taskName, status)].held += more
+			}
+		}
+	}
+	m.begun = true
+	for _, c := range m.counters {
+		if c.shown >= 2 {
+			c.value, c.held = c.value+c.held, 0
+		}
+	}
+}
+
+// show returns the counters. They are shown to a scraper or not.
+func (m *counterModel) show(scraped bool) samples {
+	want := samples{}
+	for series, c := range m.counters {
+		want[series] = strconv.Itoa(c.value)
+		if scraped {
+			c.shown++
+		}
+	}
+	return want
+}
+
+// TestHistories compares an exporter with a model: tasks of the same second, rows that
+// vanish and return, statuses that change in any order, late tasks and history, failures,
+// and polls that no scrape sees. It compares the gauges too.
+func TestHistories(t *testing.T) {
+	statuses := rapid.SampledFrom([]crsapi.Status{-1, 0, 1, 2, 3, 7, 8})
+	ages := rapid.SampledFrom([]int{0, 0, 0, 1, 2, 3, 60, 3000, 3599, 3600, 3601, 3602, 7200, 1 << 24, 1 << 31})
+	rapid.Check(t, func(r *rapid.T) {
+		source := &fakeSource{}
+		e := watch(t, source)
+		defer e.Close()
+		var tasks, away []crsapi.Task // listed, and not
+		model, clock := newCounterModel(guangzhou), 1_500_000_000
+		add := func(r *rapid.T) {
+			clock += rapid.SampledFrom([]int{0, 0, 1, 1000, 4000}).Draw(r, "step")
+			task := crsapi.Task{
+				RedisID:   rapid.SampledFrom([]string{"crs-a", "crs-b", "crs-c", ""}).Draw(r, "redisId"),
+				TaskName:  rapid.SampledFrom([]string{backup, clean, "", "AUTOBACKUP"}).Draw(r, "taskName"),
+				RedisName: "name" + strconv.Itoa(len(tasks)), ProjectID: strconv.Itoa(len(tasks) % 3),
+				StartTime: time.Unix(int64(clock-ages.Draw(r, "age")), 0), Status: statuses.Draw(r, "status"),
+			}
+			if lasted := rapid.SampledFrom([]int{0, 1, 600, -1}).Draw(r, "lasted"); lasted != 0 {
+				task.EndTime = task.StartTime.Add(time.Duration(lasted) * time.Second)
+			}
+			tasks = append(tasks, task)
+		}
+		draw := func(all []crsapi.Task) int {
+			if len(all) == 0 {
+				r.Skip("no task")
+			}
+			return rapid.IntRange(0, len(all)-1).Draw(r, "task")
+		}
+		move := func(from, to *[]crsapi.Task) {
+			i := draw(*from)
+			*to = append(*to, (*from)[i])
+			*from = slices.Delete(*from, i, i+1)
+		}
+		check := func(got samples, scraped bool, listed samples) {
+			if want := model.show(scraped); !maps.Equal(got.transitions(), want) {
+				r.Fatalf("counters: got %v, want %v", got.transitions(), want)
+			}
+			got = got.listed().where(func(series, _ string) bool {
+				return !strings.HasPrefix(series, "crs_instance_gone") && !strings.Contains(series, "_usual_")
+			})
+			if !maps.Equal(got, listed) {
+				r.Fatalf("list: got %v, want %v", got, listed)
+			}
+		}
+		see := func(scraped bool) {
+			if len(tasks) > 1 {
+				tasks = rapid.Permutation(tasks).Draw(r, "order")
+			}
+			source.set(list(slices.Clone(tasks)...), nil)
+			model.apply(tasks, false)
+			if scraped {
+				check(scrape(t, e), true, described(tasks))
+			} else {
+				check(exposed(t, e.Poll(t.Context())), false, described(tasks))
+			}
+		}
+		for range rapid.IntRange(1, 5).Draw(r, "tasks of the baseline") {
+			add(r)
+		}
+		see(true)
+		r.Repeat(map[string]func(*rapid.T){
+			"add":    add,
+			"change": func(*rapid.T) { tasks[draw(tasks)].Status = statuses.Draw(r, "status") },
+			"twin": func(*rapid.T) {
+				twin := tasks[draw(tasks)]
+				twin.Status = statuses.Draw(r, "status")
+				tasks = append(tasks, twin)
+			},
+			"leave":        func(*rapid.T) { move(&tasks, &away) },
+			"return":       func(*rapid.T) { move(&away, &tasks) },
+			"scrape":       func(*rapid.T) { see(true) },
+			"scrape again": func(*rapid.T) { see(true) },
+			"poll":         func(*rapid.T) { see(false) },
+			"fail": func(*rapid.T) {
+				source.set(nil, errors.New("down"))
+				check(scrape(t, e), true, samples{})
+			},
+		})
+	})
+}
+
+func TestUsualInterval(t *testing.T) {
+	const day = 24
+	for name, test := range map[string]struct {
+		want    string
+		backups []float64 // hours
+	}{
+		"one backup":                 {"", []float64{0}},
+		"three backups":              {"", []float64{0, day, 2 * day}},
+		"nightly":                    {"86400", []float64{0, day, 2 * day, 3 * day}},
+		"nightly, one night missing": {"86400", []float64{0, day, 3 * day, 4 * day}},
+		"nightly at other hours":     {"84600", []float64{0, day + 1, 2*day + 0.5, 3 * day}},
+		"Monday to Friday":           {"259200", []float64{0, day, 2 * day, 3 * day, 4 * day, 7 * day, 8 * day, 9 * day, 10 * day, 11 * day, 14 * day}},
+		"every six hours":            {"21600", []float64{0, 6, 12, 18, 24}},
+		"all in one second":          {"", []float64{0, 0, 0, 0, 0}},
+	} {
+		tasks := []crsapi.Task{
+			task("crs-a", backup, "2017-01-01 00:00:00", crsapi.StatusPending),
+			task("crs-a", clean, "2017-01-01 00:00:00", crsapi.StatusSucceeded),
+			task("crs-b", backup, "2017-01-01 00:00:00", crsapi.StatusSucceeded),
+		}
+		for i, hours := range test.backups {
+			status := []crsapi.Status{crsapi.StatusSucceeded, crsapi.StatusFailed, crsapi.StatusError}[i%3]
+			b := task("crs-a", []string{backup, "AUTOBACKUP"}[i%2], "2017-02-10 00:00:00", status)
+			b.StartTime = b.StartTime.Add(time.Duration(hours * float64(time.Hour)))
+			tasks = append(tasks, b)
+		}
+		t.Run(name, func(t *testing.T) {
+			shown(t, tasks...).want(t, samples{fmt.Sprintf(usualSeries, "crs-a"): test.want, fmt.Sprintf(usualSeries, "crs-b"): ""})
+		})
+	}
+}
+
+func TestLifeOfAnInstance(t *testing.T) {
+	const ok, failed, running = crsapi.StatusSucceeded, crsapi.StatusFailed, crsapi.StatusExecuting
+	type step struct {
+		task   string
+		status crsapi.Status
+	}
+	for _, test := range []struct {
+		name  string
+		steps []step // one a second
+		gone  string
+		since string // second in which it was last created or restored
+	}{
+		{"created", []step{{"newInstance", ok}}, "0", "0"},
+		{"creation runs", []step{{"newInstance", running}}, "0", ""},
+		{"creation failed", []step{{"newInstance", failed}}, "1", ""},
+		{"creation ended with an error", []step{{"newInstance", crsapi.StatusError}}, "1", ""},
+		{"creation failed, and then it is used", []step{{"newInstance", failed}, {clean, running}}, "0", ""},
+		{"isolated", []step{{"newInstance", ok}, {"closeInstance", ok}}, "1", "0"},
+		{"isolation failed", []step{{"newInstance", ok}, {"closeInstance", failed}}, "0", "0"},
+		{"a restoration runs", []step{{"closeInstance", ok}, {"startInstance", running}}, "1", ""},
+		{"a restoration failed", []step{{"closeInstance", ok}, {"startInstance", failed}}, "1", ""},
+		{"restored", []step{{"newInstance", ok}, {"closeInstance", ok}, {"startInstance", ok}}, "0", "2"},
+		{"alive again without a restoration", []step{{"closeInstance", ok}, {backup, running}}, "0", ""},
+		{"isolated and deleted", []step{{"closeInstance", ok}, {"deleteInstance", ok}}, "1", ""},
+		{"a row that never ends", []step{{backup, running}, {"deleteInstance", ok}}, "1", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var tasks []crsapi.Task
+			for i, s := range test.steps {
+				tasks = append(tasks, task("crs-a", s.task, fmt.Sprintf("1970-01-01 08:00:%02d", i), s.status))
+			}
+			shown(t, tasks...).want(t, samples{
+				fmt.Sprintf(goneSeries, "crs-a"): test.gone, fmt.Sprintf(aliveSeries, "crs-a"): test.since, fmt.Sprintf(firstSeries, "crs-a"): "0",
+			})
+		})
+	}
+}
+
+// The order of tasks of one second says nothing: an instance that was deleted then is gone.
+func TestInstanceDeletedInTheSecondOfAnotherTask(t *testing.T) {
+	for _, first := range []string{backup, "exportBackup"} { // before and behind in the order of names
+		shown(t,
+			task("crs-a", first, "2017-02-10 01:00:00", crsapi.StatusSucceeded),
+			task("crs-a", "deleteInstance", "2017-02-10 01:00:00", crsapi.StatusSucceeded),
+		).want(t, samples{fmt.Sprintf(goneSeries, "crs-a"): "1"})
+	}
+}
+
+func idsOf(tasks iter.Seq[crsapi.Task]) string {
+	var ids []string
+	for t := range tasks {
+		ids = append(ids, t.RedisID)
+	}
+	return strings.Join(ids, " ")
+}
+
+// A list stays when the next poll fails, and does not change when the next one succeeds.
+func TestTaskLists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := &fakeSource{list: list(
+			task("crs-a", backup, "2017-02-10 01:00:00", crsapi.StatusSucceeded),
+			task("crs-b", clean, "2017-02-10 03:00:00", crsapi.StatusFailed),
+			task("crs-c", backup, "2017-02-10 02:00:00", crsapi.StatusPending),
+		)}
+		e := watch(t, source)
+		if got := e.TaskLists(); len(got) != 1 || got[0] != nil {
+			t.Fatalf("before the first poll: %v", got)
+		}
+		e.Poll(t.Context())
+		first := e.TaskLists()[0]
+		check := func(when string, l *collector.TaskList, ids string) {
+			t.Helper()
+			if got := idsOf(l.Newest(time.Time{}, time.Time{})); got != ids {
+				t.Errorf("%s: tasks of %q, want %q", when, got, ids)
+			}
+		}
+		check("first", first, "crs-b crs-c crs-a")
+		if first.Region != guangzhou || first.API != crsapi.API20 || !first.Read.Equal(time.Now()) {
+			t.Errorf("the list is %s, API %s, read %v", first.Region, first.API, first.Read)
+		}
+		if got := fmt.Sprint(first.Counts()); got != "map[error:0 executing:0 failed:1 pending:1 succeeded:1 unknown:0]" {
+			t.Error(got)
+		}
+		from, to := beijing("2017-02-10 02:00:00"), beijing("2017-02-10 02:59:59")
+		if got := idsOf(first.Newest(from, to)) + " " + idsOf(first.Newest(from.Add(-time.Hour), from)); got != "crs-c crs-c crs-a" {
+			t.Errorf("from two to three, and from one to two: %q", got)
+		}
+		source.set(nil, errors.New("down"))
+		e.Poll(t.Context())
+		if e.TaskLists()[0] != first {
+			t.Error("a failed poll changed the list")
+		}
+		source.set(list(someTask), nil)
+		e.Poll(t.Context())
+		check("the old one", first, "crs-b crs-c crs-a")
+		check("the new one", e.TaskLists()[0], "crs-a")
+	})
+}
+
+// A server may ignore the filter. Each task counts once then, those of other instances
+// do not, and the newest is first.
+func TestServerThatIgnoresTheFilter(t *testing.T) {
+	e := newExporter(t, collector.Config{RedisIDs: []string{"crs-a", "crs-c"}}, sources{guangzhou: &fakeSource{list: list(
+		task("crs-a", backup, "2017-02-10 01:00:00", crsapi.StatusSucceeded),
+		task("crs-b", backup, "2017-02-10 03:00:00", crsapi.StatusSucceeded),
+		task("crs-c", backup, "2017-02-10 02:00:00", crsapi.StatusSucceeded),
+		task("crs-a", backup, "2017-02-10 04:00:00", crsapi.StatusSucceeded),
+	)}})
+	wantEqual(t, "tasks", scrape(t, e).of("crs_tasks", "crs_instance_info").nonzero(), samples{
+		fmt.Sprintf(tasksSeries, "crs-a", "succeeded", backup): "2",
+		fmt.Sprintf(tasksSeries, "crs-c", "succeeded", backup): "1",
+		fmt.Sprintf(infoSeries, "0", "crs-a", "name of crs-a"): "1",
+		fmt.Sprintf(infoSeries, "0", "crs-c", "name of crs-c"): "1",
+	})
+	if status := e.Status()[0]; status.Tasks != 3 || status.Instances != 2 {
+		t.Errorf("status %+v, want 3 tasks of 2 instances", status)
+	}
+	if got := idsOf(e.TaskLists()[0].Newest(time.Time{}, time.Time{})); got != "crs-a crs-c crs-a" {
+		t.Errorf("tasks of %q", got)
+	}
+}
+
+func TestInstances(t *testing.T) {
+	e := watch(t, &fakeSource{list: list(
+		task("crs-b", "deleteInstance", "2017-02-12 03:00:00", crsapi.StatusSucceeded),
+		task("crs-a", backup, "2017-02-10 01:00:00", crsapi.StatusSucceeded),
+		task("crs-a", "AUTOBACKUP", "2017-02-11 01:00:00", crsapi.StatusFailed),
+		task("crs-a", clean, "2017-02-09 01:00:00", crsapi.StatusSucceeded),
+		task("crs-c", clean, "2017-02-09 01:00:00", crsapi.StatusSucceeded),
+		task("crs-c", "startInstance", "2017-02-09 02:00:00", crsapi.StatusSucceeded),
+	)})
+	e.Poll(t.Context())
+	got := slices.Collect(e.TaskLists()[0].Instances())
+	if len(got) != 3 {
+		t.Fatal(got)
+	}
+	a, b, c := got[0], got[1], got[2]
+	if a.RedisID != "crs-a" || a.RedisName != "name of crs-a" || a.ProjectID != "0" || a.Gone ||
+		!a.BackupSucceeded.Equal(beijing("2017-02-10 01:00:00")) || !a.BackupFailed.Equal(beijing("2017-02-11 01:00:00")) ||
+		!a.Known.Equal(beijing("2017-02-09 01:00:00")) || a.UsualInterval != 0 {
+		t.Errorf("%+v", a)
+	}
+	if b.RedisID != "crs-b" || !b.Gone || !b.BackupSucceeded.IsZero() || !b.BackupFailed.IsZero() {
+		t.Errorf("%+v", b)
+	}
+	if c.RedisID != "crs-c" || !c.Known.Equal(beijing("2017-02-09 02:00:00")) {
+		t.Errorf("%+v", c)
+	}
+	backups := slices.Collect(a.Backups(beijing("2017-02-10 01:00:00")))
+	if want := []collector.Backup{{a.BackupFailed, "failed"}, {a.BackupSucceeded, "succeeded"}}; !slices.Equal(backups, want) {
+		t.Errorf("backups %v, want %v", backups, want)
+	}
+	if later := slices.Collect(a.Backups(beijing("2017-02-10 01:00:01"))); len(later) != 1 {
+		t.Error(later)
+	}
+}

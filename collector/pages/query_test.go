@@ -1,0 +1,141 @@
+package pages_test
+
+import (
+	"html"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
+)
+
+func TestBadParameters(t *testing.T) {
+	long := strings.Repeat("x", 257)
+	synctest.Test(t, func(t *testing.T) {
+		s := polled(t, some())
+		for query, want := range map[string]string{
+			"/tasks?region=gz":               `region must be one of ap-guangzhou, ap-shanghai, not "gz"`,
+			"/tasks?status=done":             `status must be one of pending, executing, succeeded, failed, error, unknown, not "done"`,
+			"/tasks?since=yesterday":         `since must be a duration such as 24h or 7d, a day such as 2026-01-31, or a time such as 2026-01-31T08:00:00Z, not "yesterday"`,
+			"/tasks?since=-1h":               `since must be a duration`,
+			"/tasks?since=2026-02-30":        `since must be a duration`,
+			"/tasks?until=1x":                `until must be a duration`,
+			"/tasks?day=1999":                `since must be a duration`,
+			"/tasks?day=2000-01-01&since=1d": `day replaces since and until: give only one of them`,
+			"/tasks?page=0":                  `page must be a number from 1 to 1000000, not "0"`,
+			"/tasks?page=1000001":            `page must be`,
+			"/tasks?page=x":                  `page must be`,
+			"/tasks?redisid=crs-a":           `unknown parameter "redisid": use region, redisId,`,
+			"/tasks?redisId=a&redisId=b":     `redisId is given 2 times`,
+			"/tasks?redisName=" + long:       `redisName has more than 256 bytes`,
+			"/tasks?%zz":                     `the parameters of the URL cannot be read`,
+			"/tasks?status=" + long:          `status has more than 256 bytes`,
+			"/backups?region=gz":             `region must be one of`,
+			"/backups?page=-1":               `page must be`,
+			"/backups?since=1d":              `unknown parameter "since": use region, redisId, redisName, page`,
+			"/tasks?region=" + long[:250]:    `region must be one of`,
+			"/tasks?status=failed&status=x":  `status must be one of`,
+		} {
+			w := s.get(query)
+			body := w.Body.String()
+			if w.Code != http.StatusBadRequest || !strings.HasPrefix(body, "bad request: "+want) || strings.Count(body, "\n") != 1 || len(body) > 250 {
+				t.Errorf("%.60s: status %d, %q, want %q", query, w.Code, body, want)
+			}
+		}
+	})
+}
+
+// rowsOf returns the submission times of the rows of a page of tasks.
+func rowsOf(page string) (rows []string) {
+	for _, match := range regexp.MustCompile(`<tr><td><time datetime="([^"]+)"`).FindAllStringSubmatch(page, -1) {
+		rows = append(rows, match[1])
+	}
+	return rows
+}
+
+// TestFilters counts the rows of some filters.
+func TestFilters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := polled(t, some())
+		for query, n := range map[string]int{
+			"":                                    23,
+			"region=ap-shanghai":                  2,
+			"redisId=crs-good":                    8,
+			"redisId=crs-goo":                     0,
+			"redisId=crs-good+":                   8, // pasted with a blank
+			"redisId=%E3%80%80crs-good%09":        8, // or with a wide blank and a tab
+			"redisName=SESS":                      8,
+			"redisName=s":                         14, // sessions, carts and search
+			"redisName=+s+&region=ap-guangzhou+":  12,
+			"taskName=AUTOBACKUP":                 2,
+			"taskName=+AUTOBACKUP":                2,
+			"taskName=backup":                     0,
+			"status=failed":                       4,
+			"status=failed&status=executing":      6,
+			"status=pending":                      2,
+			"status=error":                        0,
+			"since=1h":                            3,
+			"since=+1h":                           3,
+			"day=1999-12-31":                      4,
+			"since=24h":                           7,
+			"since=0s":                            0,
+			"until=5d":                            3,
+			"since=2000-01-01":                    7,
+			"since=1999-12-31&until=1999-12-31":   4,
+			"since=1999-12-31T17:00:00Z":          7,
+			"until=1999-12-31T17:00:00Z":          18,
+			"since=1999-12-31T23:30:00Z":          3,
+			"since=2000-01-01T07:30:00%2B08:00":   3,
+			"since=2000-01-01T07:30:00+08:00":     3, // as typed in the address bar
+			"until=1999-12-31T12:00:00-05:00":     18,
+			"redisId=&region=&status=&page=":      23,
+			"status=failed&redisName=carts&page=": 2,
+		} {
+			if got := rowsOf(s.page("/tasks?" + query)); len(got) != n {
+				t.Errorf("%s: %d rows, want %d: %s", query, len(got), n, got)
+			}
+		}
+		if page := s.page("/tasks?since=2000-01-01T07:30:00+08:00"); !strings.Contains(page, `name="since" value="2000-01-01T07:30:00&#43;08:00"`) {
+			t.Errorf("the form has another time:\n%s", page)
+		}
+	})
+}
+
+// TestPaging follows the links from the newest to the oldest page while tasks are
+// submitted. No page may repeat or hide one.
+func TestPaging(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tasks := fleet(bubbleStart, 25, 10)
+		s := newSite(t, map[string][]crsapi.Task{guangzhou: tasks[:150], shanghai: tasks[150:]})
+		next := regexp.MustCompile(`<a href="([^"]+)" rel="next">`)
+		var seen []string
+		path, n := "/tasks?since=2000d", 0
+		for path != "" {
+			s.exporter.Poll(t.Context())
+			page := s.page(path)
+			rows := rowsOf(page)
+			seen = append(seen, rows...)
+			if n++; n > 3 || len(rows) > 100 {
+				t.Fatalf("page %d with %d rows", n, len(rows))
+			}
+			path = ""
+			if match := next.FindStringSubmatch(page); match != nil {
+				path = "/tasks" + html.UnescapeString(match[1])
+			}
+			time.Sleep(time.Minute)
+			added := tasks[0]
+			added.StartTime = time.Now()
+			s.regions[guangzhou].tasks = append(s.regions[guangzhou].tasks, added)
+		}
+		if len(seen) != len(tasks) || !slices.IsSortedFunc(seen, func(a, b string) int { return strings.Compare(b, a) }) {
+			t.Errorf("%d rows, want %d, newest first", len(seen), len(tasks))
+		}
+		if page := s.page("/tasks?page=9"); !strings.Contains(page, "This page has no task.") {
+			t.Errorf("a page after the last:\n%s", page)
+		}
+	})
+}

@@ -1,0 +1,147 @@
+package collector_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/collector"
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+)
+
+// longAfter moves the bubble's clock to after the newest task of Generate.
+func longAfter() { time.Sleep(26 * 365 * 24 * time.Hour) }
+
+// succeeded returns tasks that will not change any more.
+func succeeded(n int) []crsapi.Task {
+	tasks := crsapitest.Generate(n, 5, 1) // of five instances, so that scrapes are small
+	for i := range tasks {
+		tasks[i].Status = crsapi.StatusSucceeded
+	}
+	return tasks
+}
+
+// TestTurn checks how many pages scrapes read of a list at rest.
+func TestTurn(t *testing.T) {
+	for _, test := range []struct {
+		name             string
+		sync             collector.Sync
+		rate             float64
+		regions, windows int
+		least, most      int           // pages of a scrape
+		age              time.Duration // at most
+	}{
+		{"full", collector.SyncFull, 20, 1, 50, 50, 53, 10 * time.Second},
+		{"a short list fits in half of the scrape", collector.SyncAuto, 20, 1, 50, 50, 53, 10 * time.Second},
+		{"a long one does not", collector.SyncAuto, 20, 1, 120, 1, 17, 270 * time.Second},
+		{"regions share the rate", collector.SyncAuto, 20, 4, 50, 1, 9, 270 * time.Second},
+		{"without a limit", collector.SyncAuto, 0, 1, 120, 120, 124, 10 * time.Second},
+		{"incremental", collector.SyncIncremental, 20, 1, 50, 1, 9, 270 * time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				longAfter()
+				server := limited(t, crsapi.API20, test.rate)
+				server.pageSize = 20 // windows of 19
+				var regions []string
+				for i := range test.regions {
+					regions = append(regions, fmt.Sprintf("r%d", i))
+					server.SetTasks(regions[i], succeeded(19*test.windows))
+				}
+				e := server.watch(t, collector.Config{Sync: test.sync, FullSyncInterval: 2 * time.Minute}, regions...)
+				for range 4 { // the first reading
+					scrape(t, e)
+					time.Sleep(15 * time.Second)
+				}
+				scrapes := 20
+				if test.least > 1 { // each reads all
+					scrapes = 5
+				}
+				for range scrapes {
+					scrape(t, e)
+					status := e.Status()[0]
+					if status.Err != nil || status.Pages < test.least || status.Pages > test.most {
+						t.Fatalf("%d pages, %v", status.Pages, status.Err)
+					}
+					time.Sleep(15 * time.Second)
+				}
+				if age := time.Since(e.Status()[0].FullRead) - 15*time.Second; age > test.age {
+					t.Errorf("all has been read since %s", age)
+				}
+			})
+		})
+	}
+}
+
+// After a pause, a scrape does not read more than it has time for.
+func TestTurnAfterAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		longAfter()
+		server := limited(t, crsapi.API20, 20)
+		e := server.watch(t, collector.Config{FullSyncInterval: 10 * time.Minute})
+		server.SetTasks(guangzhou, succeeded(30_000))
+		for range 4 {
+			scrape(t, e)
+			time.Sleep(15 * time.Second)
+		}
+		time.Sleep(24 * time.Hour)
+		scrape(t, e).wantUp(t)
+	})
+}
+
+// 30,000 tasks with the default rate and a timeout of ten seconds are whole within
+// three scrapes, and stay so.
+func TestLongListIsWholeWithinThreeScrapes(t *testing.T) {
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		longAfter()
+		server := limited(t, api, 20)
+		e := server.watch(t, collector.Config{})
+		server.SetTasks(guangzhou, succeeded(30_000))
+		server.Inject(crsapitest.Fault{Do: crsapitest.Latency(20 * time.Millisecond)})
+		begin := time.Now()
+		for n := range 20 {
+			time.Sleep(time.Until(begin.Add(time.Duration(n) * 15 * time.Second)))
+			before := server.Requests(guangzhou)
+			got := scrape(t, e)
+			if up := got.up(guangzhou); !up && n >= 2 {
+				t.Errorf("scrape %d is down", n+1)
+			} else if !up {
+				got.want(t, samples{`crs_up{region="ap-guangzhou"}`: "0"})
+				if got[`crs_reading_pages{region="ap-guangzhou"}`] == "" || got[`crs_reading_pages_read{region="ap-guangzhou"}`] == "0" {
+					t.Errorf("scrape %d does not show the progress: %v", n+1, got.of("crs_reading_pages", "crs_reading_pages_read"))
+				}
+			}
+			// One for the head, and a share of 300 pages in 15 minutes.
+			if sent := server.Requests(guangzhou) - before; n > 3 && sent > 1+6 {
+				t.Errorf("scrape %d of a quiet list cost %d requests", n+1, sent)
+			}
+			if n := len(got.of("crs_api_failures_total").nonzero()); n != 0 {
+				t.Errorf("failures: %v", got.of("crs_api_failures_total").nonzero())
+			}
+		}
+	})
+}
+
+// A final status that changes is found within the interval.
+func TestTurnCorrects(t *testing.T) {
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		longAfter()
+		server := limited(t, api, 20)
+		e := server.watch(t, collector.Config{Sync: collector.SyncIncremental, FullSyncInterval: 5 * time.Minute})
+		server.SetTasks(guangzhou, succeeded(10_000))
+		scrape(t, e)
+		server.Update(guangzhou, func(tasks []crsapi.Task) []crsapi.Task {
+			tasks[9000].Status = crsapi.StatusFailed
+			return tasks
+		})
+		time.Sleep(15 * time.Second)
+		scrape(t, e).want(t, samples{`crs_up{region="ap-guangzhou"}`: "1", `crs_corrections_total{region="ap-guangzhou"}`: "0"})
+		for range 20 {
+			time.Sleep(15 * time.Second)
+			scrape(t, e)
+		}
+		scrape(t, e).want(t, samples{`crs_corrections_total{region="ap-guangzhou"}`: "1"})
+	})
+}

@@ -1,0 +1,257 @@
+package mirror_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/mirror"
+	"golang.org/x/time/rate"
+)
+
+// offsetHabits are those of servers that cannot be read by bounds, with the reason.
+var offsetHabits = []struct {
+	name   string
+	habits habits
+	why    string
+}{
+	{"end ignored", habits{end: "ignored"}, "endTime does not bound the submission"},
+	{"end excluded", habits{end: "excluded"}, "endTime does not include all tasks submitted in its second"},
+	{"end refused", habits{end: "refused"}, "endTime is refused (API error 4000: invalid parameter)"},
+	{"end of the task", habits{end: "endOfTask"}, "endTime does not include all tasks submitted in its second"},
+	{"hidden fractions", habits{end: "fractions"}, "endTime does not include all tasks submitted in its second"},
+	{"end ignored, offsets limited", habits{end: "ignored", strict: true}, "endTime does not bound the submission"},
+	{"oldest first", habits{order: "oldest"}, "rows do not come newest first"},
+	{"mixed", habits{order: "mixed"}, "rows do not come newest first"},
+	{"totals of the page", habits{pageTotals: true}, "totalCount is that of the page, not of the list"},
+}
+
+// TestFirstContact meets each server that the documents allow: its list is seen at
+// once, and the result says why it is read by offset. So it is while the list changes.
+func TestFirstContact(t *testing.T) {
+	for _, test := range offsetHabits {
+		for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
+			for _, n := range []int{0, 100, 250, 650, 1000} {
+				t.Run(fmt.Sprintf("%s/%s/%d tasks", test.name, api, n), func(t *testing.T) {
+					s := plain(api, n, 30, 5)
+					s.habits = test.habits
+					m := newMirror(s, 100)
+					for i := range 6 {
+						r := poll(t, m, []int{0, 1, mirror.All}[i%3])
+						if expect(t, r, s); r.ByOffset != test.why && n > 100 {
+							t.Errorf("by offset since %q, want %q", r.ByOffset, test.why)
+						}
+						if r.Corrections > 0 {
+							t.Errorf("%d corrections", r.Corrections)
+						}
+						if s.clock += 15; i%2 == 0 {
+							s.submit(i * 5)
+						}
+						if i == 3 { // as many leave as are new
+							s.submit(20)
+							s.nodes = s.nodes[:len(s.nodes)-20]
+						}
+						if i == 4 {
+							s.remove(func(n *node) bool { return n.RedisID == "crs-4" })
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestTotalsOfThePage: a list that grows beyond a page is not taken for its newest page.
+func TestTotalsOfThePage(t *testing.T) {
+	s := plain(crsapi.API20, 90, 10, 5)
+	s.habits.pageTotals = true
+	m := newMirror(s, 100)
+	poll(t, m, 0)
+	for range 10 {
+		s.clock += 15
+		s.submit(8)
+		expect(t, poll(t, m, 0), s)
+	}
+	// Totals that are too small are no proof, with bounds or without.
+	for _, end := range []string{"", "refused"} {
+		s = plain(crsapi.API30, 450, 10, 5)
+		s.habits.end = end
+		s.after = func(_ crsapi.Query, p *crsapi.Page) { p.TotalCount = min(p.TotalCount, 200) }
+		if r, err := newMirror(s, 100).Poll(t.Context(), 0); !isDecode(err) {
+			t.Errorf("endTime %s: %d tasks, error %v", end, len(r.Tasks), err)
+		}
+	}
+}
+
+// TestMovingByOffset: a list that moves whenever all of it is read is shown from the copy.
+func TestMovingByOffset(t *testing.T) {
+	s := plain(crsapi.API30, 1000, 10, 50)
+	s.habits.end = "ignored"
+	m := newMirror(s, 100)
+	poll(t, m, 0)
+	s.before = func(s *server, _ crsapi.Query) {
+		if s.requests%5 == 0 {
+			s.clock += 5
+			s.submit(1)
+		}
+	}
+	for range 10 {
+		s.reset()
+		r := poll(t, m, mirror.All)
+		limit(t, "all of a moving list", s, 11+2)
+		expect(t, r, s)
+	}
+}
+
+// TestFractions: of the tasks of a second, the end bound includes some.
+func TestFractions(t *testing.T) {
+	s := plain(crsapi.API30, 0, 10, 5)
+	for range 300 {
+		s.clock += 100
+		s.submit(3)
+		s.nodes[0].split, s.nodes[1].split = false, false
+	}
+	s.habits.end = "fractions"
+	m := newMirror(s, 100)
+	for range 3 {
+		r := poll(t, m, 0)
+		if expect(t, r, s); r.ByOffset != "the list has tasks that were not listed in their place before" {
+			t.Errorf("by offset since %q", r.ByOffset)
+		}
+	}
+}
+
+// TestLookbackByOffset: older tasks that the server lists, too, do not make up for
+// those that have left.
+func TestLookbackByOffset(t *testing.T) {
+	inBubbles(t, "", func(t *testing.T) {
+		s := &server{api: crsapi.API30, luck: plain(crsapi.API30, 0, 1, 1).luck, clock: time.Now().Unix() - 3620}
+		s.habits.begin = "ignored"
+		for range 200 {
+			s.submit(1)
+			s.clock += 18
+		}
+		s.clock = time.Now().Unix()
+		m := mirror.New(mirror.Config{Lister: s, PageSize: 100, Concurrency: 1, Lookback: time.Hour})
+		old := len(s.nodes) - len(poll(t, m, 0).Tasks)
+		gone := s.nodes[120].RedisID
+		for i := range old {
+			s.change(120+i, func(n *node) { n.RedisID = gone })
+		}
+		poll(t, m, mirror.All)
+		s.remove(func(n *node) bool { return n.RedisID == gone })
+		r := poll(t, m, 0)
+		if got, want := len(r.Tasks), 200-2*old; got != want || old == 0 {
+			t.Errorf("%d tasks, want %d; %d older", got, want, old)
+		}
+	})
+}
+
+// TestCostByOffset counts the requests between full readings.
+func TestCostByOffset(t *testing.T) {
+	for _, habit := range []string{"ignored", "refused", "fractions", "endOfTask"} {
+		t.Run(habit, func(t *testing.T) {
+			s := plain(crsapi.API30, 5000, 10, 50)
+			s.habits.end = habit
+			m := newMirror(s, 100)
+			try := func(what string, inTurn, most int, change func()) {
+				t.Helper()
+				change()
+				s.reset()
+				r := poll(t, m, inTurn)
+				limit(t, what, s, most)
+				if expect(t, r, s); r.ByOffset == "" || r.Corrections > 0 {
+					t.Errorf("%s: by offset %q, %d corrections", what, r.ByOffset, r.Corrections)
+				}
+			}
+			try("first", 0, 51+1+3*3*8, func() {})
+			try("quiet", 0, 1, func() {})
+			try("30 new", 0, 1, func() { s.clock += 20; s.submit(30) })
+			try("5 left", 0, 3, func() { s.nodes = s.nodes[:len(s.nodes)-5] })
+			try("250 left", 0, 3, func() { s.nodes = s.nodes[:len(s.nodes)-250] })
+			try("one new, one left", 0, 3, func() { s.clock += 20; s.submit(1); s.nodes = s.nodes[:len(s.nodes)-1] })
+			try("one hangs", 0, 1, func() {
+				s.submit(1)
+				s.change(0, func(n *node) { n.Status = crsapi.StatusExecuting })
+			})
+			for range 3 {
+				try("40 new above it", 0, 4, func() { s.clock += 60; s.submit(40) })
+			}
+			try("it ends", 0, 4, func() { s.change(120, func(n *node) { n.Status = crsapi.StatusSucceeded }) })
+			try("quiet again", 0, 1, func() {})
+			try("3 in turn", 3, 2+6, func() { s.clock += 20; s.submit(3) })
+			try("an instance deleted", 0, 2+48+4, func() { s.remove(func(n *node) bool { return n.RedisID == "crs-7" }) })
+			try("350 new", 0, 1+57, func() { s.clock += 20; s.submit(350) })
+			try("all", mirror.All, 52+2, func() { s.clock += 80; s.submit(3) })
+		})
+	}
+}
+
+// delayed is a Lister that is far away and has a quota.
+type delayed struct {
+	*server
+	latency time.Duration
+	limiter *rate.Limiter
+}
+
+func (d delayed) Page(ctx context.Context, q crsapi.Query) (*crsapi.Page, error) {
+	if err := d.limiter.Wait(ctx); err != nil {
+		return nil, err
+	}
+	time.Sleep(d.latency)
+	return d.server.Page(ctx, q)
+}
+
+// TestFarAway: 5,000 tasks, 250 ms away, are seen within three scrapes of ten
+// seconds where EndTime is that of the task, and then at once.
+func TestFarAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := plain(crsapi.API30, 5000, 10, 50)
+		s.habits.end = "endOfTask"
+		m := mirror.New(mirror.Config{
+			Lister:   delayed{s, 250 * time.Millisecond, rate.NewLimiter(50, 1)},
+			PageSize: 100, Concurrency: 8,
+		})
+		for i, most := range []time.Duration{28 * time.Second, time.Second, time.Second} {
+			begin := time.Now()
+			expect(t, poll(t, m, 0), s)
+			d := time.Since(begin)
+			t.Logf("poll %d: %v, %d requests", i, d, s.requests)
+			if d > most {
+				t.Errorf("poll %d took %v", i, d)
+			}
+			s.reset()
+		}
+	})
+}
+
+// TestBoundsAreTriedAgain: a quarter of an hour later a server may do bounds. If not,
+// the copy is kept and no poll fails.
+func TestBoundsAreTriedAgain(t *testing.T) {
+	for _, test := range offsetHabits[:5] {
+		inBubbles(t, test.name, func(t *testing.T) {
+			s := plain(crsapi.API30, 1000, 10, 50)
+			s.habits = test.habits
+			m := newMirror(s, 100)
+			for i := range 200 {
+				r := poll(t, m, 0)
+				if s.requests > 6 && i > 0 {
+					t.Errorf("poll %d: %d requests", i, s.requests)
+				}
+				if expect(t, r, s); i < 130 && r.ByOffset == "" || i > 191 && r.ByOffset != "" {
+					t.Fatalf("poll %d: by offset %q", i, r.ByOffset)
+				}
+				if i == 130 {
+					s.habits = habits{}
+				}
+				s.reset()
+				time.Sleep(15 * time.Second)
+				s.clock += 15
+				s.submit(1)
+			}
+		})
+	}
+}
