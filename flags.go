@@ -124,6 +124,9 @@ func parseFlags(args []string, stdout, stderr io.Writer) (*settings, error) {
 	if s.demo && len(s.collector.Regions) == 0 {
 		s.collector.Regions = demo.Regions()
 	}
+	if len(s.collector.Regions) == 0 { // before credentials are searched for
+		return nil, fmt.Errorf("--crs.region or %s must name at least one region", envRegion)
+	}
 	s.credentials.File = credentials.Trim(s.credentials.File)
 	s.credentials.PrivateCloud = s.apiChoice == crsapi.APITCE
 	if err := web.Validate(*s.web.WebConfigFile); err != nil {

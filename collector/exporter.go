@@ -38,7 +38,7 @@ type Config struct {
 
 	// Dial returns the Sources of a region, at least one. The region is read
 	// through the first. If its API is retired, and the next Source answers in
-	// the same poll, the region goes over to that for good. Sources call observe
+	// the same poll, the region switches to that for good. Sources call observe
 	// for every HTTP request that they have sent, if need be from several
 	// goroutines at once.
 	Dial func(region string, observe func(crsapi.Attempt)) ([]Source, error)

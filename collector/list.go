@@ -219,7 +219,7 @@ func seriesOf(task *crsapi.Task) ledger.Series {
 	return ledger.Series{RedisID: task.RedisID, TaskName: task.TaskName}
 }
 
-// newest returns when the newest task was submitted, zero if there is none.
+// newest returns when the newest task was submitted; zero without a task.
 func (l *TaskList) newest() time.Time {
 	if len(l.tasks) == 0 {
 		return time.Time{}

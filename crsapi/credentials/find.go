@@ -33,7 +33,7 @@ var ErrNotFound = errors.New("no credentials")
 
 const (
 	// probeTimeout limits the request that checks whether the machine has a role.
-	// In Tencent Cloud, the response takes milliseconds. Elsewhere, there is none.
+	// In Tencent Cloud, the response takes milliseconds. Elsewhere, no response comes.
 	probeTimeout = time.Second
 	// filePause is the interval between checks of a credentials file. Changed
 	// content must stay the same for this long before it is used: a file that is

@@ -23,7 +23,7 @@ func isRejected(r row) bool { return r.RedisID == "" }
 
 func second(r *row) int64 { return r.StartTime.Unix() }
 
-// isFinal reports whether the status is taken for the last one.
+// isFinal reports whether the status should not change any more.
 func isFinal(r *row, known int64) bool {
 	failed := r.Status == crsapi.StatusFailed || r.Status == crsapi.StatusError
 	return r.Status == crsapi.StatusSucceeded || failed && second(r) < known-mayReopen

@@ -283,7 +283,7 @@ func testAlertPath(t *testing.T, api, backupFailed string) {
 	exporter.api.SetTasks(region, hidden)
 	until(t, prometheus, `crs:region_emptied{region="ap-guangzhou"} == bool 0`)
 	until(t, prometheus, fmt.Sprintf(`crs_tasks{taskName!="importRdb", status=%q} == 1`, backupFailed))
-	// API 2.0 is retired. The region goes over to API 3.0, where the task has another
+	// API 2.0 is retired. The region switches to API 3.0, where the task has another
 	// name and another status.
 	exporter.api.Inject(crsapitest.Fault{API: "2.0", Do: crsapitest.RetiredForbidden})
 	until(t, prometheus, `crs_api_info{region="ap-guangzhou", api="3.0"}`)

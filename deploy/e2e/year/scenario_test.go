@@ -88,7 +88,7 @@ var regions = []region{
 	{"ap-guangzhou", 7 * 24 * time.Hour, []exporterPlan{
 		{"gz:10991", []crsapi.API{crsapi.API20}, true},
 	}, false},
-	{"ap-shanghai", 30 * 24 * time.Hour, []exporterPlan{ // a pair, which goes over to API 3.0
+	{"ap-shanghai", 30 * 24 * time.Hour, []exporterPlan{ // a pair, which switches to API 3.0
 		{"sh-a:10991", []crsapi.API{crsapi.API20, crsapi.API30}, true},
 		{"sh-b:10991", []crsapi.API{crsapi.API20, crsapi.API30}, false},
 	}, false},
