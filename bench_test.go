@@ -357,9 +357,13 @@ func measureDecode(url string) (m measurement, err error) {
 	if err != nil {
 		return m, err
 	}
-	for _, err := range client.Tasks(context.Background(), crsapi.Query{}) {
+	for q := (crsapi.Query{}); ; {
+		p, err := client.Page(context.Background(), q)
 		if err != nil {
 			return m, err
+		}
+		if q.Offset += len(p.Tasks); q.Offset >= p.TotalCount {
+			break
 		}
 	}
 	return measure(func() error {

@@ -7,10 +7,9 @@ import (
 	"strings"
 )
 
-// Advice says in one line what an operator can do about the error of a call through
-// an API: which flag, environment variable, permission or setting to change. It is
-// empty if err is not an *Error. It contains no secret: nothing in it comes from a
-// response.
+// Advice returns one line for the operator about the error of a call to an API: which
+// flag, environment variable, permission or setting to change. It is empty if err is
+// not an *Error. It contains no secret, and no text of a response.
 func Advice(err error, api API) string {
 	var e *Error
 	if !errors.As(err, &e) {
@@ -33,8 +32,8 @@ func Advice(err error, api API) string {
 		Replace(cmp.Or(text, advice[reason+" "+string(api)], advice[reason]))
 }
 
-// advice has a line for each reason, and for some under one API. That of a code is
-// with the code.
+// advice has a line for each reason. Some are for one API only, or for an error without
+// a request. The advice for a code is in meanings.
 var advice = map[string]string{
 	"auth":                      "The credentials were refused: set a valid key pair, with its token if it is temporary.",
 	"auth without a request":    "The credentials could not be read from their source: fix the error above.",
@@ -43,14 +42,14 @@ var advice = map[string]string{
 	"denied":                    "Attach a CAM policy that allows redis:GetRedisTaskList on the resource * to the user or role of the key.",
 	"retired 2.0":               "The vendor has retired API 2.0, for all or for this account: use --crs.api=3.0 (or auto). " + allow30,
 	"retired":                   "The vendor has retired API {api}.",
-	"throttled":                 "The request quota is used up: lower --crs.rate-limit, scrape less often, or find out who else uses this account.",
+	"throttled":                 "The request quota is used up: lower --crs.rate-limit, scrape less often, or check which other programs use this account.",
 	"timeout":                   "{host} did not respond in time: check the network path (route, firewall, proxy), or raise --crs.request-timeout.",
 	"timeout without a request": "Reading the list takes too long: narrow it with --crs.lookback or --crs.redis-id, or raise --crs.rate-limit if the quota allows it.",
 	"network":                   "Cannot connect to {host}: check DNS, route, firewall, the proxy of the environment, and the CA certificates.",
 	"name 2.0":                  "The name {host} does not resolve: check DNS and the proxy of the environment. If the vendor has switched API 2.0 off, use --crs.api=3.0.",
 	"server":                    "The API reports an internal error: try again in a few minutes.",
 	"decode":                    "The response is not from the API: see {endpoint}, and check for a proxy that responds instead of {host}.",
-	"decode without a request":  "The responses contradict each other: the list changes too fast, or the API reads the documents in another way. Run --check and report what it prints.",
+	"decode without a request":  "The responses contradict each other: the list changes too fast, or the API differs from its documents. Run --check and report its output.",
 	"api":                       "The API refused the request for an unclassified reason: see the error above, {endpoint} and --crs.region.",
 }
 

@@ -14,9 +14,8 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 )
 
-// TestAdvice has what an operator is told about a failure, through each API.
+// TestAdvice has the advice to the operator for each kind of failure.
 func TestAdvice(t *testing.T) {
-	two, three, tce := crsapi.API20, crsapi.API30, crsapi.APITCE
 	retired := `{"code":4300,"message":"","codeDesc":"RequestForbidden"}`
 	name := &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "h", IsNotFound: true}}
 	for what, test := range map[string]struct {
@@ -24,30 +23,26 @@ func TestAdvice(t *testing.T) {
 		cause error
 		want  map[crsapi.API][]string // parts of the text
 	}{
-		"limit refused": {body: apiError(4000, "(11201)InvalidParameter: limit"), want: map[crsapi.API][]string{two: {"--crs.page-size"}, three: {"--crs.page-size"}}},
+		"limit refused": {body: errorJSON(4000, "(11201)InvalidParameter: limit"), want: map[crsapi.API][]string{two: {"--crs.page-size"}, three: {"--crs.page-size"}}},
 		"limit, 3.0":    {body: envelope("InvalidParameterValue"), want: map[crsapi.API][]string{three: {"--crs.page-size"}, tce: {"--crs.page-size"}}},
-		"limit, below":  {body: envelope("InvalidParameterValue.LimitExceeded"), want: map[crsapi.API][]string{three: {"--crs.page-size"}}},
 		"too large":     {body: envelope("ResponseSizeLimitExceeded"), want: map[crsapi.API][]string{three: {"--crs.page-size"}}},
 		"retired": {body: retired, want: map[crsapi.API][]string{
 			two: {"--crs.api=3.0", "auto", "redis:DescribeTaskList"}, three: {"retired API 3.0"}, tce: {"retired API tce"},
 		}},
-		"retired, 6100": {body: apiError(6100, "接口已经被废弃"), want: map[crsapi.API][]string{two: {"--crs.api=3.0", "redis:DescribeTaskList"}}},
-		"wrong host":    {body: apiError(6100, ""), want: map[crsapi.API][]string{two: {"--crs.endpoint", "--crs.api=3.0"}}},
-		"no action":     {body: envelope("InvalidAction"), want: map[crsapi.API][]string{three: {"--crs.v3-endpoint", "redis.tencentcloudapi.com"}}},
-		"denied": {body: apiError(4102, ""), want: map[crsapi.API][]string{
+		"wrong host": {body: errorJSON(6100, ""), want: map[crsapi.API][]string{two: {"--crs.endpoint", "--crs.api=3.0"}}},
+		"no action":  {body: envelope("InvalidAction"), want: map[crsapi.API][]string{three: {"--crs.v3-endpoint", "redis.tencentcloudapi.com"}}},
+		"denied": {body: errorJSON(4102, ""), want: map[crsapi.API][]string{
 			two: {"redis:GetRedisTaskList", "instance/*"}, three: {"redis:DescribeTaskList"}, tce: {"redis:GetRedisTaskList"},
 		}},
 		"denied by Redis":  {body: envelope("InvalidParameter.PermissionDenied"), want: map[crsapi.API][]string{three: {"redis:DescribeTaskList"}, tce: {"redis:GetRedisTaskList"}}},
-		"wrong key":        {body: apiError(4100, ""), want: map[crsapi.API][]string{two: {"SecretKey"}, three: {"SecretKey"}}},
-		"wrong key, 3.0":   {body: envelope("AuthFailure.SignatureFailure"), want: map[crsapi.API][]string{three: {"SecretKey"}}},
+		"wrong key":        {body: errorJSON(4100, ""), want: map[crsapi.API][]string{two: {"SecretKey"}, three: {"SecretKey"}}},
 		"unknown key":      {body: envelope("AuthFailure.SecretIdNotFound"), want: map[crsapi.API][]string{three: {"SecretId"}}},
 		"other auth":       {body: envelope("AuthFailure.InvalidAuthorization"), want: map[crsapi.API][]string{three: {"valid key pair"}}},
-		"clock":            {body: apiError(4500, ""), want: map[crsapi.API][]string{two: {"NTP"}}},
-		"clock, 3.0":       {body: envelope("AuthFailure.SignatureExpire"), want: map[crsapi.API][]string{three: {"NTP"}}},
-		"throttled":        {body: apiError(4400, ""), want: map[crsapi.API][]string{two: {"--crs.rate-limit"}}},
+		"clock":            {body: errorJSON(4500, ""), want: map[crsapi.API][]string{two: {"NTP"}}},
+		"throttled":        {body: errorJSON(4400, ""), want: map[crsapi.API][]string{two: {"--crs.rate-limit"}}},
 		"instance":         {body: envelope("ResourceNotFound.InstanceNotExists"), want: map[crsapi.API][]string{three: {"--crs.redis-id"}}},
 		"region":           {body: envelope("UnsupportedRegion"), want: map[crsapi.API][]string{three: {"--crs.region"}}},
-		"server":           {body: apiError(6000, ""), want: map[crsapi.API][]string{two: {"try again"}}},
+		"server":           {body: errorJSON(6000, ""), want: map[crsapi.API][]string{two: {"try again"}}},
 		"not the API":      {body: "<html>", want: map[crsapi.API][]string{two: {"--crs.endpoint", "redis.api.qcloud.com"}, three: {"--crs.v3-endpoint", "redis.tencentcloudapi.com"}}},
 		"unknown code":     {body: envelope("Oops"), want: map[crsapi.API][]string{three: {"--crs.v3-endpoint", "--crs.region"}}},
 		"name not found":   {cause: name, want: map[crsapi.API][]string{two: {"does not resolve", "--crs.api=3.0"}, three: {"Cannot connect to redis.tencentcloudapi.com"}}},
@@ -57,7 +52,11 @@ func TestAdvice(t *testing.T) {
 		for api, parts := range test.want {
 			t.Run(what+"/"+string(api), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					failed, _, _ := failWith(t, api, test.body, test.cause)
+					transport := always(test.body)
+					if test.cause != nil {
+						transport = broken(test.cause)
+					}
+					failed, _, _ := failWith(t, api, transport)
 					wantAdvice(t, fmt.Errorf("page at offset 0: %w", failed), api, parts...)
 				})
 			})
@@ -65,20 +64,18 @@ func TestAdvice(t *testing.T) {
 	}
 	for status, want := range map[int]string{401: "in front of the API", 403: "in front of the API", 404: "does not serve API 3.0", 407: "HTTPS_PROXY", 429: "--crs.rate-limit", 502: "try again", 302: "--crs.v3-endpoint"} {
 		synctest.Test(t, func(t *testing.T) {
-			c := newTestClient(t, three, func(cfg *crsapi.Config) {
-				cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) { return respond(status, "") })
-			})
+			c := newClient(t, three, transportFunc(func(*http.Request) (*http.Response, error) { return respond(status, "") }))
 			_, err := c.Page(t.Context(), crsapi.Query{})
 			wantAdvice(t, err, three, want)
 		})
 	}
-	c := newTestClient(t, three, func(cfg *crsapi.Config) { cfg.Credentials = credentials.Static{} })
+	c := newClient(t, three, nil, func(cfg *crsapi.Config) { cfg.Credentials = credentials.Static{} })
 	_, err := c.Page(t.Context(), crsapi.Query{})
 	wantAdvice(t, err, three, "could not be read from their source")
 	wantAdvice(t, &crsapi.Error{Reason: crsapi.ReasonTimeout}, two, "--crs.lookback")
 	wantAdvice(t, &crsapi.Error{Reason: crsapi.ReasonDecode}, two, "contradict", "--check")
 	for _, reason := range crsapi.Reasons() {
-		for _, api := range []crsapi.API{two, three, tce} {
+		for _, api := range allAPIs {
 			wantAdvice(t, &crsapi.Error{Reason: reason, Requested: true}, api, "")
 		}
 	}

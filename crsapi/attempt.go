@@ -13,46 +13,45 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
+	"github.com/crs-exporter/crs_exporter/crsapi/internal/redact"
 	"github.com/crs-exporter/crs_exporter/crsapi/internal/trace"
 )
 
 const (
-	// maxBody is the size limit of an uncompressed response, in bytes. A task
-	// takes about 200 bytes.
-	maxBody = 8 << 20
-	// maxTries is the maximum number of attempts per page.
-	maxTries = 4
+	// maxBody is the maximum size of an uncompressed response, in bytes. A task
+	// has about 200 bytes.
+	maxBody  = 8 << 20
+	maxTries = 4 // attempts per page
 
 	firstBackoff = 200 * time.Millisecond
 	maxBackoff   = 2 * time.Second
 )
 
-// Attempt describes one HTTP request that was sent. A page that is retried has
-// several attempts.
+// Attempt describes one HTTP request that was sent. Each retry is an Attempt, too.
 type Attempt struct {
 	Action string // such as DescribeTaskList or ActionTaskInfo
 
 	// Duration is the time from sending the request to the end of the response.
 	Duration time.Duration
 
-	// Reason is empty if the attempt succeeded, and if the caller cancelled it. It is
-	// empty too if the API does not know the instance: that is an answer.
+	// Reason is empty if the attempt succeeded, if the caller cancelled it, and for
+	// an unknown instance, which is a valid response.
 	Reason Reason
 
-	// ClockSkew is the clock of the API minus the local clock, by the Date
-	// header. It is 0 if the clocks agree within the resolution of the header,
-	// which is one second. HasClockSkew is false if there was no Date header.
+	// ClockSkew is the clock of the API minus the local clock, by the Date header. It
+	// is 0 if the clocks agree within the resolution of the header, one second.
+	// HasClockSkew is false without a valid Date header.
 	ClockSkew    time.Duration
 	HasClockSkew bool
 }
 
-// fetch sends a request, with retries as long as ctx allows. If time runs out
+// fetch sends a request, and retries it as long as ctx allows. If the time is up
 // between two attempts, the error is that of the last attempt, which is more specific
 // than a timeout.
 func (c *Client) fetch(ctx context.Context, call call) (response, error) {
 	wait := backoff.ExponentialBackOff{InitialInterval: firstBackoff, MaxInterval: maxBackoff, Multiplier: 2, RandomizationFactor: 0.5}
 	wait.Reset()
-	once := false // the one retry of retryOnce is used up
+	once := false // the retry of retryOnce is used up
 	var last *Error
 	for try := 1; ; try++ {
 		r, failed := c.attempt(ctx, call)
@@ -78,16 +77,15 @@ func (c *Client) fetch(ctx context.Context, call call) (response, error) {
 	}
 }
 
-// ranOut and isCanceled distinguish the deadline of the caller, which is a
-// failure, from cancellation by the caller, which is not. They compare the
-// cause itself, not with errors.Is: the cause may be the error of another page,
-// which may wrap a timeout of its own.
-func ranOut(ctx context.Context) bool {
+// timedOut and isCanceled distinguish the caller's deadline, which is a failure, from
+// the caller's cancellation, which is not. They do not use errors.Is: the cause may be
+// the error of another page, which may wrap a timeout of its own.
+func timedOut(ctx context.Context) bool {
 	return ctx.Err() != nil && context.Cause(ctx) == context.DeadlineExceeded
 }
 
 func isCanceled(ctx context.Context) bool {
-	return ctx.Err() != nil && !ranOut(ctx)
+	return ctx.Err() != nil && !timedOut(ctx)
 }
 
 // attempt sends one request with a new signature.
@@ -115,9 +113,9 @@ func (c *Client) attempt(ctx context.Context, call call) (response, *Error) {
 	begin := time.Now()
 	r, failed := c.exchange(req, call.action, &seen, begin)
 	seen.Duration = time.Since(begin)
-	redactor := credentials.NewRedactor(key, signature)
+	redactor := redact.New(key.SecretID, string(key.SecretKey), string(key.Token), signature)
 	if failed == nil {
-		r.text = credentials.OneLine(redactor.Text(r.text))
+		r.text = redactor.Line(r.text)
 	} else {
 		failed.action, failed.host, failed.Requested, failed.RequestID = call.action, c.endpoint.Host, true, r.requestID
 		failed.instance = call.instance
@@ -132,15 +130,15 @@ func (c *Client) attempt(ctx context.Context, call call) (response, *Error) {
 	if c.cfg.Observe != nil {
 		c.cfg.Observe(seen)
 	}
-	// An error that a new signature may fix blames the clock or the nonce, not the key.
+	// If a new signature may help, the cause is the clock or the nonce, not the key.
 	if failed != nil && failed.Reason == ReasonAuth && failed.retry == retryNever && c.renewed(ctx, key) {
 		failed.retry = retryOnce
 	}
 	return r, failed
 }
 
-// renewed reports that the API refused a key, and whether there is another one now. The
-// refused one is not sent again: it would be refused again.
+// renewed reports a refused key to the Provider, and whether there is another key. The
+// refused one is not sent again.
 func (c *Client) renewed(ctx context.Context, refused credentials.Key) bool {
 	if observer, ok := c.cfg.Credentials.(credentials.RefusalObserver); ok {
 		observer.Refused(refused)
@@ -157,23 +155,23 @@ func (c *Client) admit(ctx context.Context) (release func(), err error) {
 	case <-ctx.Done():
 		return nil, fmt.Errorf("timeout while waiting for one of %d requests in flight to end: %w", cap(c.slots), context.Cause(ctx))
 	}
-	// Wait for the rate limit last. Requests that pass it and then wait for a
-	// slot could be sent together with later ones, and exceed the limit.
+	// The rate limit is last. Otherwise requests that pass it and then wait for a slot
+	// could be sent together with later ones, and exceed the limit.
 	if err = c.limiter.Wait(ctx); err != nil {
 		release()
 		step := "before the request"
 		if c.cfg.Limiter != nil {
 			step = fmt.Sprintf("while waiting for the rate limit of %g requests per second", float64(c.limiter.Limit()))
 		}
-		// The error of a limiter whose turn comes after the deadline has no type.
+		// If the wait is longer than the deadline, the error of the limiter has no type.
 		return nil, fmt.Errorf("timeout %s: %w", step, cmp.Or(context.Cause(ctx), context.DeadlineExceeded))
 	}
 	return release, nil
 }
 
-// exchange sends req, reads the response, and sets the clock skew in seen. It
-// calls the transport directly instead of an http.Client, which would follow
-// redirects and whose errors contain the URL.
+// exchange sends req, reads the response, and sets the clock skew in seen. It calls
+// the transport directly: an http.Client follows redirects, and has the URL in its
+// errors.
 func (c *Client) exchange(req *http.Request, action string, seen *Attempt, sent time.Time) (r response, failed *Error) {
 	req, steps := trace.Watch(req)
 	resp, err := c.transport.RoundTrip(req)
@@ -181,8 +179,10 @@ func (c *Client) exchange(req *http.Request, action string, seen *Attempt, sent 
 		return r, transportError(req.Context(), steps, "send the request", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	date := resp.Header.Get("Date")
-	seen.ClockSkew, seen.HasClockSkew = clockSkew(date, sent, time.Now())
+	date, err := http.ParseTime(resp.Header.Get("Date"))
+	if seen.HasClockSkew = err == nil; seen.HasClockSkew {
+		seen.ClockSkew = clockSkew(date, sent, time.Now())
+	}
 	if resp.StatusCode != http.StatusOK {
 		return r, returned(Error{HTTPStatus: resp.StatusCode})
 	}
@@ -190,7 +190,7 @@ func (c *Client) exchange(req *http.Request, action string, seen *Attempt, sent 
 	defer c.buffers.Put(body)
 	body.Reset()
 	n, err := body.ReadFrom(io.LimitReader(resp.Body, maxBody+1))
-	// The transport removes the header of an encoding that it asked for.
+	// The transport removes the header of an encoding that it requested.
 	switch encoding := resp.Header.Get("Content-Encoding"); {
 	case err != nil:
 		failed = transportError(req.Context(), steps, "read the response", err)
@@ -204,14 +204,14 @@ func (c *Client) exchange(req *http.Request, action string, seen *Attempt, sent 
 	if failed != nil {
 		failed.HTTPStatus = resp.StatusCode
 	}
-	r.page.Date, _ = http.ParseTime(date) // zero without one
+	r.page.Date = date
 	return r, failed
 }
 
 // transportError returns the error of sending a request or reading its response.
 func transportError(ctx context.Context, steps *trace.Trace, doing string, err error) *Error {
-	// Transports report the end of a context with different errors.
-	if ctx.Err() == context.DeadlineExceeded || ranOut(ctx) {
+	// Transports have different errors for the end of a context.
+	if ctx.Err() == context.DeadlineExceeded || timedOut(ctx) {
 		err = context.DeadlineExceeded
 	}
 	// The text of a *url.Error contains the signed URL.
@@ -230,21 +230,16 @@ func transportError(ctx context.Context, steps *trace.Trace, doing string, err e
 	return &Error{Reason: ReasonNetwork, Err: fmt.Errorf("%s: %w", doing, err), retry: retryOften}
 }
 
-// clockSkew returns how far the clock that wrote a Date header is ahead of ours.
-// The header was written between sent and received, at some time within the
-// second that it names. If the two intervals overlap, the clocks may agree, and
-// the skew is 0.
-func clockSkew(date string, sent, received time.Time) (skew time.Duration, ok bool) {
-	begin, err := http.ParseTime(date)
-	if err != nil {
-		return 0, false
-	}
-	end := begin.Add(time.Second)
+// clockSkew returns the API's clock minus the local clock. The API wrote the date
+// between sent and received, at any time of that second. If the two intervals overlap,
+// the clocks may agree, and the skew is 0.
+func clockSkew(date, sent, received time.Time) time.Duration {
+	end := date.Add(time.Second)
 	switch {
-	case begin.After(received):
-		return begin.Sub(received), true
+	case date.After(received):
+		return date.Sub(received)
 	case end.Before(sent):
-		return end.Sub(sent), true
+		return end.Sub(sent)
 	}
-	return 0, true
+	return 0
 }

@@ -2,6 +2,7 @@ package crsapi_test
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -11,9 +12,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"slices"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,320 +25,263 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
-// recorder collects the attempts reported to Observe.
-type recorder struct {
-	mu       sync.Mutex
-	attempts []crsapi.Attempt
+// closer is a RoundTripper that counts the calls of CloseIdleConnections.
+type closer struct {
+	transportFunc
+	closed int
 }
 
-func (r *recorder) observe(a crsapi.Attempt) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.attempts = append(r.attempts, a)
-}
+func (c *closer) CloseIdleConnections() { c.closed++ }
 
-func (r *recorder) reasons() []crsapi.Reason {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	reasons := []crsapi.Reason{}
-	for _, a := range r.attempts {
-		reasons = append(reasons, a.Reason)
-	}
-	return reasons
-}
-
+// TestRetries has the number of attempts for each kind of failure. Each attempt has a
+// signature of its own, and gives up the connections if they may be the cause.
 func TestRetries(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		broken := errors.New("connection reset by peer")
-		often := func(r crsapi.Reason) []crsapi.Reason { return []crsapi.Reason{r, r, r, r} }
-		once := func(r crsapi.Reason) []crsapi.Reason { return []crsapi.Reason{r} }
-		twice := func(r crsapi.Reason) []crsapi.Reason { return []crsapi.Reason{r, r} }
-		for name, test := range map[string]struct {
-			status int
-			body   string
-			err    error
-			want   []crsapi.Reason // of the attempts, the last also of the error
-		}{
-			"204": {status: 204, want: once(crsapi.ReasonAPI)},
-			"302": {status: 302, want: once(crsapi.ReasonAPI)},
-			"400": {status: 400, want: once(crsapi.ReasonAPI)},
-			"401": {status: 401, want: once(crsapi.ReasonDenied)},
-			"403": {status: 403, want: once(crsapi.ReasonDenied)},
-			"404": {status: 404, want: once(crsapi.ReasonAPI)},
-			"429": {status: 429, want: often(crsapi.ReasonThrottled)},
-			"500": {status: 500, want: often(crsapi.ReasonServer)},
-			"503": {status: 503, want: often(crsapi.ReasonServer)},
+	type failure struct {
+		status int
+		body   string
+		err    error
+		reason crsapi.Reason
+		tries  int
+		keep   bool // the connections
+	}
+	eachCase(t, map[string]failure{
+		"204": {status: 204, reason: crsapi.ReasonAPI, tries: 1},
+		"307": {status: 307, reason: crsapi.ReasonAPI, tries: 1},
+		"400": {status: 400, reason: crsapi.ReasonAPI, tries: 1},
+		"401": {status: 401, reason: crsapi.ReasonDenied, tries: 1},
+		"403": {status: 403, reason: crsapi.ReasonDenied, tries: 1},
+		"404": {status: 404, reason: crsapi.ReasonAPI, tries: 1},
+		"410": {status: 410, reason: crsapi.ReasonAPI, tries: 1},
+		"429": {status: 429, reason: crsapi.ReasonThrottled, tries: 4, keep: true},
+		"500": {status: 500, reason: crsapi.ReasonServer, tries: 4},
+		"502": {status: 502, reason: crsapi.ReasonServer, tries: 4},
 
-			"HTML":     {body: "<html>", want: twice(crsapi.ReasonDecode)},
-			"empty":    {body: "", want: twice(crsapi.ReasonDecode)},
-			"no total": {body: `{"code":0,"Response":{"RequestId":"r"}}`, want: once(crsapi.ReasonDecode)},
-			"reset":    {err: broken, want: often(crsapi.ReasonNetwork)},
-			"EOF":      {err: io.EOF, want: often(crsapi.ReasonNetwork)},
-			"timeout":  {err: context.DeadlineExceeded, want: often(crsapi.ReasonTimeout)},
-		} {
-			t.Run(name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					signatures := map[string]bool{}
-					var seen recorder
-					c := newTestClient(t, api, func(cfg *crsapi.Config) {
-						cfg.Observe, cfg.RequestTimeout = seen.observe, time.Minute
-						cfg.Transport = transportFunc(func(r *http.Request) (*http.Response, error) {
-							sent := read(r)
-							// API 3.0 has no nonce: within a second the signature is the same.
-							signatures[sent.signature+sent.timestamp] = true
-							if want := fmt.Sprint(time.Now().Unix()); sent.timestamp != want {
-								t.Errorf("timestamp %s, want the current %s", sent.timestamp, want)
-							}
-							time.Sleep(time.Second)
-							if test.err != nil {
-								return nil, test.err
-							}
-							if test.status == 0 {
-								test.status = http.StatusOK
-							}
-							return respond(test.status, test.body)
-						})
-					})
-					_, err := c.Page(t.Context(), crsapi.Query{Limit: 1})
-					var failed *crsapi.Error
-					if !errors.As(err, &failed) {
-						t.Fatalf("got %v, want an *Error", err)
-					}
-					if got := seen.reasons(); fmt.Sprint(got) != fmt.Sprint(test.want) {
-						t.Errorf("attempts %v, want %v", got, test.want)
-					}
-					if want := test.want[len(test.want)-1]; failed.Reason != want || !failed.Requested {
-						t.Errorf("error %+v, want reason %s and Requested", failed, want)
-					}
-					if len(signatures) != len(test.want) {
-						t.Errorf("%d signatures at %d attempts", len(signatures), len(test.want))
-					}
-					if test.err != nil && !errors.Is(err, test.err) {
-						t.Errorf("%v does not wrap %v", err, test.err)
-					}
-				})
-			})
+		"HTML":      {body: "<html>", reason: crsapi.ReasonDecode, tries: 2},
+		"empty":     {reason: crsapi.ReasonDecode, tries: 2},
+		"no total":  {body: `{"code":0,"Response":{"RequestId":"r"}}`, reason: crsapi.ReasonDecode, tries: 1},
+		"internal":  {body: errorJSON(6000, ""), reason: crsapi.ReasonServer, tries: 4},
+		"throttled": {body: errorJSON(4400, ""), reason: crsapi.ReasonThrottled, tries: 4, keep: true},
+		"replayed":  {body: errorJSON(4500, ""), reason: crsapi.ReasonAuth, tries: 2, keep: true},
+		"denied":    {body: errorJSON(4103, ""), reason: crsapi.ReasonDenied, tries: 1, keep: true},
+
+		"reset":   {err: errors.New("connection reset by peer"), reason: crsapi.ReasonNetwork, tries: 4},
+		"EOF":     {err: io.EOF, reason: crsapi.ReasonNetwork, tries: 4},
+		"timeout": {err: context.DeadlineExceeded, reason: crsapi.ReasonTimeout, tries: 4},
+		"refused": {err: os.NewSyscallError("connect", syscall.ECONNREFUSED), reason: crsapi.ReasonNetwork, tries: 4},
+		"no host": {err: &net.DNSError{Err: "no such host", Name: "h", IsNotFound: true}, reason: crsapi.ReasonNetwork, tries: 4},
+		"no DNS":  {err: &net.DNSError{Err: "timeout", Name: "h", IsTimeout: true}, reason: crsapi.ReasonTimeout, tries: 4},
+	}, func(t *testing.T, api crsapi.API, test failure) {
+		signatures := map[string]bool{}
+		sent := 0
+		transport := &closer{transportFunc: func(r *http.Request) (*http.Response, error) {
+			sent++
+			request := read(r)
+			// API 3.0 has no nonce: two signatures of one second are equal.
+			signatures[request.signature+request.timestamp] = true
+			if want := fmt.Sprint(time.Now().Unix()); request.timestamp != want {
+				t.Errorf("timestamp %s, want %s", request.timestamp, want)
+			}
+			time.Sleep(time.Second)
+			if test.err != nil {
+				return nil, test.err
+			}
+			resp, err := respond(cmp.Or(test.status, http.StatusOK), test.body)
+			resp.Header.Set("Location", "https://elsewhere.example.test/") // must not be followed
+			return resp, err
+		}}
+		var seen recorder
+		c := newClient(t, api, transport, seen.in)
+		_, err := c.Page(t.Context(), crsapi.Query{Limit: 1})
+		failed := wantError(t, err, test.reason)
+		if !failed.Requested || test.err == nil && failed.HTTPStatus != cmp.Or(test.status, http.StatusOK) {
+			t.Errorf("error %+v", failed)
+		}
+		if got := seen.reasons(); got != repeat(test.reason, test.tries) || sent != test.tries || len(signatures) != test.tries {
+			t.Errorf("attempts %s, %d requests and %d signatures, want %d of %s", got, sent, len(signatures), test.tries, test.reason)
+		}
+		closed := test.tries
+		if test.keep {
+			closed = 0
+		}
+		if transport.closed != closed {
+			t.Errorf("connections closed %d times, want %d", transport.closed, closed)
+		}
+		if test.err != nil && !errors.Is(err, test.err) {
+			t.Errorf("%v does not wrap %v", err, test.err)
 		}
 	})
 }
 
 func TestRetryRecovers(t *testing.T) {
 	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		synctest.Test(t, func(t *testing.T) {
-			var seen recorder
-			bodies := []string{apiError(4500, ""), apiError(5100, ""), apiError(4400, ""), listJSON(api, 1, rowJSON(api))}
-			c := newTestClient(t, api, func(cfg *crsapi.Config) {
-				cfg.Observe = seen.observe
-				cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) {
-					body := bodies[0]
-					bodies = bodies[1:]
-					return respond(200, body)
-				})
-			})
-			p, err := c.Page(t.Context(), crsapi.Query{Limit: 1})
-			if err != nil || len(p.Tasks) != 1 {
-				t.Fatalf("got %+v, %v", p, err)
-			}
-			want := []crsapi.Reason{crsapi.ReasonAuth, crsapi.ReasonServer, crsapi.ReasonThrottled, ""}
-			if got := seen.reasons(); fmt.Sprint(got) != fmt.Sprint(want) {
-				t.Errorf("attempts %v, want %v", got, want)
-			}
-		})
-	})
-}
-
-func TestDeadlines(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		hang := transportFunc(func(r *http.Request) (*http.Response, error) {
-			<-r.Context().Done()
-			return nil, r.Context().Err()
-		})
-		throttle := transportFunc(func(*http.Request) (*http.Response, error) {
-			return respond(200, apiError(4400, ""))
-		})
-		for name, test := range map[string]struct {
-			transport http.RoundTripper
-			context   func(context.Context) (context.Context, context.CancelFunc)
-			want      []crsapi.Reason
-			reason    crsapi.Reason // "" for context.Canceled
-			within    time.Duration
-		}{
-			"each attempt times out": {hang, func(ctx context.Context) (context.Context, context.CancelFunc) {
-				return context.WithTimeout(ctx, time.Hour)
-			}, []crsapi.Reason{crsapi.ReasonTimeout, crsapi.ReasonTimeout, crsapi.ReasonTimeout, crsapi.ReasonTimeout}, crsapi.ReasonTimeout, 30 * time.Second},
-			"deadline of the caller": {hang, func(ctx context.Context) (context.Context, context.CancelFunc) {
-				return context.WithTimeout(ctx, 2*time.Second)
-			}, []crsapi.Reason{crsapi.ReasonTimeout}, crsapi.ReasonTimeout, 2 * time.Second},
-			"cause of the caller": {hang, func(ctx context.Context) (context.Context, context.CancelFunc) {
-				ctx, cancel := context.WithCancelCause(ctx)
-				time.AfterFunc(2*time.Second, func() { cancel(context.DeadlineExceeded) })
-				return ctx, func() { cancel(nil) }
-			}, []crsapi.Reason{crsapi.ReasonTimeout}, crsapi.ReasonTimeout, 2 * time.Second},
-			"cancelled by the caller": {hang, func(ctx context.Context) (context.Context, context.CancelFunc) {
-				ctx, cancel := context.WithCancel(ctx)
-				time.AfterFunc(2*time.Second, cancel)
-				return ctx, cancel
-			}, []crsapi.Reason{""}, "", 2 * time.Second},
-			"no retry after the deadline": {throttle, func(ctx context.Context) (context.Context, context.CancelFunc) {
-				return context.WithTimeout(ctx, 50*time.Millisecond)
-			}, []crsapi.Reason{crsapi.ReasonThrottled}, crsapi.ReasonThrottled, 0},
-			"cancelled between two attempts": {throttle, func(ctx context.Context) (context.Context, context.CancelFunc) {
-				ctx, cancel := context.WithCancel(ctx)
-				time.AfterFunc(50*time.Millisecond, cancel)
-				return ctx, cancel
-			}, []crsapi.Reason{crsapi.ReasonThrottled}, "", 50 * time.Millisecond},
-			"cancelled before": {hang, func(ctx context.Context) (context.Context, context.CancelFunc) {
-				ctx, cancel := context.WithCancel(ctx)
-				cancel()
-				return ctx, cancel
-			}, []crsapi.Reason{}, "", 0},
-			"deadline already over": {hang, func(ctx context.Context) (context.Context, context.CancelFunc) {
-				return context.WithTimeout(ctx, 0)
-			}, []crsapi.Reason{}, crsapi.ReasonTimeout, 0},
-		} {
-			t.Run(name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					var seen recorder
-					c := newTestClient(t, api, func(cfg *crsapi.Config) {
-						cfg.Observe, cfg.Transport = seen.observe, test.transport
-					})
-					begin := time.Now()
-					ctx, cancel := test.context(t.Context())
-					defer cancel()
-					_, err := c.Page(ctx, crsapi.Query{Limit: 1})
-					if took := time.Since(begin); took > test.within {
-						t.Errorf("took %v, want at most %v", took, test.within)
-					}
-					var failed *crsapi.Error
-					switch {
-					case test.reason == "" && (errors.As(err, &failed) || !errors.Is(err, context.Canceled)):
-						t.Errorf("got %v, want context.Canceled", err)
-					case test.reason != "" && (!errors.As(err, &failed) || failed.Reason != test.reason):
-						t.Errorf("got %v, want reason %s", err, test.reason)
-					case test.reason != "" && failed.Requested != (len(test.want) > 0):
-						t.Errorf("Requested is %v at %d attempts", failed.Requested, len(test.want))
-					}
-					if got := seen.reasons(); fmt.Sprint(got) != fmt.Sprint(test.want) {
-						t.Errorf("attempts %v, want %v", got, test.want)
-					}
-				})
-			})
+		var seen recorder
+		bodies := []string{errorJSON(4500, ""), errorJSON(5100, ""), errorJSON(4400, ""), listJSON(api, 1, rowJSON(api))}
+		c := newClient(t, api, transportFunc(func(*http.Request) (*http.Response, error) {
+			body := bodies[0]
+			bodies = bodies[1:]
+			return respond(http.StatusOK, body)
+		}), seen.in)
+		if p, err := c.Page(t.Context(), crsapi.Query{Limit: 1}); err != nil || len(p.Tasks) != 1 {
+			t.Fatalf("got %+v, %v", p, err)
+		}
+		if got := seen.reasons(); got != "auth server throttled ok" {
+			t.Errorf("attempts %s", got)
 		}
 	})
 }
 
-func TestRateLimit(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		synctest.Test(t, func(t *testing.T) {
-			c := newTestClient(t, api, func(cfg *crsapi.Config) {
-				cfg.Limiter = crsapi.NewLimiter(20)
-				cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) { return respond(200, listJSON(api, 0)) })
-			})
-			begin := time.Now()
-			for range 41 {
-				if _, err := c.Page(t.Context(), crsapi.Query{Limit: 1}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if took := time.Since(begin); took != 2*time.Second {
-				t.Errorf("41 requests at 20 a second took %v, want 2s", took)
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-			defer cancel()
-			_, err := c.Page(ctx, crsapi.Query{Limit: 1})
-			var failed *crsapi.Error
-			if !errors.As(err, &failed) || failed.Reason != crsapi.ReasonTimeout || failed.Requested {
-				t.Errorf("got %v, want a timeout without a request", err)
-			}
-		})
+// TestBrokenResponses has faults of a network below HTTP, first permanent and then for
+// one request.
+func TestBrokenResponses(t *testing.T) {
+	type fault struct {
+		do    crsapitest.Effect
+		want  crsapi.Reason
+		tries int
+	}
+	eachCase(t, map[string]fault{
+		"reset before the headers": {crsapitest.ResetBeforeHeaders, crsapi.ReasonNetwork, 4},
+		"reset after the headers":  {crsapitest.ResetAfterHeaders, crsapi.ReasonNetwork, 4},
+		"reset in the body":        {crsapitest.ResetMidBody, crsapi.ReasonNetwork, 4},
+		"short body":               {crsapitest.ShortBody, crsapi.ReasonNetwork, 4},
+		"half of the JSON":         {crsapitest.TruncatedJSON, crsapi.ReasonDecode, 2},
+		"hang":                     {crsapitest.Hang, crsapi.ReasonTimeout, 4},
+		"slow body":                {crsapitest.SlowBody(10, time.Second), crsapi.ReasonTimeout, 4},
+	}, func(t *testing.T, api crsapi.API, test fault) {
+		var seen recorder
+		c, server := serve(t, api, crsapitest.DocumentExample(), seen.in)
+		clear := server.Inject(crsapitest.Fault{Do: test.do})
+		_, err := c.Page(t.Context(), crsapi.Query{})
+		if failed := wantError(t, err, test.want); !failed.Requested || seen.reasons() != repeat(test.want, test.tries) {
+			t.Errorf("%+v after the attempts %s, want %d", failed, seen.reasons(), test.tries)
+		}
+		clear()
+		server.Inject(crsapitest.Fault{Count: 1, Do: test.do})
+		if p, err := c.Page(t.Context(), crsapi.Query{}); err != nil || len(p.Tasks) != 9 {
+			t.Errorf("after the fault: %+v, %v", p, err)
+		}
 	})
 }
 
-// TestClientsShareALimiter sends requests for two regions of one host, whose
-// quota they share.
-func TestClientsShareALimiter(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		synctest.Test(t, func(t *testing.T) {
-			var mu sync.Mutex
-			var at []time.Time
-			sent := map[string]int{}
-			limiter := crsapi.NewLimiter(20)
-			client := func(region string) *crsapi.Client {
-				return newTestClient(t, api, func(cfg *crsapi.Config) {
-					cfg.Region, cfg.Limiter = region, limiter
-					cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) {
+// TestDeadlines ends calls by a deadline, by a cancellation, and by a cancellation
+// whose cause is a deadline.
+func TestDeadlines(t *testing.T) {
+	hang := transportFunc(func(r *http.Request) (*http.Response, error) {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	})
+	throttle := always(errorJSON(4400, ""))
+	const never, atOnce, short, long = 0, -1, 50 * time.Millisecond, 2 * time.Second
+	type end struct {
+		transport     transportFunc
+		deadline, end time.Duration
+		cause         error
+		attempts      string
+		reason        crsapi.Reason // "" for context.Canceled
+		within        time.Duration
+	}
+	eachCase(t, map[string]end{
+		"each attempt times out":         {hang, time.Hour, never, nil, "timeout timeout timeout timeout", crsapi.ReasonTimeout, 30 * time.Second},
+		"deadline":                       {hang, long, never, nil, "timeout", crsapi.ReasonTimeout, long},
+		"deadline as a cause":            {hang, never, long, context.DeadlineExceeded, "timeout", crsapi.ReasonTimeout, long},
+		"cancelled":                      {hang, never, long, nil, "ok", "", long},
+		"cancelled, with another cause":  {hang, never, long, fmt.Errorf("page 2: %w", context.DeadlineExceeded), "ok", "", long},
+		"no retry after the deadline":    {throttle, short, never, nil, "throttled", crsapi.ReasonThrottled, 0},
+		"cancelled between two attempts": {throttle, never, short, nil, "throttled", "", short},
+		"deadline between two attempts":  {throttle, never, short, context.DeadlineExceeded, "throttled", crsapi.ReasonThrottled, short},
+		"cancelled before":               {hang, never, atOnce, nil, "", "", 0},
+		"deadline before":                {hang, atOnce, never, nil, "", crsapi.ReasonTimeout, 0},
+	}, func(t *testing.T, api crsapi.API, test end) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		if test.end > 0 {
+			time.AfterFunc(test.end, func() { cancel(test.cause) })
+		} else if test.end < 0 {
+			cancel(test.cause)
+		}
+		if test.deadline != never {
+			var stop context.CancelFunc
+			ctx, stop = context.WithTimeout(ctx, test.deadline)
+			defer stop()
+		}
+		var seen recorder
+		c := newClient(t, api, test.transport, seen.in)
+		begin := time.Now()
+		_, err := c.Page(ctx, crsapi.Query{Limit: 1})
+		if took := time.Since(begin); took > test.within {
+			t.Errorf("took %v, want at most %v", took, test.within)
+		}
+		if got := seen.reasons(); got != test.attempts {
+			t.Errorf("attempts %q, want %q", got, test.attempts)
+		}
+		if test.reason != "" {
+			if failed := wantError(t, err, test.reason); failed.Requested != (test.attempts != "") {
+				t.Errorf("Requested is %v", failed.Requested)
+			}
+		} else if failed := (*crsapi.Error)(nil); errors.As(err, &failed) || !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want context.Canceled", err)
+		}
+	})
+}
+
+// TestLimits sends requests for two regions of one host: the rate limit is for both,
+// the concurrency for each. Responses of slow requests come at the same moment, which
+// must not send those that wait for a slot at the same moment.
+func TestLimits(t *testing.T) {
+	const interval = 50 * time.Millisecond
+	for name, slow := range map[string]bool{"fast": false, "slow": true} {
+		t.Run(name, func(t *testing.T) {
+			eachAPI(t, func(t *testing.T, api crsapi.API) {
+				var mu sync.Mutex
+				var at []time.Time
+				limiter := crsapi.NewLimiter(20)
+				client := func(name string) *crsapi.Client {
+					inFlight := 0
+					return newClient(t, api, transportFunc(func(*http.Request) (*http.Response, error) {
 						mu.Lock()
 						defer mu.Unlock()
 						at = append(at, time.Now())
-						sent[region]++
-						return respond(200, listJSON(api, 0))
-					})
-				})
-			}
-			var group sync.WaitGroup
-			for _, c := range []*crsapi.Client{client("ap-guangzhou"), client("ap-shanghai")} {
-				group.Go(func() {
-					for range 30 {
-						if _, err := c.Page(t.Context(), crsapi.Query{}); err != nil {
-							t.Error(err)
+						if inFlight++; inFlight > 3 {
+							t.Errorf("%s: %d requests in flight", name, inFlight)
 						}
-					}
-				})
-			}
-			group.Wait()
-			if took := at[len(at)-1].Sub(at[0]); len(at) != 60 || took != 59*50*time.Millisecond {
-				t.Errorf("%d requests at 20 a second took %v, want 2.95s", len(at), took)
-			}
-			for region, n := range sent {
-				if n != 30 {
-					t.Errorf("%d requests of %s", n, region)
+						mu.Unlock()
+						if slow {
+							time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
+						}
+						mu.Lock()
+						inFlight--
+						return respond(http.StatusOK, listJSON(api, 0))
+					}), func(cfg *crsapi.Config) { cfg.Region, cfg.Limiter, cfg.Concurrency = name, limiter, 3 })
 				}
-			}
-		})
-	})
-}
-
-func TestConcurrency(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		synctest.Test(t, func(t *testing.T) {
-			var mu sync.Mutex
-			var now, most int
-			c := newTestClient(t, api, func(cfg *crsapi.Config) {
-				cfg.Concurrency = 3
-				cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) {
-					mu.Lock()
-					now++
-					most = max(most, now)
-					mu.Unlock()
-					time.Sleep(time.Second)
-					mu.Lock()
-					now--
-					mu.Unlock()
-					return respond(200, listJSON(api, 0))
-				})
-			})
-			var group sync.WaitGroup
-			for range 9 {
-				group.Go(func() {
-					if _, err := c.Page(t.Context(), crsapi.Query{Limit: 1}); err != nil {
-						t.Error(err)
+				var group sync.WaitGroup
+				for _, c := range []*crsapi.Client{client("ap-guangzhou"), client("ap-shanghai")} {
+					for range 30 {
+						group.Go(func() {
+							if _, err := c.Page(t.Context(), crsapi.Query{}); err != nil {
+								t.Error(err)
+							}
+						})
 					}
-				})
-			}
-			group.Wait()
-			if most != 3 {
-				t.Errorf("%d requests in flight, want 3", most)
-			}
+				}
+				group.Wait()
+				for i := range at[1:] {
+					if gap := at[i+1].Sub(at[i]); gap < interval || !slow && gap > interval {
+						t.Fatalf("%v between two requests, want %v", gap, interval)
+					}
+				}
+				if took := at[len(at)-1].Sub(at[0]); len(at) != 60 || slow && (took < 9*time.Second || took > 10*time.Second) {
+					t.Errorf("%d requests, 6 a second, took %v", len(at), took)
+				}
+			})
 		})
-	})
+	}
 }
 
-// TestSecretsAreRedacted makes the server and the transport echo every secret.
+// TestSecretsAreRedacted makes the server and the transport quote every secret.
 func TestSecretsAreRedacted(t *testing.T) {
 	for _, protocol := range []struct {
 		api    crsapi.API
 		method string
-	}{{crsapi.API20, http.MethodGet}, {crsapi.API20, http.MethodPost}, {crsapi.API30, http.MethodPost}, {crsapi.APITCE, http.MethodPost}} {
+	}{{two, http.MethodGet}, {two, http.MethodPost}, {three, http.MethodPost}, {tce, http.MethodPost}} {
 		api, method := protocol.api, protocol.method
 		var signature string
 		echo := func(r *http.Request) string {
@@ -345,57 +290,57 @@ func TestSecretsAreRedacted(t *testing.T) {
 				t.Error("no signature")
 			}
 			return strings.Join([]string{
-				canaryID, canaryKey, canaryToken, signature, sent.text, r.URL.String(),
-				url.PathEscape(canaryToken), url.QueryEscape(canaryKey),
+				canaryID, canaryKey, canaryToken, signature, sent.text, r.URL.String(), url.PathEscape(canaryToken), url.QueryEscape(canaryKey),
 			}, " ")
 		}
+		body := func(format string) transportFunc {
+			return func(r *http.Request) (*http.Response, error) {
+				return respond(http.StatusOK, fmt.Sprintf(format, echo(r)))
+			}
+		}
+		fail := func(wrap func(text string) error) transportFunc {
+			return func(r *http.Request) (*http.Response, error) { return nil, wrap(echo(r)) }
+		}
 		for name, transport := range map[string]transportFunc{
-			"message": func(r *http.Request) (*http.Response, error) {
-				return respond(200, apiError(4100, echo(r)))
-			},
-			"codeDesc": func(r *http.Request) (*http.Response, error) {
-				return respond(200, fmt.Sprintf(`{"code":4000,"codeDesc":%q}`, echo(r)))
-			},
-			"code": func(r *http.Request) (*http.Response, error) {
-				return respond(200, fmt.Sprintf(`{"code":%q}`, echo(r)))
-			},
-			"API 3.0": func(r *http.Request) (*http.Response, error) {
-				return respond(200, envelope(echo(r)))
-			},
-			"RequestId": func(r *http.Request) (*http.Response, error) {
-				return respond(200, fmt.Sprintf(`{"Response":{"Error":{"Code":"InternalError","Message":"m"},"RequestId":%q}}`, echo(r)))
-			},
-			"RequestId of no list": func(r *http.Request) (*http.Response, error) {
-				return respond(200, fmt.Sprintf(`{"Response":{"RequestId":%q}}`, echo(r)))
-			},
+			"message":              body(`{"code":4100,"message":%q}`),
+			"codeDesc":             body(`{"code":4000,"codeDesc":%q}`),
+			"code":                 body(`{"code":%q}`),
+			"code of API 3.0":      body(`{"Response":{"Error":{"Code":%q,"Message":"m"}}}`),
+			"message of API 3.0":   body(`{"Response":{"Error":{"Code":"AuthFailure","Message":%q}}}`),
+			"RequestId":            body(`{"Response":{"Error":{"Code":"InternalError","Message":"m"},"RequestId":%q}}`),
+			"RequestId of no list": body(`{"Response":{"RequestId":%q}}`),
+			"HTML":                 body("<p>%s"),
+			"status":               func(r *http.Request) (*http.Response, error) { return respond(500, echo(r)) },
 			"encoding": func(r *http.Request) (*http.Response, error) {
-				resp, err := respond(200, "")
+				resp, err := respond(http.StatusOK, "")
 				resp.Header.Set("Content-Encoding", echo(r))
 				return resp, err
 			},
-			"HTML":   func(r *http.Request) (*http.Response, error) { return respond(200, "<p>"+echo(r)) },
-			"status": func(r *http.Request) (*http.Response, error) { return respond(500, echo(r)) },
-			"plain":  func(r *http.Request) (*http.Response, error) { return nil, errors.New(echo(r)) },
-			"*url.Error": func(r *http.Request) (*http.Response, error) {
-				return nil, &url.Error{Op: "Get", URL: echo(r), Err: io.EOF}
-			},
-			"wrapped": func(r *http.Request) (*http.Response, error) {
-				return nil, fmt.Errorf("proxy: %w", &net.OpError{Op: "dial", Net: "tcp", Err: errors.New(echo(r))})
-			},
+			"plain":      fail(errors.New),
+			"*url.Error": fail(func(text string) error { return &url.Error{Op: "Get", URL: text, Err: io.EOF} }),
+			"wrapped": fail(func(text string) error {
+				return fmt.Errorf("proxy: %w", &net.OpError{Op: "dial", Err: errors.New(text)})
+			}),
+			"timeout": fail(func(text string) error { return &net.DNSError{Err: "timeout", Name: text, IsTimeout: true} }),
 		} {
 			t.Run(string(api)+"/"+method+"/"+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					c := newTestClient(t, api, func(cfg *crsapi.Config) { cfg.Method, cfg.Transport = method, transport })
+					c := newClient(t, api, transport, func(cfg *crsapi.Config) { cfg.Method = method })
 					_, err := c.Page(t.Context(), crsapi.Query{Limit: 1})
 					if err == nil {
 						t.Fatal("no error")
 					}
+					if name == "*url.Error" && strings.Contains(err.Error(), "Nonce") {
+						t.Errorf("the error has the URL: %v", err)
+					}
 					for e := err; e != nil; e = errors.Unwrap(e) {
 						for _, form := range []string{"%v", "%+v", "%#v", "%q"} {
 							text := fmt.Sprintf(form, e) + crsapi.Advice(e, api)
-							for _, secret := range []string{canaryID, canaryKey, canaryToken, signature, url.QueryEscape(canaryKey), url.QueryEscape(canaryToken), url.QueryEscape(signature), url.PathEscape(canaryToken)} {
-								if strings.Contains(text, secret) {
-									t.Errorf("%s shows %q: %s", form, secret, text)
+							for _, secret := range []string{canaryID, canaryKey, canaryToken, signature} {
+								for _, written := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret)} {
+									if strings.Contains(text, written) {
+										t.Errorf("%s shows %q: %s", form, written, text)
+									}
 								}
 							}
 						}
@@ -406,57 +351,10 @@ func TestSecretsAreRedacted(t *testing.T) {
 	}
 }
 
-// TestBrokenResponses cuts responses off, once and for ever.
-func TestBrokenResponses(t *testing.T) {
-	for name, test := range map[string]struct {
-		do    crsapitest.Effect
-		want  crsapi.Reason
-		tries int
-	}{
-		"reset before the headers": {crsapitest.ResetBeforeHeaders, crsapi.ReasonNetwork, 4},
-		"reset after the headers":  {crsapitest.ResetAfterHeaders, crsapi.ReasonNetwork, 4},
-		"reset in the body":        {crsapitest.ResetMidBody, crsapi.ReasonNetwork, 4},
-		"short body":               {crsapitest.ShortBody, crsapi.ReasonNetwork, 4},
-		"half of the JSON":         {crsapitest.TruncatedJSON, crsapi.ReasonDecode, 2},
-		"hang":                     {crsapitest.Hang, crsapi.ReasonTimeout, 4},
-		"slow headers":             {crsapitest.SlowHeaders(time.Second), crsapi.ReasonTimeout, 4},
-		"slow body":                {crsapitest.SlowBody(10, time.Second), crsapi.ReasonTimeout, 4},
-		"endless body":             {crsapitest.EndlessBody, crsapi.ReasonDecode, 1},
-		"gzip bomb":                {crsapitest.GzipBomb(9 << 20), crsapi.ReasonDecode, 1},
-		"HTML with status 200":     {crsapitest.HTTPStatus(200), crsapi.ReasonDecode, 2},
-		"no error in the envelope": {crsapitest.Body(`{"Response":{"RequestId":"r"}}`), crsapi.ReasonDecode, 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			eachAPI(t, func(t *testing.T, api crsapi.API) {
-				synctest.Test(t, func(t *testing.T) {
-					var seen recorder
-					c, server := serve(t, api, crsapitest.DocumentExample(), func(cfg *crsapi.Config) { cfg.Observe = seen.observe })
-					clear := server.Inject(crsapitest.Fault{Do: test.do})
-					_, err := c.Page(t.Context(), crsapi.Query{})
-					var failed *crsapi.Error
-					if !errors.As(err, &failed) || failed.Reason != test.want || !failed.Requested {
-						t.Errorf("got %v, want reason %s", err, test.want)
-					}
-					if got := seen.reasons(); !slices.Equal(got, slices.Repeat([]crsapi.Reason{test.want}, test.tries)) {
-						t.Errorf("attempts %v, want %d of %s", got, test.tries, test.want)
-					}
-					clear()
-					if test.tries > 1 {
-						server.Inject(crsapitest.Fault{Count: 1, Do: test.do})
-					}
-					if p, err := c.Page(t.Context(), crsapi.Query{}); err != nil || len(p.Tasks) != 9 {
-						t.Errorf("after the fault: %+v, %v", p, err)
-					}
-				})
-			})
-		})
-	}
-}
-
-// TestNoReplay closes a kept connection during a request: net/http must not
-// send the request again, because the API refuses a nonce that it has seen.
+// TestNoReplay closes a kept connection during a request: net/http must not send the
+// request again, because the API refuses a nonce that it has seen.
 func TestNoReplay(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
+	eachAPIReal(t, func(t *testing.T, api crsapi.API) {
 		var mu sync.Mutex
 		sent := map[string]int{}
 		requests := 0
@@ -473,342 +371,168 @@ func TestNoReplay(t *testing.T) {
 		}))
 		defer server.Close()
 		var seen recorder
-		c := newTestClient(t, api, func(cfg *crsapi.Config) { cfg.Endpoint, cfg.Observe = server.URL, seen.observe })
+		c := newClient(t, api, nil, seen.in, func(cfg *crsapi.Config) { cfg.Endpoint = server.URL })
 		for range 2 {
 			if _, err := c.Page(t.Context(), crsapi.Query{Limit: 1}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if want := []crsapi.Reason{"", crsapi.ReasonNetwork, ""}; fmt.Sprint(seen.reasons()) != fmt.Sprint(want) {
-			t.Errorf("attempts %v, want %v", seen.reasons(), want)
+		if got := seen.reasons(); got != "ok network ok" {
+			t.Errorf("attempts %s", got)
 		}
-		if requests != 3 || api == crsapi.API20 && len(sent) != 3 {
+		if requests != 3 || api == two && len(sent) != 3 {
 			t.Errorf("%d nonces in %d requests, want 3 in 3", len(sent), requests)
 		}
 	})
 }
 
+// TestBodyLimit has a response without an end, plain and compressed.
 func TestBodyLimit(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		for name, handler := range map[string]http.HandlerFunc{
-			"endless": func(w http.ResponseWriter, _ *http.Request) {
+	for name, encoding := range map[string]string{"endless": "", "gzip bomb": "gzip"} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				var body io.Writer = w
+				if encoding != "" {
+					w.Header().Set("Content-Encoding", encoding)
+					body = gzip.NewWriter(w)
+				}
 				chunk := bytes.Repeat([]byte(" "), 1<<20)
 				for {
-					if _, err := w.Write(chunk); err != nil {
+					if _, err := body.Write(chunk); err != nil {
 						return
 					}
 				}
-			},
-			"gzip bomb": func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("Content-Encoding", "gzip")
-				z := gzip.NewWriter(w)
-				chunk := bytes.Repeat([]byte(" "), 1<<20)
-				for range 12 {
-					if _, err := z.Write(chunk); err != nil {
-						return
-					}
-				}
-				_ = z.Close()
-			},
-		} {
-			t.Run(name, func(t *testing.T) {
-				server := httptest.NewServer(handler)
-				defer server.Close()
-				c := newTestClient(t, api, func(cfg *crsapi.Config) { cfg.Endpoint = server.URL })
-				_, err := c.Page(t.Context(), crsapi.Query{Limit: 1})
-				var failed *crsapi.Error
-				if !errors.As(err, &failed) || failed.Reason != crsapi.ReasonDecode || !strings.Contains(err.Error(), "larger than 8 MiB") {
-					t.Errorf("got %v, want decode: larger than 8 MiB", err)
-				}
-			})
-		}
-	})
+			}))
+			defer server.Close()
+			c := newClient(t, two, nil, func(cfg *crsapi.Config) { cfg.Endpoint, cfg.RequestTimeout = server.URL, time.Hour })
+			_, err := c.Page(t.Context(), crsapi.Query{Limit: 1})
+			if wantError(t, err, crsapi.ReasonDecode); !strings.Contains(err.Error(), "larger than 8 MiB") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
 }
 
-func TestRedirectIsNotFollowed(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-			t.Error("the signed request was sent to another host")
+// TestUnrequestedEncoding: the error names it.
+func TestUnrequestedEncoding(t *testing.T) {
+	for encoding, want := range map[string]string{
+		"br": `the response has the content encoding "br", which was not requested`, "identity": "", "": "",
+	} {
+		c := newClient(t, two, transportFunc(func(*http.Request) (*http.Response, error) {
+			resp, err := respond(http.StatusOK, listJSON(two, 0))
+			resp.Header.Set("Content-Encoding", encoding)
+			return resp, err
 		}))
-		defer elsewhere.Close()
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, elsewhere.URL+r.URL.String(), http.StatusTemporaryRedirect)
-		}))
-		defer server.Close()
-		c := newTestClient(t, api, func(cfg *crsapi.Config) { cfg.Endpoint = server.URL })
-		_, err := c.Page(t.Context(), crsapi.Query{Limit: 1})
-		var failed *crsapi.Error
-		if !errors.As(err, &failed) || failed.Reason != crsapi.ReasonAPI || failed.HTTPStatus != http.StatusTemporaryRedirect {
-			t.Errorf("got %v, want reason api with HTTP status 307", err)
+		if _, err := c.Page(t.Context(), crsapi.Query{}); want == "" && err != nil {
+			t.Errorf("%q: %v", encoding, err)
+		} else if want != "" && !strings.HasSuffix(wantError(t, err, crsapi.ReasonDecode).Error(), ": "+want) {
+			t.Errorf("%q: got %v, want %s", encoding, err, want)
 		}
-	})
+	}
 }
 
+// TestClockSkew sends requests 0.4 s into a second; the responses come 0.2 s later.
 func TestClockSkew(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		// Requests are sent 0.4 s into a second, and responses arrive 0.2 s later.
-		for name, test := range map[string]struct {
-			header time.Duration // of the Date header, from the second of the request
-			want   time.Duration
-		}{
-			"same second":    {0, 0},
-			"next second":    {time.Second, 400 * time.Millisecond},
-			"second before":  {-time.Second, -400 * time.Millisecond},
-			"an hour ahead":  {time.Hour, time.Hour - 600*time.Millisecond},
-			"an hour behind": {-time.Hour, -time.Hour + 600*time.Millisecond},
-		} {
-			t.Run(name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					date := time.Now().UTC().Add(test.header).Format(http.TimeFormat)
-					a := attemptWithDate(t, api, date)
-					if !a.HasClockSkew || a.ClockSkew != test.want || a.Duration != 200*time.Millisecond {
-						t.Errorf("got %+v, want a skew of %v", a, test.want)
-					}
-				})
-			})
-		}
-		for name, date := range map[string]string{"no header": "", "invalid header": "yesterday"} {
-			t.Run(name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					if a := attemptWithDate(t, api, date); a.HasClockSkew || a.ClockSkew != 0 {
-						t.Errorf("got %+v", a)
-					}
-				})
-			})
-		}
-	})
-}
-
-func attemptWithDate(t *testing.T, api crsapi.API, date string) crsapi.Attempt {
-	t.Helper()
-	time.Sleep(400 * time.Millisecond)
-	var seen recorder
-	c := newTestClient(t, api, func(cfg *crsapi.Config) {
-		cfg.Observe = seen.observe
-		cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) {
+	type skew struct {
+		header time.Duration // of the Date header, from the second of the request
+		want   time.Duration
+		date   string // instead of it
+	}
+	eachCase(t, map[string]skew{
+		"same second":    {0, 0, ""},
+		"next second":    {time.Second, 400 * time.Millisecond, ""},
+		"second before":  {-time.Second, -400 * time.Millisecond, ""},
+		"an hour ahead":  {time.Hour, time.Hour - 600*time.Millisecond, ""},
+		"an hour behind": {-time.Hour, -time.Hour + 600*time.Millisecond, ""},
+		"none":           {0, 0, "-"},
+		"invalid":        {0, 0, "yesterday"},
+	}, func(t *testing.T, api crsapi.API, test skew) {
+		second := time.Now().UTC()
+		time.Sleep(400 * time.Millisecond)
+		var seen recorder
+		c := newClient(t, api, transportFunc(func(*http.Request) (*http.Response, error) {
 			time.Sleep(200 * time.Millisecond)
 			resp, err := respond(http.StatusOK, listJSON(api, 0))
-			resp.Header.Set("Date", date)
+			if test.date != "-" {
+				resp.Header.Set("Date", cmp.Or(test.date, second.Add(test.header).Format(http.TimeFormat)))
+			}
 			return resp, err
-		})
+		}), seen.in)
+		p, err := c.Page(t.Context(), crsapi.Query{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := crsapi.Attempt{Action: dialects[api].action, Duration: 200 * time.Millisecond, ClockSkew: test.want, HasClockSkew: test.date == ""}
+		if got := seen.attempts[0]; got != want {
+			t.Errorf("got  %+v\nwant %+v", got, want)
+		}
+		if test.date == "" && !p.Date.Equal(second.Add(test.header)) || test.date != "" && !p.Date.IsZero() {
+			t.Errorf("page of %v", p.Date)
+		}
 	})
-	if _, err := c.Page(t.Context(), crsapi.Query{}); err != nil {
-		t.Fatal(err)
-	}
-	return seen.attempts[0]
 }
 
-// providerFunc is a Provider.
-type providerFunc func(context.Context) (credentials.Key, error)
+// keys is a Provider and RefusalObserver. After a refusal it has the next key, but none
+// after the last. An empty ID is an invalid key.
+type keys struct {
+	ids     []string
+	err     error
+	refused int
+}
 
-func (f providerFunc) Key(ctx context.Context) (credentials.Key, error) { return f(ctx) }
+func (k *keys) Key(context.Context) (credentials.Key, error) {
+	return credentials.Key{SecretID: k.ids[0], SecretKey: canaryKey}, k.err
+}
+
+func (k *keys) Refused(key credentials.Key) {
+	k.refused++
+	if key.SecretID == k.ids[0] && len(k.ids) > 1 {
+		k.ids = k.ids[1:]
+	}
+}
 
 func TestNoKey(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		broken := errors.New("file is gone")
-		for name, test := range map[string]struct {
-			provider credentials.Provider
-			want     string
-		}{
-			"provider fails": {providerFunc(func(context.Context) (credentials.Key, error) { return credentials.Key{}, broken }), "credentials: file is gone"},
-			"empty key":      {credentials.Static{}, "credentials: the SecretId is empty"},
-		} {
-			t.Run(name, func(t *testing.T) {
-				var seen recorder
-				c := newTestClient(t, api, func(cfg *crsapi.Config) {
-					cfg.Credentials, cfg.Observe = test.provider, seen.observe
-					cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) {
-						t.Error("a request was sent")
-						return respond(500, "")
-					})
-				})
-				_, err := c.Page(t.Context(), crsapi.Query{})
-				var failed *crsapi.Error
-				if !errors.As(err, &failed) || failed.Reason != crsapi.ReasonAuth || failed.Requested || !strings.HasSuffix(err.Error(), test.want) {
-					t.Errorf("got %v, want auth: %s", err, test.want)
-				}
-				if len(seen.attempts) > 0 {
-					t.Errorf("attempts %v", seen.attempts)
-				}
-			})
+	for want, provider := range map[string]*keys{
+		"credentials: file is gone":          {ids: []string{"i"}, err: errors.New("file is gone")},
+		"credentials: the SecretId is empty": {ids: []string{""}},
+	} {
+		var seen recorder
+		c := newClient(t, two, always(""), seen.in, func(cfg *crsapi.Config) { cfg.Credentials = provider })
+		_, err := c.Page(t.Context(), crsapi.Query{})
+		if failed := wantError(t, err, crsapi.ReasonAuth); failed.Requested || !strings.HasSuffix(err.Error(), want) || len(seen.attempts) > 0 {
+			t.Errorf("got %v after %d attempts, want %s", err, len(seen.attempts), want)
 		}
-	})
-}
-
-// TestQueueDeadline checks that a call stops at its deadline while others use
-// all slots.
-func TestQueueDeadline(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		synctest.Test(t, func(t *testing.T) {
-			c := newTestClient(t, api, func(cfg *crsapi.Config) {
-				cfg.Concurrency = 1
-				cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) {
-					time.Sleep(4 * time.Second)
-					return respond(http.StatusOK, listJSON(api, 0))
-				})
-			})
-			var first sync.WaitGroup
-			first.Go(func() {
-				if _, err := c.Page(t.Context(), crsapi.Query{}); err != nil {
-					t.Error(err)
-				}
-			})
-			synctest.Wait()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			_, err := c.Page(ctx, crsapi.Query{})
-			var failed *crsapi.Error
-			if !errors.As(err, &failed) || failed.Reason != crsapi.ReasonTimeout || failed.Requested {
-				t.Errorf("got %v, want a timeout without a request", err)
-			}
-			first.Wait()
-		})
-	})
-}
-
-// rotated returns the same key until that is refused.
-type rotated struct {
-	id       string
-	held     credentials.Key
-	refusals int
-}
-
-func (r *rotated) Key(context.Context) (credentials.Key, error) {
-	if r.held.SecretID == "" {
-		r.held = credentials.Key{SecretID: r.id, SecretKey: canaryKey}
-	}
-	return r.held, nil
-}
-
-func (r *rotated) Refused(c credentials.Key) {
-	r.refusals++
-	if c == r.held {
-		r.held = credentials.Key{}
 	}
 }
 
-// TestRenewedKey: a key that is refused is sent once, and the one that takes its place
-// once, whether it is good or not.
+// TestRenewedKey: a refused key is sent once, and its successor once, valid or not.
 func TestRenewedKey(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		for name, test := range map[string]struct {
-			body  string   // of the refusal
-			next  []string // keys after the first
-			want  string   // keys of the requests
-			works bool
-		}{
-			"the same key":         {apiError(4104, ""), []string{"old"}, "[old]", false},
-			"a good key":           {apiError(4104, ""), []string{"good"}, "[old good]", true},
-			"3.0, a good key":      {envelope("AuthFailure.TokenFailure"), []string{"good"}, "[old good]", true},
-			"another bad key":      {apiError(4100, ""), []string{"bad", "worse"}, "[old bad]", false},
-			"no key":               {apiError(4104, ""), []string{""}, "[old]", false},
-			"denied, a good key":   {apiError(4102, ""), []string{"good"}, "[old]", false},
-			"expired, the old key": {apiError(4200, ""), []string{"old"}, "[old old]", false},
-		} {
-			t.Run(name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					var sent []string
-					keys := &renewing{ids: append([]string{"old"}, test.next...)}
-					c := newTestClient(t, api, func(cfg *crsapi.Config) {
-						cfg.Credentials = keys
-						cfg.Transport = transportFunc(func(r *http.Request) (*http.Response, error) {
-							id := read(r).secretID
-							sent = append(sent, id)
-							if id == "good" {
-								return respond(http.StatusOK, listJSON(api, 0))
-							}
-							return respond(http.StatusOK, test.body)
-						})
-					})
-					if _, err := c.Page(t.Context(), crsapi.Query{}); (err == nil) != test.works || fmt.Sprint(sent) != test.want {
-						t.Errorf("keys %v, want %s; error %v", sent, test.want, err)
-					}
-				})
-			})
-		}
-	})
-}
-
-// renewing is a Provider that has the next key after each refusal, and no other after
-// the last.
-type renewing struct{ ids []string }
-
-func (r *renewing) Key(context.Context) (credentials.Key, error) {
-	return credentials.Key{SecretID: r.ids[0], SecretKey: canaryKey}, nil
-}
-
-func (r *renewing) Refused(key credentials.Key) {
-	if key.SecretID == r.ids[0] && len(r.ids) > 1 {
-		r.ids = r.ids[1:]
+	type renewal struct {
+		body  string   // of the refusal
+		next  []string // keys after the first
+		want  string   // keys of the requests
+		works bool
 	}
-}
-
-// TestUnrequestedEncoding: what a server or a proxy encodes in a way that nobody asked
-// for is named.
-func TestUnrequestedEncoding(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		for encoding, want := range map[string]string{
-			"br": `the response has the content encoding "br", which was not requested`, "identity": "", "": "",
-		} {
-			c := newTestClient(t, api, func(cfg *crsapi.Config) {
-				cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) {
-					resp, err := respond(http.StatusOK, listJSON(api, 0))
-					resp.Header.Set("Content-Encoding", encoding)
-					return resp, err
-				})
-			})
-			_, err := c.Page(t.Context(), crsapi.Query{})
-			var failed *crsapi.Error
-			switch {
-			case want == "" && err != nil:
-				t.Errorf("%q: %v", encoding, err)
-			case want != "" && (!errors.As(err, &failed) || failed.Reason != crsapi.ReasonDecode || !strings.HasSuffix(err.Error(), ": "+want)):
-				t.Errorf("%q: got %v, want %s", encoding, err, want)
+	eachCase(t, map[string]renewal{
+		"the same key":         {errorJSON(4104, ""), []string{"old"}, "[old]", false},
+		"a good key":           {errorJSON(4104, ""), []string{"good"}, "[old good]", true},
+		"3.0, a good key":      {envelope("AuthFailure.TokenFailure"), []string{"good"}, "[old good]", true},
+		"another bad key":      {errorJSON(4100, ""), []string{"bad", "worse"}, "[old bad]", false},
+		"no key":               {errorJSON(4104, ""), []string{""}, "[old]", false},
+		"denied, a good key":   {errorJSON(4102, ""), []string{"good"}, "[old]", false},
+		"expired, the old key": {errorJSON(4200, ""), []string{"old"}, "[old old]", false},
+	}, func(t *testing.T, api crsapi.API, test renewal) {
+		var sent []string
+		c := newClient(t, api, transportFunc(func(r *http.Request) (*http.Response, error) {
+			id := read(r).secretID
+			sent = append(sent, id)
+			if id == "good" {
+				return respond(http.StatusOK, listJSON(api, 0))
 			}
-		}
-	})
-}
-
-// TestRefusalsAreReported sends requests to an API that has revoked a key.
-func TestRefusalsAreReported(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		for name, test := range map[string]struct {
-			body string
-			read bool // a new key is used next
-		}{
-			"4100":         {apiError(4100, ""), true},
-			"4104":         {apiError(4104, ""), true},
-			"4105":         {apiError(4105, ""), true},
-			"4106":         {apiError(4106, ""), true},
-			"AuthFailure":  {envelope("AuthFailure.TokenFailure"), true},
-			"expired":      {apiError(4200, ""), false},
-			"replayed":     {apiError(4500, ""), false},
-			"denied":       {apiError(4103, ""), false},
-			"over quota":   {apiError(4400, ""), false},
-			"server error": {apiError(6000, ""), false},
-		} {
-			t.Run(name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					r := &rotated{id: "old"}
-					c := newTestClient(t, api, func(cfg *crsapi.Config) {
-						cfg.Credentials = r
-						cfg.Transport = transportFunc(func(req *http.Request) (*http.Response, error) {
-							if read(req).secretID == "old" {
-								return respond(http.StatusOK, test.body)
-							}
-							return respond(http.StatusOK, listJSON(api, 0))
-						})
-					})
-					if _, err := c.Page(t.Context(), crsapi.Query{Limit: 1}); err == nil {
-						t.Error("the old key is accepted")
-					}
-					r.id = "new"
-					_, err := c.Page(t.Context(), crsapi.Query{Limit: 1})
-					if got := err == nil; got != test.read {
-						t.Errorf("with the new key: %v", err)
-					}
-				})
-			})
+			return respond(http.StatusOK, test.body)
+		}), func(cfg *crsapi.Config) { cfg.Credentials = &keys{ids: append([]string{"old"}, test.next...)} })
+		if _, err := c.Page(t.Context(), crsapi.Query{}); (err == nil) != test.works || fmt.Sprint(sent) != test.want {
+			t.Errorf("keys %v, want %s; error %v", sent, test.want, err)
 		}
 	})
 }

@@ -19,76 +19,66 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Config configures a Client. Start from DefaultConfig: NewClient accepts no
-// zero value in place of a default.
+// Config configures a Client. Start with DefaultConfig: NewClient does not replace
+// zero values by defaults.
 type Config struct {
 	API API
 
-	// Region is sent as it is, such as ap-guangzhou or gz; only API 3.0 and the
-	// private cloud get the long name for a short one. Must not be empty.
+	// Region is a name such as ap-guangzhou or gz. It must not be empty. API 2.0 gets
+	// it unchanged, the other APIs get LongRegion of it.
 	Region string
-	// Credentials returns the key for each attempt. If it is a
-	// credentials.RefusalObserver, it learns which keys the API refused. Must
-	// not be nil.
+	// Credentials returns the key for each attempt. It must not be nil. If it is a
+	// credentials.RefusalObserver, it is notified of refused keys.
 	Credentials credentials.Provider
 
-	// Endpoint is an http or https URL with only a host, maybe a port, and a
-	// path. With API 3.0 and the private cloud the path is /, and {region} in
-	// the host is replaced by the long name of the region.
+	// Endpoint is an http or https URL with only a host, an optional port and a path.
+	// With API 3.0 and the private cloud, the path is /, and {region} in the host is
+	// replaced by LongRegion of the Region.
 	Endpoint string
-	// Method is GET or POST; with API 3.0 and the private cloud POST.
+	// Method is GET or POST with API 2.0, otherwise POST.
 	Method string
 	// PageSize is the number of tasks per page, from 1 to API.MaxPageSize. The
 	// server may return smaller pages.
 	PageSize int
 	// Concurrency is the maximum number of requests in flight, from 1 to 256.
 	Concurrency int
-	// Limiter limits the requests per second of all Clients that have it, or is
-	// nil for no limit. The quota belongs to the host, so the Clients of one
-	// host should share a Limiter.
+	// Limiter limits the requests per second; nil means no limit. The quota is per
+	// host: the Clients of one host should share a Limiter.
 	Limiter *rate.Limiter
 	// RequestTimeout is the timeout of one HTTP request, from 1ms to 1h.
 	RequestTimeout time.Duration
-	// UTCOffset is the time zone of the times that the API reads and writes, as
-	// the offset east of UTC. From -12h to 14h in whole minutes.
+	// UTCOffset is the time zone of the API, as its offset east of UTC. It is from
+	// -12h to 14h, in whole minutes.
 	UTCOffset time.Duration
 
-	// UserAgent is the value of the User-Agent header. If it is empty, net/http
-	// sends its own.
+	// UserAgent is the User-Agent header. If it is empty, net/http sends its own.
 	UserAgent string
 
 	// Observe, if not nil, is called after every HTTP request, from several
-	// goroutines at once.
+	// goroutines at the same time.
 	Observe func(Attempt)
 
-	// Transport sends the requests. It must not retry: the API refuses a nonce
-	// that it has seen. If it is nil, the Client uses a transport of its own.
-	//
-	// After a timeout, a network error or a response that no working API sends,
-	// the Client calls the method CloseIdleConnections of the transport, if it
-	// has one. The Client copies an *http.Transport, and uses the copy.
+	// Transport sends the requests; nil means a transport of the Client. It must not
+	// retry, because the API refuses a nonce that it has seen. An *http.Transport is
+	// copied. After a fault, the Client calls CloseIdleConnections of the transport,
+	// if it has that method.
 	Transport http.RoundTripper
 }
 
-// DefaultConfig returns the defaults of an API: its public endpoint, 100 tasks
-// per page, 8 requests in flight, a new Limiter, a timeout of 5 seconds per
-// request, and times in UTC+8. API 2.0 has GET and 20 requests per second, the
-// others POST and 50. Region and Credentials are not set, nor is the Endpoint of
-// the private cloud.
+// DefaultConfig returns the defaults of an API: its public endpoint, 100 tasks per
+// page, 8 requests in flight, a new Limiter, a timeout of 5 seconds per request, and
+// times in UTC+8. API 2.0 has GET and 20 requests per second, the others have POST and
+// 50. Region, Credentials and the Endpoint of the private cloud are not set.
 func DefaultConfig(api API) Config {
-	d := dialects[api]
-	if d == nil {
-		d = new(dialect)
-	}
+	d := cmp.Or(dialects[api], new(dialect)) // NewClient refuses an unknown API
 	return Config{
 		API: api, Endpoint: d.endpoint, Method: d.method, Limiter: NewLimiter(d.rate),
 		PageSize: 100, Concurrency: 8, RequestTimeout: 5 * time.Second, UTCOffset: 8 * time.Hour,
 	}
 }
 
-// NewLimiter returns a limit of requests per second, or nil for 0. It spreads the
-// requests evenly: it is unknown when the seconds of the quota begin, and no
-// second may contain too many requests.
+// NewLimiter returns a limit of requests per second, or nil for 0. Requests are evenly
+// spaced, because it is unknown when a second of the quota begins.
 func NewLimiter(perSecond float64) *rate.Limiter {
 	if perSecond == 0 {
 		return nil
@@ -106,7 +96,6 @@ type ConfigError struct {
 func (e *ConfigError) Error() string { return e.Field + " " + e.Problem }
 
 // Client sends requests for one region. It is safe for concurrent use.
-// Config.Concurrency applies to all its calls together.
 type Client struct {
 	cfg       Config
 	dialect   *dialect
@@ -119,14 +108,14 @@ type Client struct {
 }
 
 // NewClient returns a Client. If a field of cfg is invalid, the error is a
-// *ConfigError. The error never contains the Endpoint, which may contain a
-// password by mistake. NewClient sends no request.
+// *ConfigError. The error does not contain the Endpoint, which may contain a password
+// by mistake. NewClient sends no request.
 func NewClient(cfg Config) (*Client, error) {
-	if err := cfg.validate(); err != nil {
+	endpoint := cfg.endpoint()
+	if err := cfg.validate(endpoint); err != nil {
 		return nil, err
 	}
-	endpoint, _ := cfg.endpoint()
-	c := &Client{
+	return &Client{
 		cfg:       cfg,
 		dialect:   dialects[cfg.API],
 		endpoint:  endpoint,
@@ -134,15 +123,14 @@ func NewClient(cfg Config) (*Client, error) {
 		transport: newTransport(&cfg),
 		limiter:   cmp.Or(cfg.Limiter, rate.NewLimiter(rate.Inf, 1)),
 		slots:     make(chan struct{}, cfg.Concurrency),
-	}
-	c.buffers.New = func() any { return new(bytes.Buffer) }
-	return c, nil
+		buffers:   sync.Pool{New: func() any { return new(bytes.Buffer) }},
+	}, nil
 }
 
-// newTransport returns a transport for HTTP/1.1 only: a request that times out
-// closes its connection, and does not affect others. A dialer with the timeout of
-// a request gives each of several addresses of a name a part of that time. A transport
-// of the caller is copied, so that CloseIdleConnections closes no connection of others.
+// newTransport returns a transport for HTTP/1.1 only: a request that times out closes
+// its connection, which no other request uses. The timeout of the dialer is divided
+// among the addresses of a name. A transport of the caller is copied, so that
+// CloseIdleConnections does not close connections of others.
 func newTransport(cfg *Config) http.RoundTripper {
 	transport := &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -164,30 +152,33 @@ func newTransport(cfg *Config) http.RoundTripper {
 }
 
 // CloseIdleConnections closes connections that no request uses at the moment. The
-// Client does so itself after a fault: what is behind one address may be many
-// machines, and a connection stays with its machine, good or bad.
+// Client calls it after a fault: one address may have many servers, and a connection
+// stays with its server, even if that is broken.
 func (c *Client) CloseIdleConnections() {
 	if t, ok := c.transport.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
 }
 
-func (cfg *Config) validate() error {
+// hostCharacters are valid in a region, which may be part of a host name.
+const hostCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
+
+// validate checks all fields. The endpoint is nil if it is invalid.
+func (cfg *Config) validate(endpoint *url.URL) error {
 	invalid := func(field, format string, args ...any) error {
 		return &ConfigError{Field: field, Problem: fmt.Sprintf(format, args...)}
 	}
 	v2 := cfg.API == API20
-	endpoint, endpointOK := cfg.endpoint()
 	switch {
 	case !slices.Contains([]API{API20, API30, APITCE}, cfg.API):
 		return invalid("API", "must be %s, %s or %s, not %q", API20, API30, APITCE, cfg.API)
 	case cfg.Region == "":
 		return invalid("Region", "must not be empty")
-	case !v2 && !IsRegionName(cfg.Region):
+	case !v2 && strings.Trim(cfg.Region, hostCharacters) != "":
 		return invalid("Region", "must have only letters, digits and hyphens, not %q", cfg.Region)
 	case cfg.Credentials == nil:
 		return invalid("Credentials", "must not be nil")
-	case !endpointOK:
+	case endpoint == nil:
 		return invalid("Endpoint", "must be an http or https URL with only a host and a path")
 	case !v2 && endpoint.Path != "/":
 		return invalid("Endpoint", "must have the path / with API %s", cfg.API)
@@ -211,23 +202,23 @@ func (cfg *Config) validate() error {
 	return nil
 }
 
-// endpoint returns the URL of the region. Its host is in lower case, as the
-// signature of API 3.0 has it.
-func (cfg *Config) endpoint() (u *url.URL, ok bool) {
+// endpoint returns the URL of the region, or nil if Endpoint is invalid. The host is in
+// lower case, as the signature of API 3.0 requires.
+func (cfg *Config) endpoint() *url.URL {
 	s := cfg.Endpoint
 	if cfg.API != API20 {
-		s = strings.ReplaceAll(s, "{region}", longRegion(cfg.Region))
+		s = strings.ReplaceAll(s, "{region}", LongRegion(cfg.Region))
 	}
 	u, err := url.Parse(s)
 	if err != nil || strings.ContainsFunc(s, unicode.IsSpace) || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" ||
 		u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, false
+		return nil
 	}
 	u.Host = strings.ToLower(u.Host)
 	if u.Path == "" {
 		u.Path = "/"
 	}
-	return u, true
+	return u
 }
 
 // API returns Config.API.
@@ -244,17 +235,14 @@ func (c *Client) Limiter() *rate.Limiter { return c.cfg.Limiter }
 
 // Page is one response of the API.
 type Page struct {
-	TotalCount int    // tasks that match the query, on all pages
-	Tasks      []Task // in the order of the response
-	// Rejected are the rows that could not be read and are not in Tasks, in the
-	// order of the response.
-	Rejected []RejectedRow
-	Date     time.Time // of the response by the API's clock; zero if unknown
+	TotalCount int       // number of tasks that match the query, on all pages
+	Tasks      []Task    // in the order of the response; see Task about invalid rows
+	Date       time.Time // of the response, by the API's clock; zero if unknown
 }
 
-// Page requests one page, with up to 3 retries of transient failures, as long as
-// ctx allows. The error is an *Error, or wraps context.Canceled if ctx was
-// cancelled, or says what is invalid in q. See IsUnknownInstance.
+// Page requests one page. It retries transient failures up to 3 times, as long as ctx
+// allows. The error is an *Error, or wraps context.Canceled if ctx was cancelled, or
+// names the invalid field of q. See IsUnknownInstance.
 func (c *Client) Page(ctx context.Context, q Query) (*Page, error) {
 	if q.Limit == 0 {
 		q.Limit = c.cfg.PageSize
@@ -278,12 +266,12 @@ const ActionTaskInfo = "DescribeTaskInfo"
 type call struct {
 	action   string
 	params   map[string]any
-	instance bool // only tasks of one instance are asked for
+	instance bool // the request is for one instance
 }
 
-// TaskMessage returns why a task failed, in the words of the vendor, on one line
-// of at most 256 characters. It is empty if the task did not fail. Only API 3.0
-// has it. Retries and errors are those of Page.
+// TaskMessage returns the vendor's reason for the failure of a task, in one line of at
+// most 256 characters. It is empty if the task did not fail. Only API 3.0 has it.
+// Retries and errors are as for Page.
 func (c *Client) TaskMessage(ctx context.Context, taskID int64) (string, error) {
 	if c.cfg.API != API30 {
 		return "", fmt.Errorf("task message: API %s has no %s", c.cfg.API, ActionTaskInfo)

@@ -1,12 +1,17 @@
 package crsapi_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
-	"slices"
+	"net/http/httptest"
+	"net/url"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,7 +20,7 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
-// together requests n pages at once.
+// together requests n pages at the same time.
 func together(t *testing.T, c *crsapi.Client, n int) (failed []error) {
 	t.Helper()
 	var mu sync.Mutex
@@ -33,196 +38,253 @@ func together(t *testing.T, c *crsapi.Client, n int) (failed []error) {
 	return failed
 }
 
-// openAll makes a client open as many connections as it may.
-func openAll(t *testing.T, c *crsapi.Client, server *crsapitest.Server) {
-	t.Helper()
-	slow := server.Inject(crsapitest.Fault{Do: crsapitest.Latency(time.Second)})
-	if failed := together(t, c, c.Concurrency()); failed != nil {
-		t.Fatal(failed)
+// TestBadConnections opens as many connections as the client may have, and makes all of
+// them bad. New ones are good.
+func TestBadConnections(t *testing.T) {
+	type fault struct {
+		do    crsapitest.Effect
+		final bool // such a response is not retried, so one call fails
+		hangs bool
 	}
-	slow()
-	if n := server.Connections(); n != c.Concurrency() {
-		t.Fatalf("%d connections, want %d", n, c.Concurrency())
-	}
-}
-
-// TestBadBackend keeps eight connections, and makes all that is behind them go
-// bad. A new connection is good.
-func TestBadBackend(t *testing.T) {
-	for name, test := range map[string]struct {
-		do      crsapitest.Effect
-		noRetry bool // one call fails, as such a response is final
-	}{
-		"hang":              {do: crsapitest.Hang},
-		"slow body":         {do: crsapitest.SlowBody(10, time.Second)},
-		"reset":             {do: crsapitest.ResetBeforeHeaders},
+	eachCase(t, map[string]fault{
+		"hang":              {do: crsapitest.Hang, hangs: true},
 		"reset in the body": {do: crsapitest.ResetMidBody},
-		"cut":               {do: crsapitest.ShortBody},
 		"half of the JSON":  {do: crsapitest.TruncatedJSON},
 		"5100":              {do: crsapitest.APIError(5100)},
-		"500":               {do: crsapitest.HTTPStatus(500)},
 		"503":               {do: crsapitest.HTTPStatus(503)},
-		"HTML":              {do: crsapitest.HTTPStatus(200)},
-		"404":               {do: crsapitest.HTTPStatus(404), noRetry: true},
-		"403":               {do: crsapitest.HTTPStatus(403), noRetry: true},
-		"not a list":        {do: crsapitest.Body(`{"Response":{"RequestId":"r"}}`), noRetry: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			onBadConnections(t, test.do, func(t *testing.T, c *crsapi.Client, seen *recorder) {
-				// One call meets the fault: the rest of the kept connections go, too.
-				_, err := c.Page(t.Context(), crsapi.Query{})
-				if (err != nil) != test.noRetry {
-					t.Errorf("the first call: %v", err)
-				}
-				before := len(seen.reasons())
-				if before != c.Concurrency()+2 && !test.noRetry {
-					t.Errorf("attempts %v, want one that fails", seen.reasons())
-				}
-				if failed := together(t, c, 50); failed != nil {
-					t.Errorf("%d calls failed, the first with %v", len(failed), failed[0])
-				}
-				if failed := slices.DeleteFunc(seen.reasons()[before:], func(r crsapi.Reason) bool { return r == "" }); len(failed) != 0 {
-					t.Errorf("%d attempts failed: %v", len(failed), failed)
-				}
-			})
-			onBadConnections(t, test.do, func(t *testing.T, c *crsapi.Client, _ *recorder) {
-				// Each of the kept connections may be in use when the first fault shows, and
-				// the calls that wait may get it then. Their retries do not.
-				failed := together(t, c, 50)
-				if len(failed) > 0 && !test.noRetry {
-					t.Errorf("%d calls failed, the first with %v", len(failed), failed[0])
-				}
-				if failed := together(t, c, 50); failed != nil {
-					t.Errorf("%d calls of the next poll failed, the first with %v", len(failed), failed[0])
-				}
-			})
-		})
-	}
-}
-
-// onBadConnections runs a test through each API, with a client whose connections all
-// go bad. A new one is good.
-func onBadConnections(t *testing.T, do crsapitest.Effect, test func(t *testing.T, c *crsapi.Client, seen *recorder)) {
-	t.Helper()
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		synctest.Test(t, func(t *testing.T) {
-			var seen recorder
-			c, server := serve(t, api, crsapitest.DocumentExample(), func(cfg *crsapi.Config) { cfg.Observe = seen.observe })
-			defer c.CloseIdleConnections()
-			openAll(t, c, server)
-			server.Inject(crsapitest.Fault{Do: server.OnOpenConnections(do)})
-			test(t, c, &seen)
-		})
-	})
-}
-
-// TestDeadlineOnABadConnection lets the deadline of a call end the attempt: that
-// connection was bad, too.
-func TestDeadlineOnABadConnection(t *testing.T) {
-	onBadConnections(t, crsapitest.Hang, func(t *testing.T, c *crsapi.Client, _ *recorder) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if _, err := c.Page(ctx, crsapi.Query{}); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %v", err)
+		"404":               {do: crsapitest.HTTPStatus(404), final: true},
+	}, func(t *testing.T, api crsapi.API, test fault) {
+		open := func() (c *crsapi.Client, seen *recorder) {
+			seen = new(recorder)
+			c, server := serve(t, api, crsapitest.DocumentExample(), seen.in)
+			slow := server.Inject(crsapitest.Fault{Do: crsapitest.Latency(time.Second)})
+			if failed := together(t, c, c.Concurrency()); failed != nil || server.Connections() != c.Concurrency() {
+				t.Fatalf("%d connections, %v", server.Connections(), failed)
+			}
+			slow()
+			server.Inject(crsapitest.Fault{Do: server.OnOpenConnections(test.do)})
+			seen.attempts = nil
+			return c, seen
 		}
-		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if _, err := c.Page(ctx, crsapi.Query{}); err != nil {
-			t.Error(err)
+		// After the first fault, the client closes all connections.
+		c, seen := open()
+		if _, err := c.Page(t.Context(), crsapi.Query{}); (err != nil) != test.final {
+			t.Errorf("the first call: %v", err)
+		}
+		if failed := together(t, c, 50); failed != nil {
+			t.Errorf("%d calls failed, the first with %v", len(failed), failed[0])
+		}
+		if failed := len(strings.Fields(strings.ReplaceAll(seen.reasons(), "ok", ""))); failed != 1 {
+			t.Errorf("attempts %s, want one that fails", seen.reasons())
+		}
+		// The first faults come at the same time. Retries get a good connection.
+		c, _ = open()
+		if failed := together(t, c, 50); failed != nil && !test.final {
+			t.Errorf("%d calls failed, the first with %v", len(failed), failed[0])
+		}
+		if failed := together(t, c, 50); failed != nil {
+			t.Errorf("%d calls of the next poll failed, the first with %v", len(failed), failed[0])
+		}
+		if !test.hangs {
+			return
+		}
+		// The deadline of a call ends the attempt: that connection is bad, too.
+		c, _ = open()
+		for _, want := range []error{context.DeadlineExceeded, nil} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			if _, err := c.Page(ctx, crsapi.Query{}); !errors.Is(err, want) {
+				t.Errorf("got %v, want %v", err, want)
+			}
+			cancel()
 		}
 	})
 }
 
-// TestNewConnectionAfterFault counts the connections, each of which begins with a
-// look-up of the name.
-func TestNewConnectionAfterFault(t *testing.T) {
-	for name, test := range map[string]struct {
-		do    crsapitest.Effect
-		dials int // after the one of the first call
-	}{
-		"none":             {crsapitest.Latency(0), 0},
-		"throttled":        {crsapitest.APIError(4400), 0},
-		"429":              {crsapitest.HTTPStatus(429), 1}, // its body is not read
-		"key refused":      {crsapitest.APIError(4104), 0},
-		"denied":           {crsapitest.APIError(4103), 0},
-		"replayed":         {crsapitest.APIError(4500), 0},
-		"no such instance": {crsapitest.APIError(4000), 0},
-		"internal error":   {crsapitest.APIError(6000), 1},
-		"502":              {crsapitest.HTTPStatus(502), 1},
-		"302":              {crsapitest.HTTPStatus(302), 1},
-		"half of the JSON": {crsapitest.TruncatedJSON, 1},
-		"cut":              {crsapitest.ShortBody, 1},
-		"hang":             {crsapitest.Hang, 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			eachAPI(t, func(t *testing.T, api crsapi.API) {
-				synctest.Test(t, func(t *testing.T) {
-					var mu sync.Mutex
-					var dialed []string
-					c, server := serve(t, api, crsapitest.DocumentExample(), func(cfg *crsapi.Config) {
-						transport := cfg.Transport.(*http.Transport).Clone()
-						dial := transport.DialContext
-						transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-							mu.Lock()
-							defer mu.Unlock()
-							dialed = append(dialed, addr)
-							return dial(ctx, network, addr)
-						}
-						cfg.Transport = transport
-					})
-					defer c.CloseIdleConnections()
-					if _, err := c.Page(t.Context(), crsapi.Query{}); err != nil {
-						t.Fatal(err)
-					}
-					server.Inject(crsapitest.Fault{Count: 1, Do: test.do})
-					for range 3 {
-						_, _ = c.Page(t.Context(), crsapi.Query{})
-					}
-					host := "redis.api.qcloud.com:80"
-					if api != crsapi.API20 {
-						host = "redis.tencentcloudapi.com:80"
-					}
-					if want := slices.Repeat([]string{host}, test.dials+1); !slices.Equal(dialed, want) {
-						t.Errorf("dialed %v, want %v", dialed, want)
-					}
-				})
-			})
-		})
-	}
-}
-
-// countingTransport is a RoundTripper of somebody else.
-type countingTransport struct {
-	transportFunc
-	closed int
-}
-
-func (c *countingTransport) CloseIdleConnections() { c.closed++ }
-
-func TestOtherTransportClosesIdleConnections(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		for _, test := range []struct {
-			status int
-			body   string
-			want   int
-		}{{200, listJSON(api, 0), 0}, {200, apiError(4100, ""), 0}, {429, "", 0}, {200, "<html>", 2}, {502, "", 4}} {
-			synctest.Test(t, func(t *testing.T) {
-				transport := &countingTransport{transportFunc: func(*http.Request) (*http.Response, error) { return respond(test.status, test.body) }}
-				c := newTestClient(t, api, func(cfg *crsapi.Config) { cfg.Transport = transport })
-				_, _ = c.Page(t.Context(), crsapi.Query{})
-				if transport.closed != test.want {
-					t.Errorf("%d %s: closed %d times, want %d", test.status, test.body, transport.closed, test.want)
-				}
-			})
-		}
-	})
-}
-
-// TestTransportIsNotChanged: another may use it.
+// TestTransportIsNotChanged: the caller may use it for other requests.
 func TestTransportIsNotChanged(t *testing.T) {
 	transport := &http.Transport{}
-	newTestClient(t, crsapi.API20, func(cfg *crsapi.Config) { cfg.Transport = transport })
+	newClient(t, two, transport)
 	if transport.OnProxyConnectResponse != nil {
 		t.Error("the transport of the caller was changed")
 	}
+}
+
+// wantTimeout requires that a call times out during a step.
+func wantTimeout(ctx context.Context, t *testing.T, c *crsapi.Client, step string, requested bool) {
+	t.Helper()
+	_, err := c.Page(ctx, crsapi.Query{})
+	if failed := wantError(t, err, crsapi.ReasonTimeout); failed.Requested != requested || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %+v", failed)
+	}
+	if !strings.HasSuffix(err.Error(), ": timeout while "+step+": context deadline exceeded") {
+		t.Errorf("got %q, want %q", err, step)
+	}
+	if strings.Contains(err.Error(), canaryKey) || strings.Contains(err.Error(), "Signature") {
+		t.Errorf("a secret: %v", err)
+	}
+}
+
+// TestTimeoutNamesTheStep ends a call by its deadline during each step of connecting.
+func TestTimeoutNamesTheStep(t *testing.T) {
+	type dial = func(ctx context.Context, network, addr string) (net.Conn, error)
+	// dialer has a name server that does not respond, and cannot connect.
+	dialer := func(hang func() error) dial {
+		return (&net.Dialer{
+			Resolver: &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) { return nil, hang() }},
+			Control:  func(string, string, syscall.RawConn) error { return hang() },
+		}).DialContext
+	}
+	// own cannot connect, and reports no step.
+	own := func(hang func() error) dial {
+		return func(context.Context, string, string) (net.Conn, error) { return nil, hang() }
+	}
+	// silent connects to a host that reads one byte.
+	silent := func(hang func() error) dial {
+		return func(context.Context, string, string) (net.Conn, error) {
+			near, far := net.Pipe()
+			go func() {
+				_, _ = far.Read(make([]byte, 1))
+				_ = hang()
+				_ = far.Close()
+			}()
+			return near, nil
+		}
+	}
+	for name, test := range map[string]struct {
+		endpoint string
+		dial     func(hang func() error) dial
+		proxy    string
+		want     string
+	}{
+		"look-up":                 {"https://redis.example.test/", dialer, "", "looking up redis.example.test"},
+		"connection":              {"https://192.0.2.1/", dialer, "", "connecting to 192.0.2.1:443"},
+		"connection, own port":    {"http://192.0.2.1:81/", dialer, "", "connecting to 192.0.2.1:81"},
+		"own dial":                {"https://redis.example.test/", own, "", "waiting for a connection to redis.example.test:443"},
+		"TLS":                     {"https://redis.example.test/", silent, "", "negotiating TLS"},
+		"request":                 {"http://redis.example.test/", silent, "", "sending the request"},
+		"look-up of the proxy":    {"https://redis.example.test/", dialer, "proxy.example.test:3128", "looking up proxy.example.test"},
+		"connection to the proxy": {"https://redis.example.test/", dialer, "192.0.2.1:3128", "connecting to 192.0.2.1:3128"},
+		"own dial to the proxy":   {"http://redis.example.test/", own, "proxy.example.test:3128", "waiting for a connection to proxy.example.test:3128"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			transport := &http.Transport{DialContext: test.dial(func() error {
+				cancel(context.DeadlineExceeded)
+				<-t.Context().Done()
+				return net.ErrClosed
+			})}
+			if test.proxy != "" {
+				transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: test.proxy, User: url.UserPassword("user", canaryKey)})
+			}
+			c := newClient(t, three, transport, func(cfg *crsapi.Config) {
+				cfg.Endpoint, cfg.RequestTimeout = test.endpoint, time.Hour
+				cfg.UserAgent = strings.Repeat("x", 8<<10) // more than the buffer of a transport
+			})
+			wantTimeout(ctx, t, c, test.want, true)
+		})
+	}
+}
+
+// TestTimeoutNamesTheOtherSteps has the steps before and after the connection.
+func TestTimeoutNamesTheOtherSteps(t *testing.T) {
+	type step struct {
+		do        crsapitest.Effect
+		change    func(*crsapi.Config)
+		want      string
+		requested bool
+	}
+	eachCase(t, map[string]step{
+		"no response": {crsapitest.Hang, func(*crsapi.Config) {}, "waiting for the response", true},
+		"slow body":   {crsapitest.SlowBody(10, time.Second), func(*crsapi.Config) {}, "reading the response", true},
+		"slot":        {crsapitest.Latency(4 * time.Second), func(cfg *crsapi.Config) { cfg.Concurrency = 1 }, "waiting for one of 1 requests in flight to end", false},
+		"rate limit":  {crsapitest.Latency(0), func(cfg *crsapi.Config) { cfg.Limiter = crsapi.NewLimiter(0.1) }, "waiting for the rate limit of 0.1 requests per second", false},
+	}, func(t *testing.T, api crsapi.API, test step) {
+		c, server := serve(t, api, nil, test.change)
+		var other sync.WaitGroup
+		page := func() {
+			if _, err := c.Page(t.Context(), crsapi.Query{}); err != nil {
+				t.Error(err)
+			}
+		}
+		if test.requested { // there is a connection
+			page()
+		}
+		server.Inject(crsapitest.Fault{Count: 1, Do: test.do})
+		if !test.requested {
+			other.Go(page)
+			synctest.Wait()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		wantTimeout(ctx, t, c, test.want, test.requested)
+		other.Wait()
+	})
+}
+
+// TestTimeoutOfAProxy ends a call while the proxy handles CONNECT.
+func TestTimeoutOfAProxy(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		cancel(context.DeadlineExceeded)
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	defer server.CloseClientConnections()
+	proxy, _ := url.Parse(server.URL)
+	proxy.User = url.UserPassword("user", canaryKey)
+	c := newClient(t, three, &http.Transport{Proxy: http.ProxyURL(proxy)}, func(cfg *crsapi.Config) {
+		cfg.Endpoint, cfg.RequestTimeout = "https://redis.example.test/", time.Hour
+	})
+	wantTimeout(ctx, t, c, "waiting for "+proxy.Host, true)
+}
+
+// TestProxyRefuses has a proxy that refuses all, for both kinds of requests.
+func TestProxyRefuses(t *testing.T) {
+	type refusal struct {
+		scheme, status string // status line of the proxy
+		want           string
+		http           int // HTTPStatus of the error
+		tries          int
+	}
+	const noCredentials = "the proxy requires credentials: HTTP status 407 Proxy Authentication Required"
+	eachCase(t, map[string]refusal{
+		"407":            {"http", "407 Proxy Authentication Required", noCredentials, 407, 1},
+		"407, CONNECT":   {"https", "407 Proxy Authentication Required", noCredentials, 407, 1},
+		"407, own words": {"https", "407 authenticationrequired", noCredentials, 407, 1},
+		// Without CONNECT, it looks like a response of the API.
+		"403, CONNECT": {"https", "403 no", "send the request: the proxy does not connect: HTTP status 403 Forbidden", 0, 4},
+		"502, CONNECT": {"https", "502 no", "send the request: the proxy does not connect: HTTP status 502 Bad Gateway", 0, 4},
+	}, func(t *testing.T, api crsapi.API, test refusal) {
+		var seen recorder
+		c := newClient(t, api, &http.Transport{
+			Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy:1", User: url.UserPassword("user", canaryKey)}),
+			DialContext: func(context.Context, string, string) (net.Conn, error) {
+				near, far := net.Pipe()
+				go refuse(far, test.status)
+				return near, nil
+			},
+		}, seen.in, func(cfg *crsapi.Config) { cfg.Endpoint = test.scheme + "://redis.example.test/" })
+		_, err := c.Page(t.Context(), crsapi.Query{})
+		if failed := wantError(t, err, crsapi.ReasonNetwork); failed.HTTPStatus != test.http || !failed.Requested {
+			t.Errorf("got %+v", failed)
+		}
+		if !strings.HasSuffix(err.Error(), "redis.example.test: "+test.want) || strings.Contains(err.Error(), canaryKey) {
+			t.Errorf("got %q, want %q", err, test.want)
+		}
+		if got := seen.reasons(); got != repeat(crsapi.ReasonNetwork, test.tries) {
+			t.Errorf("attempts %s, want %d", got, test.tries)
+		}
+	})
+}
+
+// refuse responds to one request.
+func refuse(conn net.Conn, status string) {
+	defer func() { _ = conn.Close() }()
+	r, err := http.ReadRequest(bufio.NewReader(conn))
+	if err != nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, r.Body)
+	_, _ = io.WriteString(conn, "HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n\r\n")
 }

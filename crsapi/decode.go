@@ -17,12 +17,23 @@ import (
 )
 
 const (
-	maxLabel = 256        // bytes of an ID or a name; those of Tencent are about a tenth of it
-	maxTotal = 10_000_000 // a higher total shows a broken server
+	maxLabel = 256        // bytes of an ID or a name; Tencent's have about a tenth
+	maxTotal = 10_000_000 // tasks of a list
 )
 
-// answer is the response of any action, success or error: the members of the APIs do
-// not clash, and a gateway may answer a request of one API with an error of the other.
+// statusUnknown is the Status for a number that is not an int32, or that has another
+// meaning in another API. It prints as "unknown".
+const statusUnknown Status = math.MinInt32
+
+// response is a decoded response.
+type response struct {
+	page      Page
+	text      string // of ActionTaskInfo
+	requestID string
+}
+
+// answer is the JSON of every response, success or error. The members of the APIs do
+// not conflict, and a gateway may respond with an error of the other API.
 type answer struct {
 	Code       text `json:"code"`
 	CodeDesc   text `json:"codeDesc"`
@@ -32,15 +43,15 @@ type answer struct {
 	Response   *struct {
 		Error         *struct{ Code, Message text }
 		TotalCount    text
-		Tasks         rows // of API 3.0
-		RedisTaskSets rows // of the private cloud
+		Tasks         rows // API 3.0
+		RedisTaskSets rows // private cloud
 		TaskMessage   text
 		RequestID     text `json:"RequestId"`
 	}
 }
 
-// data is empty where it is not an object. The document does not say how an empty list
-// is written, and leaves open whether totalCount is within data or beside it.
+// data is empty if the member is not an object. The document does not define the
+// format of an empty list. By its text totalCount is in data, by its example beside it.
 type data struct {
 	TotalCount   text `json:"totalCount"`
 	RedisTaskSet rows `json:"redisTaskSet"`
@@ -54,46 +65,27 @@ func (to *data) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return json.UnmarshalDecode(d, (*plain)(to))
 }
 
-// row is a row of any list.
+// row is a row of any API. Most members of the APIs differ only in case.
 type row struct {
-	row2
-	row3
+	RedisID      text `json:"RedisId,case:ignore"`
+	InstanceID   text `json:"InstanceId"`
+	RedisName    text `json:",case:ignore"`
+	InstanceName text
+	TaskName     text `json:"taskName"`
+	TaskType     text
+	ProjectID    text `json:"ProjectId,case:ignore"`
+	StartTime    text `json:",case:ignore"`
+	EndTime      text
+	Status       text `json:",case:ignore"`
+	Result       text
+	Progress     text `json:",case:ignore"`
+	TaskID       text `json:"TaskId"`
+	TaskIDOfTCE  text `json:"TaskID"`
 }
 
-type row2 struct {
-	RedisID   text `json:"redisId"`
-	RedisName text `json:"redisName"`
-	TaskName  text `json:"taskName"`
-	ProjectID text `json:"projectId"`
-	StartTime text `json:"startTime"`
-	Status    text `json:"status"`
-	Progress  text `json:"progress"`
-}
-
-// row3 has two members for what the private cloud calls by another name.
-type row3 struct {
-	InstanceID text `json:"InstanceId"`
-	RedisID    text `json:"RedisId"`
-
-	InstanceName, RedisName text
-
-	TaskType  text
-	ProjectID text `json:"ProjectId"`
-	StartTime text
-	EndTime   text
-
-	Result, Status text
-
-	Progress text
-	TaskID   text `json:"TaskId"`
-	OtherID  text `json:"TaskID"`
-}
-
-// rows are the tasks of a list, with times as if they were in UTC and statuses as they
-// are written. A task without a RedisID is a row that could not be read; its
-// TaskID is equal for equal rows, apart from the status, the progress and the end,
-// which change while a task runs. Rows are empty where there is no array. An object
-// holds rows too: PHP writes an array with gaps like that.
+// rows holds the tasks of a list, with times read as UTC and undecoded numbers of
+// statuses. It is empty if the member is neither an array nor an object. PHP writes
+// an array with gaps as an object.
 type rows []Task
 
 func (to *rows) UnmarshalJSONFrom(d *jsontext.Decoder) error {
@@ -105,7 +97,7 @@ func (to *rows) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	_, err := d.ReadToken()
 	for err == nil && d.PeekKind() != ']' && d.PeekKind() != '}' {
 		if kind == '{' {
-			if _, err = d.ReadToken(); err != nil {
+			if _, err = d.ReadToken(); err != nil { // the name of the member
 				break
 			}
 		}
@@ -124,32 +116,31 @@ func (to *rows) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return err
 }
 
-// hashSeed makes equal rows have equal hashes in all pages.
+// hashSeed is one for all pages, so that equal rows have equal hashes.
 var hashSeed = maphash.MakeSeed()
 
 func (r *row) task() Task {
-	v2, v3 := &r.row2, &r.row3
-	id, name := cmp.Or(v2.RedisID, v3.InstanceID, v3.RedisID), cmp.Or(v2.TaskName, v3.TaskType)
-	start := cmp.Or(v2.StartTime, v3.StartTime).time()
-	status, ok := cmp.Or(v2.Status, v3.Result, v3.Status).status()
+	id, name := cmp.Or(r.InstanceID, r.RedisID), cmp.Or(r.TaskName, r.TaskType)
+	start := r.StartTime.time()
+	status, ok := cmp.Or(r.Result, r.Status).status()
 	if !ok || start.IsZero() || id == "" || max(len(id), len(name)) > maxLabel {
-		v2.Status, v2.Progress, v3.Result, v3.Status, v3.Progress, v3.EndTime = "", "", "", "", "", ""
+		r.Result, r.Status, r.Progress, r.EndTime = "", "", "", "" // they change while a task runs
 		return Task{StartTime: start, TaskID: int64(maphash.Comparable(hashSeed, *r))}
 	}
 	t := Task{
-		RedisID: string(id), TaskName: taskName(name), RedisName: string(cmp.Or(v2.RedisName, v3.InstanceName, v3.RedisName)),
-		StartTime: start, EndTime: v3.EndTime.time(), Status: status,
+		RedisID: string(id), TaskName: taskName(name), RedisName: string(cmp.Or(r.InstanceName, r.RedisName)),
+		StartTime: start, EndTime: r.EndTime.time(), Status: status,
 	}
 	if len(t.RedisName) > maxLabel {
 		t.RedisName = strings.ToValidUTF8(t.RedisName[:maxLabel], "") // a character may be cut
 	}
-	if project, err := strconv.ParseInt(cmp.Or(v2.ProjectID, v3.ProjectID).integer(), 10, 64); err == nil {
+	if project, err := strconv.ParseInt(r.ProjectID.integer(), 10, 64); err == nil {
 		t.ProjectID = string(shared(strconv.AppendInt(nil, project, 10)))
 	}
-	if progress, err := strconv.ParseFloat(string(cmp.Or(v2.Progress, v3.Progress)), 32); err == nil {
+	if progress, err := strconv.ParseFloat(string(r.Progress), 32); err == nil {
 		t.Progress = float32(progress)
 	}
-	if number := cmp.Or(v3.TaskID, v3.OtherID); number != "" {
+	if number := cmp.Or(r.TaskID, r.TaskIDOfTCE); number != "" {
 		if id, err := strconv.ParseInt(number.integer(), 10, 64); err == nil {
 			t.TaskID = id
 		}
@@ -157,30 +148,30 @@ func (r *row) task() Task {
 	return t
 }
 
-// text is a string or a number as it is written, and empty for any other value: the
-// documents and the servers do not agree on which of them a member is.
+// text is a string, or a number as it is written. It is empty for any other JSON
+// value. Documents and servers disagree which members are strings.
 type text string
 
-func (to *text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+func (t *text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	value, err := d.ReadValue()
 	switch value.Kind() {
 	case '"':
 		if inner := value[1 : len(value)-1]; bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
-			*to = shared(inner)
+			*t = shared(inner)
 			break
 		}
-		raw, _ := jsontext.AppendUnquote(nil, value) // invalid bytes are replaced
-		*to = shared(raw)
+		raw, _ := jsontext.AppendUnquote(nil, value) // replaces invalid bytes
+		*t = shared(raw)
 	case '0':
-		*to = shared(value)
+		*t = shared(value)
 	}
 	return err
 }
 
-// recent holds texts that were read lately: most rows have them in common.
+// recent is a cache of texts, as most rows have the same IDs, names and numbers.
 var recent [1 << 14]atomic.Pointer[text]
 
-// shared returns a text that equal ones share, if they come often.
+// shared returns a text. Equal texts share their memory if they are frequent.
 func shared(b []byte) text {
 	slot := &recent[maphash.Bytes(hashSeed, b)%uint64(len(recent))]
 	if known := slot.Load(); known != nil && string(*known) == string(b) {
@@ -193,8 +184,8 @@ func shared(b []byte) text {
 	return t
 }
 
-// integer returns a whole number in its shortest form, for example 7 for 07, 7.0
-// and 7e0, and any other text as it is.
+// integer returns an integer in its shortest form, for example 7 for 07, 7.0 and 7e0.
+// It returns any other text unchanged.
 func (t text) integer() string {
 	s := strings.TrimSpace(string(t))
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
@@ -206,10 +197,10 @@ func (t text) integer() string {
 	return s
 }
 
-// time returns the zero time for what is not a time, such as 0000-00-00 00:00:00, and
-// for the begin of UNIX time, which some servers write for a time that is not known.
+// time returns the zero time for an invalid time such as 0000-00-00 00:00:00, and
+// for the start of UNIX time, which some servers write for an unknown time.
 func (t text) time() time.Time {
-	if t == "" {
+	if t == "" { // as in most rows; the error of Parse would cost an allocation
 		return time.Time{}
 	}
 	at, err := time.Parse(timeLayout, string(t))
@@ -230,22 +221,10 @@ func (t text) status() (s Status, ok bool) {
 	return s, true
 }
 
-// statusUnknown is the Status of a number that is not an int32, or that is a Status
-// with a meaning that the number does not have in this API. It prints as
-// "unknown".
-const statusUnknown Status = math.MinInt32
-
-// response is a decoded response.
-type response struct {
-	page      Page
-	text      string // of ActionTaskInfo
-	requestID string
-}
-
-// decodeResponse returns an *Error if the response is one, or if it is not what is
-// documented. The requestID is set with an error, too.
+// decodeResponse returns an *Error if the response is an error, or is not documented.
+// With an error, the response has only the requestID.
 func decodeResponse(body []byte, action string, d *dialect, utcOffset time.Duration) (r response, failed *Error) {
-	body = bytes.TrimPrefix(body, []byte("\ufeff")) // a byte order mark is not JSON, but some servers write it
+	body = bytes.TrimPrefix(body, []byte("\ufeff")) // some servers write a byte order mark, which is not JSON
 	var a answer
 	if err := json.Unmarshal(body, &a, jsontext.AllowInvalidUTF8(true)); err != nil {
 		// The text of err may quote the response, with secrets.
@@ -253,11 +232,11 @@ func decodeResponse(body []byte, action string, d *dialect, utcOffset time.Durat
 		if !errors.As(err, &syntax) {
 			return r, decodeError("decode the response: not the documented JSON")
 		}
-		e := decodeError("decode the response: invalid JSON at byte %d", syntax.ByteOffset)
-		e.retry = retryOnce // a proxy may do that for a moment
-		return r, e
+		failed = decodeError("decode the response: invalid JSON at byte %d", syntax.ByteOffset)
+		failed.retry = retryOnce // it may be a temporary fault of a proxy
+		return r, failed
 	}
-	total, list, code := cmp.Or(a.TotalCount, a.Data.TotalCount), a.Data.RedisTaskSet, a.Code.integer()
+	code, total, list := a.Code.integer(), cmp.Or(a.TotalCount, a.Data.TotalCount), a.Data.RedisTaskSet
 	if a.Response != nil {
 		r.requestID = string(a.Response.RequestID)
 	}
@@ -278,7 +257,10 @@ func decodeResponse(body []byte, action string, d *dialect, utcOffset time.Durat
 		r.text = string(a.Response.TaskMessage)
 		return r, nil
 	case !d.v2:
-		total, list = a.Response.TotalCount, append(a.Response.Tasks, a.Response.RedisTaskSets...)
+		total, list = a.Response.TotalCount, a.Response.Tasks
+		if list == nil {
+			list = a.Response.RedisTaskSets
+		}
 	}
 	n, err := strconv.Atoi(total.integer())
 	if total == "" {
@@ -287,20 +269,18 @@ func decodeResponse(body []byte, action string, d *dialect, utcOffset time.Durat
 	if err != nil || n < 0 || n > maxTotal {
 		return r, decodeError("decode the response: the total is not a number from 0 to %d", maxTotal)
 	}
-	r.page.TotalCount, r.page.Tasks = n, list[:0]
-	for i, t := range list {
+	for i := range list {
+		t := &list[i]
 		t.StartTime, t.EndTime = shift(t.StartTime, utcOffset), shift(t.EndTime, utcOffset)
-		if t.RedisID == "" {
-			r.page.Rejected = append(r.page.Rejected, RejectedRow{i, t.StartTime, uint64(t.TaskID)})
-			continue
+		if t.RedisID != "" {
+			t.Status = d.status(t.Status)
 		}
-		t.Status = d.status(t.Status)
-		r.page.Tasks = append(r.page.Tasks, t)
 	}
+	r.page.TotalCount, r.page.Tasks = n, list
 	return r, nil
 }
 
-// shift returns the time at which a clock of the zone shows t.
+// shift converts a time that was read as UTC from the time zone of the API.
 func shift(t time.Time, utcOffset time.Duration) time.Time {
 	if t.IsZero() {
 		return t
@@ -308,7 +288,7 @@ func shift(t time.Time, utcOffset time.Duration) time.Time {
 	return t.Add(-utcOffset)
 }
 
-// apiError returns the error that a response is. Its code is a number, or a name as in
+// apiError returns the error of a response. The code is a number, or a name as in
 // API 3.0.
 func apiError(code, desc, message text) *Error {
 	n, err := strconv.Atoi(code.integer())

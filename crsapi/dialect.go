@@ -12,45 +12,43 @@ type API string
 // The APIs.
 const (
 	API20  API = "2.0" // GetRedisTaskList of API 2.0, which the vendor retires
-	API30  API = "3.0" // DescribeTaskList of API 3.0, its successor
+	API30  API = "3.0" // DescribeTaskList of API 3.0, the successor
 	APITCE API = "tce" // GetRedisTaskList of the vendor's private cloud, with the protocol of API 3.0
 )
 
-// dialect is what an API calls things.
+// dialect has the names, numbers and limits of one API.
 type dialect struct {
-	action  string
-	names   [8]string           // of the members of Query, in their order
-	types   map[string][]string // codes of the values of TaskTypes; nil if the API takes the values
-	filters []Status            // can be combined; none if the API takes only one
-	failed  int                 // number of StatusFailed
-	maxPage int
-	// Defaults of Config; the rate is in requests per second.
+	action    string
+	names     [8]string           // of the parameters, in the order of the fields of Query
+	types     map[string][]string // codes of the values of Query.TaskTypes; nil if the API uses the values
+	oneStatus bool                // the status filter is one number, not a list
+	failed    int                 // number of StatusFailed
+	maxPage   int
+	// Defaults of Config. The rate is in requests per second.
 	endpoint, method string
 	rate             float64
-	v2               bool // the protocol of API 2.0, else 3.0
+	v2               bool // protocol of API 2.0, otherwise 3.0
 }
 
-// Source: "GetRedisTaskList" of API 2.0, which lists redisId twice (the second is a
-// misprint of redisName, as its example shows); "DescribeTaskList" of redis
+// Sources: "GetRedisTaskList" of API 2.0, which lists redisId twice (the second one
+// is a misprint of redisName, as its example shows); "DescribeTaskList" of redis
 // 2018-04-12; models.py of the private cloud's SDK.
 var dialects = map[API]*dialect{
 	API20: {
-		action:  "GetRedisTaskList",
-		names:   [8]string{"limit", "offset", "redisId", "redisName", "beginTime", "endTime", "taskStatus", "taskType"},
-		filters: []Status{StatusPending, StatusExecuting, StatusSucceeded, StatusFailed, StatusError},
-		failed:  3, maxPage: 1000, v2: true, // no maximum is documented; this one is a bound of the client
+		action: "GetRedisTaskList",
+		names:  [8]string{"limit", "offset", "redisId", "redisName", "beginTime", "endTime", "taskStatus", "taskType"},
+		failed: 3, maxPage: 1000, v2: true, // no maximum is documented; this one is a limit of the client
 		endpoint: "https://redis.api.qcloud.com/v2/index.php", method: http.MethodGet,
 		rate: 20, // the quota is not documented; most actions of API 3.0 have this one
 	},
 	API30: {
-		action:  "DescribeTaskList",
-		names:   [8]string{"Limit", "Offset", "InstanceId", "InstanceName", "BeginTime", "EndTime", "Result", "TaskTypes"},
-		filters: []Status{StatusPending, StatusExecuting, StatusSucceeded, StatusFailed},
-		types: map[string][]string{ // a backup is by hand, or automatic
+		action: "DescribeTaskList",
+		names:  [8]string{"Limit", "Offset", "InstanceId", "InstanceName", "BeginTime", "EndTime", "Result", "TaskTypes"},
+		types: map[string][]string{ // backups are manual or automatic
 			"task_exportBackup": {"009"}, "task_restoreBackup": {"010"}, "task_backupInstance": {"012", "017"},
 			"task_cleanInstance": {"004"}, "task_resizeInstance": {"002"},
 		},
-		failed: resultFailed, maxPage: 100,
+		failed: 4, maxPage: 100,
 		endpoint: "https://redis.tencentcloudapi.com/", method: http.MethodPost,
 		rate: 50, // half of the quota
 	},
@@ -61,18 +59,14 @@ var dialects = map[API]*dialect{
 			"task_importRdb": {"008"}, "task_exportBackup": {"009"}, "task_restoreBackup": {"010"}, "task_restoreStream": {"011"},
 			"task_backupInstance": {"012"}, "task_cleanInstance": {"004"}, "task_resizeInstance": {"002"},
 		},
-		failed: 3, maxPage: 100,
+		oneStatus: true, failed: 3, maxPage: 100,
 		method: http.MethodPost, rate: 50,
 	},
 }
 
-// resultFailed is the Result of DescribeTaskList for a task that failed. API 2.0
-// has two statuses for it, failed and error.
-const resultFailed = 4
-
 // TaskTypes returns the valid values of Query.TaskTypes. They are task names of
-// API 2.0 with the prefix "task_", which names in responses do not have. API 3.0
-// has five of the seven, and the names that only it has cannot be asked for.
+// API 2.0 with the prefix "task_", which the names in responses do not have. API 3.0
+// has five of the seven. Its other task types cannot be filtered.
 func (a API) TaskTypes() []string {
 	types := []string{
 		"task_importRdb", "task_exportBackup", "task_restoreBackup", "task_restoreStream",
@@ -84,10 +78,11 @@ func (a API) TaskTypes() []string {
 	return types
 }
 
-// MaxPageSize returns the highest Config.PageSize and Query.Limit.
+// MaxPageSize returns the maximum of Config.PageSize and Query.Limit, in tasks. It
+// panics if the API is not one of the constants.
 func (a API) MaxPageSize() int { return dialects[a].maxPage }
 
-// params returns the parameters of a list.
+// params returns the parameters of a request for a list. The times are in zone.
 func (d *dialect) params(q Query, zone *time.Location) map[string]any {
 	p := map[string]any{d.names[0]: q.Limit, d.names[1]: q.Offset}
 	for i, value := range []string{q.RedisID, q.RedisName, formatTime(q.BeginTime, zone), formatTime(q.EndTime, zone)} {
@@ -102,19 +97,18 @@ func (d *dialect) params(q Query, zone *time.Location) map[string]any {
 		}
 		statuses = append(statuses, int(s))
 	}
-	switch {
-	case len(statuses) == 0:
-	case d.filters == nil:
-		p[d.names[6]] = statuses[0]
-	default:
+	if len(statuses) > 0 {
 		p[d.names[6]] = statuses
-	}
-	var types []string
-	for _, t := range q.TaskTypes {
-		if d.types == nil {
-			types = append(types, t)
+		if d.oneStatus {
+			p[d.names[6]] = statuses[0]
 		}
-		types = append(types, d.types[t]...)
+	}
+	types := q.TaskTypes
+	if d.types != nil {
+		types = nil
+		for _, t := range q.TaskTypes {
+			types = append(types, d.types[t]...)
+		}
 	}
 	if len(types) > 0 {
 		p[d.names[7]] = types
@@ -122,7 +116,7 @@ func (d *dialect) params(q Query, zone *time.Location) map[string]any {
 	return p
 }
 
-// formatTime returns "" for no limit.
+// formatTime returns "" for the zero time.
 func formatTime(t time.Time, zone *time.Location) string {
 	if t.IsZero() {
 		return ""
@@ -130,13 +124,13 @@ func formatTime(t time.Time, zone *time.Location) string {
 	return t.In(zone).Format(timeLayout)
 }
 
-// status returns the Status of a number. Documented numbers of another API are
-// unknown in this one.
+// status returns the Status for a number of this API. API 3.0 does not use the
+// numbers 3 and -1 of the others; there they are unknown.
 func (d *dialect) status(n Status) Status {
 	switch {
 	case n == Status(d.failed):
 		return StatusFailed
-	case d.failed != int(StatusFailed) && (n == StatusFailed || n == StatusError):
+	case n == StatusFailed, n == StatusError && d.failed != int(StatusFailed):
 		return statusUnknown
 	}
 	return n

@@ -1,161 +1,141 @@
 package crsapi_test
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
+	"pgregory.net/rapid"
 )
 
+// The key pair of the examples in Tencent's documents.
+var docKey = credentials.Static{
+	SecretID: "AKIDz8krbsJ5yKBZQpn74WFkmLPx3gnPhESA", SecretKey: "Gu5t9xGARNpq86cd98joQYCN3Cozk1qA",
+}
+
+// TestParameters has the parameters of each API for one query: a form without nonce,
+// timestamp and signature, or the bytes of a body.
 func TestParameters(t *testing.T) {
-	const api = crsapi.API20
-	for _, method := range []string{http.MethodGet, http.MethodPost} {
-		t.Run(method, func(t *testing.T) {
-			var form url.Values
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.Method != method {
-					t.Errorf("method %s", r.Method)
+	beijing := time.FixedZone("", 8*60*60)
+	every := crsapi.Query{
+		Limit: 100, Offset: 200, RedisID: "crs-opcazbrb", TaskTypes: []string{"task_backupInstance", "task_resizeInstance"},
+		BeginTime: time.Date(2026, 11, 1, 0, 0, 0, 0, beijing), EndTime: time.Date(2026, 11, 23, 16, 0, 0, 0, time.UTC),
+		Statuses: []crsapi.Status{crsapi.StatusFailed},
+	}
+	statuses := func(s ...crsapi.Status) crsapi.Query { return crsapi.Query{Limit: 1, Statuses: s} }
+	types := func(api crsapi.API) crsapi.Query { return crsapi.Query{Limit: 1, TaskTypes: api.TaskTypes()} }
+	name := crsapi.Query{Limit: 1, RedisName: "名 \"<&"}
+	const common = "Action=GetRedisTaskList&Region=ap-guangzhou&SecretId=AKIDcanary%2Fid%2B1&SignatureMethod=HmacSHA256&Token=canary+token%2B%2F%3D3"
+	for title, test := range map[string]struct {
+		api   crsapi.API
+		query crsapi.Query
+		want  string
+	}{
+		"2.0": {two, every, common + "&beginTime=2026-11-01+00%3A00%3A00&endTime=2026-11-24+00%3A00%3A00&limit=100&offset=200" +
+			"&redisId=crs-opcazbrb&taskStatus.0=3&taskType.0=task_backupInstance&taskType.1=task_resizeInstance"},
+		"2.0, name":     {two, name, common + "&limit=1&offset=0&redisName=%E5%90%8D+%22%3C%26"},
+		"2.0, statuses": {two, statuses(2, -1), common + "&limit=1&offset=0&taskStatus.0=2&taskStatus.1=-1"},
+		"2.0, types": {two, types(two), common + "&limit=1&offset=0&taskType.0=task_importRdb&taskType.1=task_exportBackup&taskType.2=task_restoreBackup" +
+			"&taskType.3=task_restoreStream&taskType.4=task_backupInstance&taskType.5=task_cleanInstance&taskType.6=task_resizeInstance"},
+		"3.0": {three, every, `{"BeginTime":"2026-11-01 00:00:00","EndTime":"2026-11-24 00:00:00",` +
+			`"InstanceId":"crs-opcazbrb","Limit":100,"Offset":200,"Result":[4],"TaskTypes":["012","017","002"]}`},
+		"3.0, name":     {three, name, `{"InstanceName":"名 \"\u003c\u0026","Limit":1,"Offset":0}`},
+		"3.0, statuses": {three, statuses(0, 1, 2, 3), `{"Limit":1,"Offset":0,"Result":[0,1,2,4]}`},
+		"3.0, types":    {three, types(three), `{"Limit":1,"Offset":0,"TaskTypes":["009","010","012","017","004","002"]}`},
+		"tce": {tce, every, `{"BeginTime":"2026-11-01 00:00:00","EndTime":"2026-11-24 00:00:00",` +
+			`"Limit":100,"Offset":200,"RedisId":"crs-opcazbrb","TaskStatus":3,"TaskTypes":["012","002"]}`},
+		"tce, name":     {tce, name, `{"Limit":1,"Offset":0,"RedisName":"名 \"\u003c\u0026"}`},
+		"tce, status 0": {tce, statuses(0), `{"Limit":1,"Offset":0,"TaskStatus":0}`},
+		"tce, types":    {tce, types(tce), `{"Limit":1,"Offset":0,"TaskTypes":["008","009","010","011","012","004","002"]}`},
+	} {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			if test.api != two && method == http.MethodGet {
+				continue
+			}
+			t.Run(title+"/"+method, func(t *testing.T) {
+				c := newClient(t, test.api, transportFunc(func(r *http.Request) (*http.Response, error) {
+					sent := read(r)
+					got := sent.body
+					if test.api == two {
+						form, _ := url.ParseQuery(r.URL.RawQuery + sent.body)
+						for _, name := range []string{"Nonce", "Timestamp", "Signature"} {
+							if form.Get(name) == "" {
+								t.Errorf("no %s", name)
+							}
+							form.Del(name)
+						}
+						got = form.Encode()
+					}
+					if got != test.want {
+						t.Errorf("got  %s\nwant %s", got, test.want)
+					}
+					if r.Method != method || (r.URL.RawQuery == "") == (method == http.MethodGet) || r.UserAgent() != "agent/1" {
+						t.Errorf("%s with the query %q and the User-Agent %s", r.Method, r.URL.RawQuery, r.UserAgent())
+					}
+					return respond(http.StatusOK, listJSON(test.api, 0))
+				}), func(cfg *crsapi.Config) { cfg.Method, cfg.UserAgent = method, "agent/1" })
+				if _, err := c.Page(t.Context(), test.query); err != nil {
+					t.Fatal(err)
 				}
-				if r.UserAgent() != "agent/1" {
-					t.Errorf("User-Agent %q", r.UserAgent())
-				}
-				if method == http.MethodPost && r.URL.RawQuery != "" {
-					t.Errorf("a POST with the query %q", r.URL.RawQuery)
-				}
-				_ = r.ParseForm()
-				form = r.Form
-				_, _ = io.WriteString(w, listJSON(api, 0))
-			}))
-			defer server.Close()
-			c := newTestClient(t, api, func(cfg *crsapi.Config) {
-				cfg.Endpoint, cfg.Method, cfg.UserAgent = server.URL+"/v2/index.php", method, "agent/1"
 			})
-			_, err := c.Page(t.Context(), crsapi.Query{
-				Limit: 10, Offset: 20, RedisID: "crs-1", RedisName: "for API test",
-				BeginTime: time.Date(2016, 12, 27, 16, 3, 52, 0, time.UTC),
-				EndTime:   time.Date(2017, 2, 10, 16, 3, 52, 0, time.UTC),
-				Statuses:  []crsapi.Status{crsapi.StatusSucceeded, crsapi.StatusError}, TaskTypes: crsapi.API20.TaskTypes()[:2],
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for name, want := range map[string]string{
-				"Action": "GetRedisTaskList", "Region": "ap-guangzhou", "SecretId": canaryID, "Token": canaryToken,
-				"SignatureMethod": "HmacSHA256", "limit": "10", "offset": "20", "redisId": "crs-1",
-				"redisName": "for API test", "beginTime": "2016-12-28 00:03:52", "endTime": "2017-02-11 00:03:52",
-				"taskStatus.0": "2", "taskStatus.1": "-1", "taskType.0": "task_importRdb", "taskType.1": "task_exportBackup",
-			} {
-				if got := form.Get(name); got != want {
-					t.Errorf("%s is %q, want %q", name, got, want)
-				}
-				form.Del(name)
-			}
-			for _, name := range []string{"Nonce", "Timestamp", "Signature"} {
-				if form.Get(name) == "" {
-					t.Errorf("no %s", name)
-				}
-				form.Del(name)
-			}
-			if len(form) > 0 {
-				t.Errorf("unexpected parameters: %v", form)
-			}
-		})
+		}
 	}
 }
 
 func TestQueryValidation(t *testing.T) {
 	status := func(s ...crsapi.Status) crsapi.Query { return crsapi.Query{Statuses: s} }
 	types := func(s ...string) crsapi.Query { return crsapi.Query{TaskTypes: s} }
-	two, three, tce := crsapi.API20, crsapi.API30, crsapi.APITCE
-	for name, test := range map[string]struct {
+	type validity struct {
 		query crsapi.Query
-		want  map[crsapi.API]string // errors after "query: "; the query is valid for the other APIs
-	}{
-		"zero value":     {crsapi.Query{}, nil},
-		"negative limit": {crsapi.Query{Limit: -1}, map[crsapi.API]string{two: "invalid Limit: must not be negative", three: "invalid Limit: must not be negative", tce: "invalid Limit: must not be negative"}},
-		"negative offset": {crsapi.Query{Offset: -1}, map[crsapi.API]string{
-			two: "invalid Offset: must not be negative", three: "invalid Offset: must not be negative", tce: "invalid Offset: must not be negative",
-		}},
-		"limit 100":  {crsapi.Query{Limit: 100}, nil},
-		"limit 101":  {crsapi.Query{Limit: 101}, map[crsapi.API]string{three: "invalid Limit: must not be above 100", tce: "invalid Limit: must not be above 100"}},
-		"limit 1000": {crsapi.Query{Limit: 1000}, map[crsapi.API]string{three: "invalid Limit: must not be above 100", tce: "invalid Limit: must not be above 100"}},
-		"limit 1001": {crsapi.Query{Limit: 1001}, map[crsapi.API]string{
-			two: "invalid Limit: must not be above 1000", three: "invalid Limit: must not be above 100", tce: "invalid Limit: must not be above 100",
-		}},
-		"pending": {status(crsapi.StatusPending), nil},
-		"failed":  {status(crsapi.StatusFailed), nil},
-		"error":   {status(crsapi.StatusError), map[crsapi.API]string{three: "API 3.0 cannot filter by status -1"}},
-		"two statuses": {status(crsapi.StatusPending, crsapi.StatusFailed), map[crsapi.API]string{
-			tce: "the private cloud cannot filter by more than one status",
-		}},
-		"status 4": {status(4), map[crsapi.API]string{
-			two: "API 2.0 cannot filter by status 4", three: "API 3.0 cannot filter by status 4", tce: "API tce cannot filter by status 4",
-		}},
-		"status -2 after another": {status(crsapi.StatusPending, -2), map[crsapi.API]string{
-			two: "API 2.0 cannot filter by status -2", three: "API 3.0 cannot filter by status -2",
-			tce: "the private cloud cannot filter by more than one status",
-		}},
-		"backup": {types("task_backupInstance"), nil},
-		"importRdb": {types("task_importRdb"), map[crsapi.API]string{
-			three: `API 3.0 has no task type "task_importRdb"`,
-		}},
-		"restoreStream": {types("task_backupInstance", "task_restoreStream"), map[crsapi.API]string{
-			three: `API 3.0 has no task type "task_restoreStream"`,
-		}},
-		"task name": {types("backupInstance"), map[crsapi.API]string{
-			two: `API 2.0 has no task type "backupInstance"`, three: `API 3.0 has no task type "backupInstance"`, tce: `API tce has no task type "backupInstance"`,
-		}},
-		"code": {types("012"), map[crsapi.API]string{
-			two: `API 2.0 has no task type "012"`, three: `API 3.0 has no task type "012"`, tce: `API tce has no task type "012"`,
-		}},
-		"one of two types": {types("task_backupInstance", "task_"), map[crsapi.API]string{
-			two: `API 2.0 has no task type "task_"`, three: `API 3.0 has no task type "task_"`, tce: `API tce has no task type "task_"`,
-		}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			eachAPI(t, func(t *testing.T, api crsapi.API) {
-				want, invalid := test.want[api]
-				sent := 0
-				c := newTestClient(t, api, func(cfg *crsapi.Config) {
-					cfg.Transport = transportFunc(func(*http.Request) (*http.Response, error) {
-						sent++
-						return respond(http.StatusOK, listJSON(api, 0))
-					})
-				})
-				_, err := c.Page(t.Context(), test.query)
-				switch {
-				case !invalid && (err != nil || sent != 1):
-					t.Errorf("got %v with %d requests, want no error", err, sent)
-				case invalid && (err == nil || err.Error() != "query: "+want || sent != 0):
-					t.Errorf("got %v with %d requests, want query: %s", err, sent, want)
-				}
-			})
-		})
+		want  map[crsapi.API]string // error after "query: "; for an API without one, the query is valid
 	}
-}
-
-// TestTaskTypes checks that no caller can change the types of another.
-func TestTaskTypes(t *testing.T) {
-	for api, want := range map[crsapi.API]string{
-		crsapi.API20:  "task_importRdb task_exportBackup task_restoreBackup task_restoreStream task_backupInstance task_cleanInstance task_resizeInstance",
-		crsapi.API30:  "task_exportBackup task_restoreBackup task_backupInstance task_cleanInstance task_resizeInstance",
-		crsapi.APITCE: "task_importRdb task_exportBackup task_restoreBackup task_restoreStream task_backupInstance task_cleanInstance task_resizeInstance",
-	} {
-		clear(api.TaskTypes())
-		if got := strings.Join(api.TaskTypes(), " "); got != want {
-			t.Errorf("API %s has %s", api, got)
+	// in has an error that names the API.
+	in := func(format string, apis ...crsapi.API) map[crsapi.API]string {
+		want := map[crsapi.API]string{}
+		for _, api := range apis {
+			want[api] = strings.ReplaceAll(format, "API", "API "+string(api))
 		}
+		return want
 	}
+	const oneStatus, tooLarge = "API cannot filter by more than one status", "invalid Limit: must not be above 100"
+	eachCase(t, map[string]validity{
+		"zero value":       {crsapi.Query{}, nil},
+		"negative limit":   {crsapi.Query{Limit: -1}, in("invalid Limit: must not be negative", allAPIs...)},
+		"negative offset":  {crsapi.Query{Offset: -1}, in("invalid Offset: must not be negative", allAPIs...)},
+		"limit 100":        {crsapi.Query{Limit: 100}, nil},
+		"limit 101":        {crsapi.Query{Limit: 101}, in(tooLarge, bothOf3...)},
+		"limit 1001":       {crsapi.Query{Limit: 1001}, map[crsapi.API]string{two: "invalid Limit: must not be above 1000", three: tooLarge, tce: tooLarge}},
+		"error":            {status(crsapi.StatusError), in("API cannot filter by status -1", three)},
+		"two statuses":     {status(crsapi.StatusPending, crsapi.StatusFailed), in(oneStatus, tce)},
+		"status 4":         {status(4), in("API cannot filter by status 4", allAPIs...)},
+		"status -2":        {status(-2), in("API cannot filter by status -2", allAPIs...)},
+		"backup":           {types("task_backupInstance"), nil},
+		"importRdb":        {types("task_importRdb"), in(`API has no task type "task_importRdb"`, three)},
+		"task name":        {types("backupInstance"), in(`API has no task type "backupInstance"`, allAPIs...)},
+		"one of two types": {types("task_backupInstance", "task_"), in(`API has no task type "task_"`, allAPIs...)},
+	}, func(t *testing.T, api crsapi.API, test validity) {
+		want, invalid := test.want[api]
+		var seen recorder
+		c := newClient(t, api, always(listJSON(api, 0)), seen.in)
+		_, err := c.Page(t.Context(), test.query)
+		if !invalid && (err != nil || len(seen.attempts) != 1) || invalid && (err == nil || err.Error() != "query: "+want || len(seen.attempts) != 0) {
+			t.Errorf("got %v after %d requests, want %q", err, len(seen.attempts), want)
+		}
+	})
 }
 
 // signature2 computes the parameter Signature of API 2.0 independently of the client.
@@ -171,8 +151,8 @@ func signature2(key, method, host string, params map[string]string) string {
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// TestSignatureOfAPI2 checks signature2 with vectors, of the documents, of the vendor's
-// SDK and computed, and the client with signature2.
+// TestSignatureOfAPI2 checks signature2 with vectors: of the documents, of the vendor's
+// SDK, and computed. It checks the client with signature2.
 func TestSignatureOfAPI2(t *testing.T) {
 	id, key := docKey.SecretID, string(docKey.SecretKey)
 	for want, vector := range map[string]struct {
@@ -198,28 +178,218 @@ func TestSignatureOfAPI2(t *testing.T) {
 			t.Errorf("signature2 is %s, want %s", got, want)
 		}
 	}
-	all := crsapi.API20.TaskTypes()
+	all := two.TaskTypes()
 	for name, q := range map[string]crsapi.Query{
 		"plain":          {},
-		"everything":     {RedisID: "crs-1", RedisName: "for 测试 a&b=c+d", BeginTime: time.Unix(1e9, 0), EndTime: time.Unix(2e9, 0), Statuses: crsapi.API20.StatusFilters(), TaskTypes: slices.Concat(all, all)},
+		"everything":     {RedisID: "crs-1", RedisName: "for 测试 a&b=c+d", BeginTime: time.Unix(1e9, 0), EndTime: time.Unix(2e9, 0), Statuses: []crsapi.Status{0, 1, 2, 3, -1}, TaskTypes: slices.Concat(all, all)},
 		"like an upload": {RedisName: "@file"},
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			t.Run(name+"/"+method, func(t *testing.T) {
-				c := newTestClient(t, crsapi.API20, func(cfg *crsapi.Config) {
-					cfg.Method = method
-					cfg.Transport = transportFunc(func(r *http.Request) (*http.Response, error) {
-						sent := read(r)
-						if want := signature2(canaryKey, method, "redis.api.qcloud.com", sent.params); sent.signature != want || r.Method != method {
-							t.Errorf("%s with signature %s, want %s", r.Method, sent.signature, want)
-						}
-						return respond(http.StatusOK, listJSON(crsapi.API20, 0))
-					})
-				})
+				c := newClient(t, two, transportFunc(func(r *http.Request) (*http.Response, error) {
+					sent := read(r)
+					if want := signature2(canaryKey, method, "redis.api.qcloud.com", sent.params); sent.signature != want {
+						t.Errorf("signature %s, want %s", sent.signature, want)
+					}
+					return respond(http.StatusOK, listJSON(two, 0))
+				}), func(cfg *crsapi.Config) { cfg.Method = method })
 				if _, err := c.Page(t.Context(), q); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 	}
+}
+
+// TestRequestOfAPI3 checks a whole request. Its signature was computed independently,
+// for this key, body and time.
+func TestRequestOfAPI3(t *testing.T) {
+	const at, signature = 1551113065, "d2ab5e4fe5e870d07b925ad4725caa1db176115756f4bb591b2c1bb8e805731b"
+	for name, token := range map[string]credentials.Secret{"no token": "", "token": "temporary token"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(time.Until(time.Unix(at, 0)))
+				c := newClient(t, three, transportFunc(func(r *http.Request) (*http.Response, error) {
+					if r.Method != http.MethodPost || r.URL.String() != "https://redis.tencentcloudapi.com/" || r.Host != "redis.tencentcloudapi.com" {
+						t.Errorf("%s %s of host %s", r.Method, r.URL, r.Host)
+					}
+					want := http.Header{
+						"Content-Type": {"application/json"},
+						"Authorization": {"TC3-HMAC-SHA256 Credential=" + docKey.SecretID +
+							"/2019-02-25/redis/tc3_request, SignedHeaders=content-type;host, Signature=" + signature},
+						"X-Tc-Action": {"DescribeTaskList"}, "X-Tc-Version": {"2018-04-12"}, "X-Tc-Timestamp": {strconv.Itoa(at)},
+						"X-Tc-Region": {"ap-guangzhou"}, "X-Tc-Language": {"en-US"}, "User-Agent": {"agent/1"},
+					}
+					if token != "" {
+						want["X-Tc-Token"] = []string{string(token)}
+					}
+					if !maps.EqualFunc(r.Header, want, slices.Equal[[]string]) {
+						t.Errorf("got  %v\nwant %v", r.Header, want)
+					}
+					length := r.ContentLength
+					if body := read(r).body; body != `{"Limit":100,"Offset":0}` || length != int64(len(body)) {
+						t.Errorf("body %s, Content-Length %d", body, length)
+					}
+					return respond(http.StatusOK, listJSON(three, 0))
+				}), func(cfg *crsapi.Config) {
+					key := docKey
+					key.Token = token
+					cfg.Region, cfg.Credentials, cfg.UserAgent = "gz", key, "agent/1"
+				})
+				if _, err := c.Page(t.Context(), crsapi.Query{}); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// TestRegionOfAPI3 checks the header and the host of the region.
+func TestRegionOfAPI3(t *testing.T) {
+	for name, test := range map[string]struct {
+		region, endpoint string
+		want, host       string
+	}{
+		"short":           {"gz", "https://redis.tencentcloudapi.com", "ap-guangzhou", "redis.tencentcloudapi.com"},
+		"short, in host":  {"gz", "https://redis.{region}.tencentcloudapi.com", "ap-guangzhou", "redis.ap-guangzhou.tencentcloudapi.com"},
+		"long, in host":   {"ap-shanghai-fsi", "https://redis.{region}.tencentcloudapi.com/", "ap-shanghai-fsi", "redis.ap-shanghai-fsi.tencentcloudapi.com"},
+		"unknown":         {"xy", "https://{region}", "xy", "xy"},
+		"twice":           {"xy", "http://{region}.{region}:8080/", "xy", "xy.xy:8080"},
+		"capitals":        {"XY", "https://REDIS.{region}.example/", "XY", "redis.xy.example"},
+		"capitals, short": {"GZ", "https://{region}/", "GZ", "gz"},
+	} {
+		for _, api := range bothOf3 {
+			t.Run(name+"/"+string(api), func(t *testing.T) {
+				c := newClient(t, api, transportFunc(func(r *http.Request) (*http.Response, error) {
+					if got := r.Header.Get("X-TC-Region"); got != test.want || r.Host != test.host || r.URL.Host != test.host || r.URL.Path != "/" {
+						t.Errorf("region %q at %s, host %s", got, r.URL, r.Host)
+					}
+					return respond(http.StatusOK, listJSON(api, 0))
+				}), func(cfg *crsapi.Config) { cfg.Region, cfg.Endpoint = test.region, test.endpoint })
+				if _, err := c.Page(t.Context(), crsapi.Query{}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// readAll reads the tasks of a query page by page, of a list that does not change. It
+// returns them without TaskIDs, which must be unique.
+func readAll(ctx context.Context, c *crsapi.Client, q crsapi.Query) (tasks []crsapi.Task, err error) {
+	ids := map[int64]bool{}
+	for {
+		p, err := c.Page(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for _, task := range p.Tasks {
+			if ids[task.TaskID] || (task.TaskID == 0) != (c.API() == two) {
+				return nil, fmt.Errorf("TaskID %d", task.TaskID)
+			}
+			ids[task.TaskID] = c.API() != two
+			task.TaskID = 0
+			tasks = append(tasks, task)
+		}
+		if q.Offset += len(p.Tasks); q.Offset >= p.TotalCount {
+			return tasks, nil
+		}
+	}
+}
+
+// asListed returns a task of the simulator as an API lists it, without a TaskID.
+func asListed(api crsapi.API, task crsapi.Task) crsapi.Task {
+	task.TaskID = 0
+	if api != three {
+		task.EndTime = time.Time{}
+	} else if task.Status == crsapi.StatusError {
+		task.Status = crsapi.StatusFailed
+	}
+	if api == two && task.TaskName == "AUTOBACKUP" {
+		task.TaskName = "backupInstance" // as the simulator says
+	}
+	return task
+}
+
+// anyTask generates tasks that every API can list.
+func anyTask() *rapid.Generator[crsapi.Task] {
+	names := []string{
+		"newInstance", "resizeInstance", "closeInstance", "cleanInstance", "startInstance", "deleteInstance",
+		"setPassword", "importRdb", "exportBackup", "restoreBackup", "restoreStream", "backupInstance",
+		"AUTOBACKUP", "MODIFYINSTANCEACCOUNT", "UpgradeArch", "not documented",
+	}
+	return rapid.Custom(func(t *rapid.T) crsapi.Task {
+		at := func(label string) time.Time {
+			return time.Unix(rapid.Int64Range(1e8, 4e9).Draw(t, label), 0).UTC()
+		}
+		task := crsapi.Task{
+			RedisID:   rapid.StringN(1, 20, 256).Draw(t, "RedisID"),
+			RedisName: rapid.StringN(0, 60, 256).Draw(t, "RedisName"),
+			ProjectID: rapid.SampledFrom([]string{"", "0", "1000123"}).Draw(t, "ProjectID"),
+			TaskName:  rapid.SampledFrom(names).Draw(t, "TaskName"),
+			StartTime: at("StartTime"),
+			// Result 4 means failed under API 3.0 only.
+			Status:   rapid.SampledFrom([]crsapi.Status{-1, 0, 1, 2, 3, -2, 5, 17, 1 << 30}).Draw(t, "Status"),
+			Progress: rapid.Float32Range(0, 1).Draw(t, "Progress"),
+		}
+		if rapid.Bool().Draw(t, "ended") {
+			task.EndTime = at("EndTime")
+		}
+		return task
+	})
+}
+
+// TestAPIsListTheSameTasks lists any tasks through each API, with any filter by a value
+// of the first task. Only the documented differences are allowed. The simulator refuses
+// parameters that are not documented.
+func TestAPIsListTheSameTasks(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		tasks := rapid.SliceOfN(anyTask(), 1, 12).Draw(rt, "tasks")
+		size := rapid.IntRange(1, 15).Draw(rt, "page size")
+		offset := time.Duration(rapid.IntRange(-12*60, 14*60).Draw(rt, "UTC offset")) * time.Minute
+		filter := rapid.SampledFrom([]string{"", "RedisID", "RedisName", "BeginTime", "EndTime", "Statuses", "TaskTypes"}).Draw(rt, "filter")
+		for _, api := range allAPIs {
+			first := asListed(api, tasks[0])
+			all := map[string]crsapi.Query{
+				"RedisID": {RedisID: first.RedisID}, "RedisName": {RedisName: first.RedisName}, "BeginTime": {BeginTime: first.StartTime},
+				"EndTime": {EndTime: first.StartTime}, "Statuses": {Statuses: []crsapi.Status{first.Status}}, "TaskTypes": {TaskTypes: []string{"task_" + first.TaskName}},
+			}
+			var got, want []crsapi.Task
+			var err error // rapid cannot fail inside of a bubble
+			synctest.Test(t, func(t *testing.T) {
+				c, server := serve(t, api, tasks, func(cfg *crsapi.Config) { cfg.PageSize, cfg.UTCOffset = size, offset })
+				server.SetUTCOffset(offset)
+				got, err = readAll(t.Context(), c, all[filter])
+			})
+			for _, task := range tasks {
+				if task = asListed(api, task); matches(api, task, first, filter) {
+					want = append(want, task)
+				}
+			}
+			invalid := filter == "Statuses" && (first.Status < crsapi.StatusError || first.Status > crsapi.StatusFailed) ||
+				filter == "TaskTypes" && !slices.Contains(api.TaskTypes(), "task_"+first.TaskName)
+			if (err != nil) != invalid || !invalid && !slices.Equal(got, want) {
+				rt.Fatalf("API %s: %v\ngot  %+v\nwant %+v", api, err, got, want)
+			}
+		}
+	})
+}
+
+// matches reports whether a task has the value of another one that a filter is for.
+func matches(api crsapi.API, task, other crsapi.Task, filter string) bool {
+	switch filter {
+	case "RedisID":
+		return task.RedisID == other.RedisID
+	case "RedisName":
+		return other.RedisName == "" || task.RedisName == other.RedisName // empty is no filter
+	case "BeginTime":
+		return !task.StartTime.Before(other.StartTime)
+	case "EndTime":
+		return !task.StartTime.After(other.StartTime)
+	case "Statuses":
+		return task.Status == other.Status
+	case "TaskTypes":
+		return task.TaskName == other.TaskName || api == three && other.TaskName == "backupInstance" && task.TaskName == "AUTOBACKUP"
+	}
+	return true
 }

@@ -23,12 +23,10 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/internal/tc3"
 )
 
-// request returns a new signed request, and its signature so that it can be
-// redacted. Every attempt needs a timestamp, a nonce and a signature of its own.
-//
-// net/http does not send it twice by itself: it repeats no request whose body it
-// cannot rewind. A repeated request would have an old signature, and
-// Config.Observe would not see it.
+// request returns a new signed request, and its signature for redaction. Every attempt
+// has its own timestamp, nonce and signature. net/http must not send it twice: the
+// signature would be old, and Config.Observe not called. It does not, as it cannot
+// rewind this body.
 func (c *Client) request(ctx context.Context, action string, params map[string]any, key credentials.Key) (*http.Request, string) {
 	req := (&http.Request{Method: c.cfg.Method, Host: c.endpoint.Host, Header: http.Header{}}).WithContext(ctx)
 	target := *c.endpoint
@@ -45,12 +43,12 @@ func (c *Client) request(ctx context.Context, action string, params map[string]a
 	return req, signature
 }
 
-// signAPI3 is the protocol of API 3.0.
+// signAPI3 sets the headers of API 3.0, and returns the body.
 //
 // Source: "Common Params" and "Signature Method v3" of Tencent Cloud API 3.0.
 func (c *Client) signAPI3(req *http.Request, action string, params map[string]any, key credentials.Key) (body []byte, signature string) {
 	const contentType = "application/json"
-	body, _ = json.Marshal(params) // numbers and strings always have a JSON form
+	body, _ = json.Marshal(params) // no number or string fails
 	now := time.Now()
 	authorization, signature := tc3.Sign(tc3.Request{
 		Service: "redis", Host: req.Host, ContentType: contentType, Payload: body, Time: now,
@@ -58,8 +56,8 @@ func (c *Client) signAPI3(req *http.Request, action string, params map[string]an
 	for name, value := range map[string]string{
 		"Content-Type": contentType, "Authorization": authorization,
 		"X-TC-Action": action, "X-TC-Version": "2018-04-12", "X-TC-Timestamp": strconv.FormatInt(now.Unix(), 10),
-		"X-TC-Region": longRegion(c.cfg.Region), "X-TC-Token": string(key.Token),
-		"X-TC-Language": "en-US", // of error messages
+		"X-TC-Region": LongRegion(c.cfg.Region), "X-TC-Token": string(key.Token),
+		"X-TC-Language": "en-US", // of the error messages
 	} {
 		if value != "" {
 			req.Header.Set(name, value)
@@ -68,7 +66,8 @@ func (c *Client) signAPI3(req *http.Request, action string, params map[string]an
 	return body, signature
 }
 
-// signAPI2 is the protocol of API 2.0: arrays have a parameter for each element.
+// signAPI2 sets the parameters of API 2.0, in the URL or in the body. Arrays have a
+// parameter for each element.
 //
 // Source: "Signature" among the common parameters of Tencent Cloud API 2.0.
 func (c *Client) signAPI2(req *http.Request, action string, params map[string]any, key credentials.Key) (body []byte, signature string) {
@@ -109,13 +108,11 @@ func (c *Client) signAPI2(req *http.Request, action string, params map[string]an
 	return []byte(form.Encode()), signature
 }
 
-// signedText returns what API 2.0 signs: the method, host, path and all other
-// parameters. Host must not contain a port.
+// signedText returns the text that API 2.0 signs. The host has no port.
 func signedText(method, host, path string, params map[string]string) string {
 	var pairs []string
 	for _, name := range slices.Sorted(maps.Keys(params)) {
-		// Servers leave such values out of the signature of a POST request: they
-		// stand for uploaded files.
+		// In a POST request, such a value means an uploaded file, which is not signed.
 		if value := params[name]; method != http.MethodPost || !strings.HasPrefix(value, "@") {
 			pairs = append(pairs, name+"="+value)
 		}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/crs-exporter/crs_exporter/crsapi/internal/redact"
 	"github.com/crs-exporter/crs_exporter/crsapi/internal/tc3"
 	"github.com/crs-exporter/crs_exporter/crsapi/internal/trace"
 )
@@ -84,7 +85,7 @@ func (s roles) machineRole(ctx context.Context) (lease, error) {
 	case json.Unmarshal(body, &got) != nil:
 		err = errNotJSON
 	case got.Code != "Success":
-		err = fmt.Errorf("code %q", OneLine(got.Code))
+		err = fmt.Errorf("code %q", redact.OneLine(got.Code))
 	default:
 		l, err = got.lease()
 	}
@@ -192,8 +193,8 @@ func (s roles) assume(ctx context.Context, action, region string, params map[str
 	valid := json.Unmarshal(body, &got) == nil && got.Response != nil
 	switch {
 	case valid && got.Response.Error != nil:
-		clean := func(s string) string { return OneLine(NewRedactor(signer, signature).Text(s)) }
-		return lease{}, stsError{clean(got.Response.Error.Code), clean(got.Response.Error.Message)}
+		redactor := redact.New(signer.SecretID, string(signer.SecretKey), string(signer.Token), signature)
+		return lease{}, stsError{redactor.Line(got.Response.Error.Code), redactor.Line(got.Response.Error.Message)}
 	case err != nil:
 		return lease{}, err
 	case !valid:

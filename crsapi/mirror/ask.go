@@ -191,7 +191,7 @@ func (m *Mirror) page(ctx context.Context, hi int64, q crsapi.Query) (answer, er
 	}
 	m.pages.Add(1)
 	m.read.Add(1)
-	a := answer{rows: rowsOf(p), total: p.TotalCount, date: m.clock.Time(time.Now()).Unix()}
+	a := answer{rows: p.Tasks, total: p.TotalCount, date: m.clock.Time(time.Now()).Unix()}
 	if !p.Date.IsZero() {
 		a.date = p.Date.Unix()
 		m.clock.Set(p.Date, time.Now())
@@ -204,19 +204,4 @@ func (m *Mirror) page(ctx context.Context, hi int64, q crsapi.Query) (answer, er
 		m.size.Store(min(m.size.Load(), int64(n))) // the server caps its pages
 	}
 	return a, nil
-}
-
-// rowsOf returns the rows of a page in its order.
-func rowsOf(p *crsapi.Page) []row {
-	if len(p.Rejected) == 0 {
-		return p.Tasks
-	}
-	rows := slices.Grow([]row(nil), len(p.Tasks)+len(p.Rejected))
-	tasks := p.Tasks
-	for _, r := range p.Rejected {
-		n := r.Index - len(rows)
-		rows = append(append(rows, tasks[:n]...), row{StartTime: r.StartTime, TaskID: int64(r.Hash)})
-		tasks = tasks[n:]
-	}
-	return append(rows, tasks...)
 }

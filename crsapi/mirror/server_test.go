@@ -125,12 +125,12 @@ func (s *server) Page(ctx context.Context, q crsapi.Query) (*crsapi.Page, error)
 	if s.habits.pageTotals {
 		p.TotalCount = len(nodes)
 	}
-	for i, n := range nodes {
+	for _, n := range nodes {
+		task := n.Task
 		if n.bad != 0 {
-			p.Rejected = append(p.Rejected, crsapi.RejectedRow{Index: i, StartTime: n.StartTime, Hash: n.bad})
-			continue
+			task = crsapi.Task{StartTime: n.StartTime, TaskID: int64(n.bad)}
 		}
-		p.Tasks = append(p.Tasks, n.Task)
+		p.Tasks = append(p.Tasks, task)
 	}
 	if s.after != nil {
 		s.after(q, p)
@@ -209,7 +209,7 @@ func (s *server) note(q crsapi.Query, p *crsapi.Page) {
 		return fmt.Sprint(t.Unix() - epoch)
 	}
 	s.log = append(s.log, fmt.Sprintf("%s..%s %s limit %d offset %d: %d of %d",
-		at(q.BeginTime), at(q.EndTime), q.RedisID, q.Limit, q.Offset, len(p.Tasks)+len(p.Rejected), p.TotalCount))
+		at(q.BeginTime), at(q.EndTime), q.RedisID, q.Limit, q.Offset, len(p.Tasks), p.TotalCount))
 	s.versions = append(s.versions, s.nodes)
 	if q.EndTime.IsZero() && q.Limit > 1 && q.Offset == 0 {
 		s.heads = append(s.heads, head{len(s.versions) - 1, q.BeginTime})

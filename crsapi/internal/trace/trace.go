@@ -1,5 +1,5 @@
-// Package trace tells which step of an HTTP request was under way when time ran
-// out, and whether a proxy refused it.
+// Package trace reports the step of an HTTP request that timed out, and whether a proxy
+// refused the request.
 package trace
 
 import (
@@ -11,8 +11,8 @@ import (
 	"sync"
 )
 
-// Trace notes the last step that a request began. The hooks are called from several
-// goroutines, those of a dial even after the request has got another connection.
+// Trace records the current step of a request. The hooks are called from several
+// goroutines. Those of a dial are called even after the request has another connection.
 type Trace struct {
 	mu    sync.Mutex
 	stage int
@@ -25,7 +25,7 @@ func Watch(req *http.Request) (*http.Request, *Trace) {
 	begin := func(stage int, step string) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if stage >= t.stage { // else it is of a dial that the request does not wait for
+		if stage >= t.stage { // otherwise of a dial that the request does not need
 			t.stage, t.step = stage, step
 		}
 	}
@@ -35,7 +35,7 @@ func Watch(req *http.Request) (*http.Request, *Trace) {
 		ConnectStart: func(_, addr string) { begin(0, "connecting to "+addr) },
 		ConnectDone: func(_, addr string, err error) {
 			if err == nil {
-				begin(0, "waiting for "+addr) // to answer CONNECT, if it is a proxy
+				begin(0, "waiting for "+addr) // for the response to CONNECT, if it is a proxy
 			}
 		},
 		TLSHandshakeStart: func() { begin(0, "negotiating TLS") },
@@ -49,16 +49,15 @@ func Watch(req *http.Request) (*http.Request, *Trace) {
 	})), t
 }
 
-// Timeout returns the error of a request that timed out. It wraps err, and names
-// the step that was under way.
+// Timeout returns the error of a request that timed out. It names the current step, and
+// wraps err.
 func (t *Trace) Timeout(err error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return fmt.Errorf("timeout while %s: %w", t.step, err)
 }
 
-// ProxyError is the error of a proxy that refused to connect, or to send a
-// request on.
+// ProxyError is the refusal of a proxy to connect, or to forward a request.
 type ProxyError struct {
 	Status int // HTTP status of the proxy
 }
@@ -72,8 +71,8 @@ func (e *ProxyError) Error() string {
 	return fmt.Sprintf("%s: HTTP status %d %s", problem, e.Status, http.StatusText(e.Status))
 }
 
-// CheckConnect is for the field OnProxyConnectResponse of an http.Transport. The
-// error of net/http has only the text that the proxy wrote.
+// CheckConnect is for the field OnProxyConnectResponse of an http.Transport. Without it,
+// the error has only the text of the proxy.
 func CheckConnect(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
 	if resp.StatusCode != http.StatusOK {
 		return &ProxyError{resp.StatusCode}
