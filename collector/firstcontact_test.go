@@ -28,7 +28,6 @@ import (
 // three scrapes the list is seen whole and right, or the region is down and the log says
 // what to change. No scrape has a wrong number.
 func TestFirstContact(t *testing.T) {
-	raw := func(json string) *string { return &json }
 	both := []crsapi.API{crsapi.API20, crsapi.API30}
 	two, three := both[:1], both[1:]
 	for _, test := range []struct {
@@ -49,20 +48,20 @@ func TestFirstContact(t *testing.T) {
 		{"offset", "number of a page", both, crsapitest.PageNumbers, false},
 		{"limit", "cut to 20", both, crsapitest.PageCap(20), false},
 		{"limit", "above 50 refused", both, crsapitest.RefuseLimitAbove50, false},
-		{"totalCount", "text", both, crsapitest.Format{StringTotal: true}, false},
+		{"totalCount", "text", both, crsapitest.TotalAsText, false},
 		{"totalCount", "within data", two, crsapitest.TotalInData, false},
 		{"totalCount", "of the page", both, crsapitest.TotalOfPage, false},
 		{"rows", "numbers as text", both, crsapitest.NumbersAsText, false},
 		{"rows", "type with the prefix", both, crsapitest.TypePrefix, false},
 		{"rows", "type as the constant", both, crsapitest.TypeConstant, false},
 		{"rows", "type as a number", both, crsapitest.TypeNumber, false},
-		{"rows", "EndTime of the unfinished empty", three, crsapitest.Format{EndTime: raw(`""`)}, false},
-		{"rows", "EndTime of the unfinished null", three, crsapitest.Format{EndTime: raw("null")}, false},
-		{"rows", "EndTime of the unfinished zeros", three, crsapitest.Format{EndTime: raw(`"0000-00-00 00:00:00"`)}, false},
+		{"rows", "EndTime of the unfinished empty", three, crsapitest.EmptyEnd, false},
+		{"rows", "EndTime of the unfinished null", three, crsapitest.NullEnd, false},
+		{"rows", "EndTime of the unfinished zeros", three, crsapitest.All(), false},
 		{"rows", "startTime of the waiting zeros", both, crsapitest.ZeroStart, false},
-		{"empty list", "null", both, crsapitest.Format{TaskSet: raw("null")}, true},
-		{"empty list", "absent", both, crsapitest.Format{TaskSet: raw("")}, true},
-		{"empty list", "[]", both, crsapitest.Format{TaskSet: raw("[]")}, true},
+		{"empty list", "null", both, crsapitest.NullRows, true},
+		{"empty list", "absent", both, crsapitest.NoRows, true},
+		{"empty list", "[]", both, crsapitest.All(), true},
 	} {
 		for _, api := range test.apis {
 			t.Run(fmt.Sprintf("%s/%s/API %s", test.point, test.reading, api), func(t *testing.T) {

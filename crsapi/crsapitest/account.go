@@ -26,18 +26,18 @@ func (s *Simulator) SetAccount(a Account) {
 	s.accounts[a.SecretID] = a
 }
 
-// RevokeAccount removes an account. Its later requests get 4104, under API 3.0
-// AuthFailure.SecretIdNotFound.
-func (s *Simulator) RevokeAccount(secretID string) {
+// account returns an account and the window of timestamps.
+func (s *Simulator) account(secretID string) (a Account, window time.Duration, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.accounts, secretID)
+	a, ok = s.accounts[secretID]
+	return a, s.window, ok
 }
 
 // nonces stores each Nonce while its Timestamp may still be valid. It has two
 // generations, so that it can drop the old one whole.
 type nonces struct {
-	young, old map[nonce]struct{}
+	young, old map[nonce]bool
 	start      time.Time // of young
 }
 
@@ -49,19 +49,15 @@ type nonce struct {
 // use reports whether v is new. A Timestamp may be one window ahead and is
 // valid for one window after it, so a generation lasts two windows.
 func (n *nonces) use(v nonce, now time.Time, window time.Duration) bool {
-	if age := now.Sub(n.start); n.young == nil || age >= 2*window || age < 0 {
-		n.old = n.young
+	if age := now.Sub(n.start); n.young == nil || age >= 2*window {
+		n.young, n.old, n.start = make(map[nonce]bool), n.young, now
 		if age >= 4*window {
 			n.old = nil
 		}
-		n.young, n.start = make(map[nonce]struct{}), now
 	}
-	if _, used := n.young[v]; used {
+	if n.young[v] || n.old[v] {
 		return false
 	}
-	if _, used := n.old[v]; used {
-		return false
-	}
-	n.young[v] = struct{}{}
+	n.young[v] = true
 	return true
 }

@@ -10,11 +10,10 @@
 // It verifies each request as the documents say (signature, key, token, time,
 // every parameter), applies filters and paging, returns errors with the
 // documented codes as HTTP 200, and injects faults on demand. A [Server] serves
-// it on a loopback port, over TLS, or in memory. The package follows the vendor's
-// documents and shares no signing, encoding or decoding code with package
-// crsapi, so that the same mistake cannot hide in both. It does not know which
-// client calls it, and it does not know what the real API does beyond its
-// documents. Where they leave something open, there is a switch.
+// it on a loopback port or in memory. The package follows the vendor's documents
+// and shares no signing, encoding or decoding code with package crsapi, so that
+// the same mistake cannot hide in both. It does not know which client calls it.
+// Where the documents leave something open, there is a [Habit].
 //
 //	srv := crsapitest.NewServer()
 //	defer srv.Close()
@@ -25,7 +24,6 @@
 //	srv.Inject(crsapitest.Fault{Skip: 2, Count: 1, Do: crsapitest.APIError(5100)})
 //	srv.Inject(crsapitest.Fault{Rate: 0.5, Do: crsapitest.HTTPStatus(502)})
 //	srv.Inject(crsapitest.Fault{API: "2.0", Do: crsapitest.RetiredForbidden})
-//	srv.Inject(crsapitest.Fault{Region: "ap-beijing", Do: crsapitest.ShuffleTies})
 //	srv.Inject(crsapitest.Fault{API: "3.0", Rate: 0.1, Do: crsapitest.IgnoreEnd})
 //	srv.ClearFaults()
 //
@@ -33,19 +31,14 @@
 //
 //   - errors, other responses and retired APIs: [APIError], [Envelope],
 //     [HTTPStatus], [Redirect], [Body], [Respond], [RetiredEffect]
-//   - what the documents leave open: [Habit], [PageCap], [Format], [InstanceEffect]
-//   - other pages that are not what was asked for: [Total], [Replicas]
-//   - other JSON and headers: [Format], [Header], [DateSkew]
-//   - slow and broken responses: [Latency], [SlowHeaders], [SlowBody],
-//     [ConnEffect], [GzipBomb]; on some connections only:
-//     [Simulator.OnOpenConnections]
+//   - what the documents leave open, and wrong pages: [Habit], [PageCap], [Total]
+//   - slow and broken responses: [Latency], [SlowBody], [ConnEffect], [DateSkew];
+//     on some connections only: [Simulator.OnOpenConnections]
 //
-// A test changes the list with [Simulator.SetTasks], [Simulator.Add],
-// [Simulator.Drop] and [Simulator.Update], at any time. The hooks of
-// [Simulator.OnRequest] and [Simulator.OnResponse] run before and after a
-// request reads it. In a list that is sorted, a request with bounds on the
-// submission time visits no tasks outside them, except the first one after an
-// Update, so that a list may have a million tasks.
+// A test changes the list with [Simulator.SetTasks], [Simulator.Add] and
+// [Simulator.Update], at any time, also from the hook of [Simulator.OnRequest].
+// In a list that is sorted, a request that has only bounds on the submission time
+// visits no tasks outside its page, so a list may have a million tasks.
 //
 // Of API 3.0, the simulator does not serve GET requests and does not check the
 // host name of a request, except that it is signed.

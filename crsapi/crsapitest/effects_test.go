@@ -3,177 +3,245 @@ package crsapitest_test
 import (
 	"io"
 	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
-// Each documented code must have the documented text.
-func TestAPIErrors(t *testing.T) {
-	srv, a := newServer(t)
-	for _, code := range []int{
-		4000, 4100, 4101, 4102, 4103, 4104, 4105, 4106, 4110, 4200, 4300, 4400, 4420, 4480, 4500, 4600, 5000, 5100, 6000, 6100, 6200, 9999,
+// TestHabits sends each API a request that shows the habit.
+func TestHabits(t *testing.T) {
+	refused := [2]string{`"code":4000,"message":"(11201)`, `"InvalidParameterValue"`}
+	three := [2]string{`"totalCount":3`, `"TotalCount":3`}
+	newest1, oldest1 := [2]string{`[{"startTime":"2024-03-01 20:00:00"`, `[{"TaskId":1,`}, [2]string{`[{"startTime":"2024-03-01 19:58:00"`, `[{"TaskId":3,`}
+	for name, test := range map[string]struct {
+		do    crsapitest.Effect
+		query query
+		want  [2]string // in the responses of API 2.0 and 3.0
+	}{
+		"end alone":           {crsapitest.RefuseEndAlone, query{"endTime": stamp(newest)}, refused},
+		"end with a begin":    {crsapitest.RefuseEndAlone, query{"beginTime": stamp(newest), "endTime": stamp(newest)}, [2]string{`"totalCount":1`, `"TotalCount":1`}},
+		"any end":             {crsapitest.RefuseBounds, query{"endTime": stamp(newest)}, refused},
+		"any begin":           {crsapitest.RefuseBounds, query{"beginTime": stamp(newest)}, refused},
+		"no bounds":           {crsapitest.RefuseBounds, query{}, three},
+		"end excluded":        {crsapitest.ExclusiveEnd, query{"endTime": stamp(newest)}, [2]string{`"totalCount":2`, `"TotalCount":2`}},
+		"begin ignored":       {crsapitest.IgnoreBegin, query{"beginTime": stamp(newest)}, three},
+		"end ignored":         {crsapitest.IgnoreEnd, query{"endTime": stamp(newest.Add(-time.Hour))}, three},
+		"end of the task":     {crsapitest.EndOfTask, query{"endTime": stamp(newest.Add(-time.Hour))}, three},
+		"end of the run":      {crsapitest.EndOfRun, query{"endTime": stamp(newest)}, [2]string{`"totalCount":0`, `"TotalCount":0`}},
+		"limit 51":            {crsapitest.RefuseLimitAbove50, query{"limit": 51}, refused},
+		"limit 50":            {crsapitest.RefuseLimitAbove50, query{"limit": 50}, three},
+		"unknown instance":    {crsapitest.RefuseUnknown, query{"redisId": "x"}, [2]string{`"codeDesc":"InstanceNotExists"`, `"ResourceNotFound.InstanceNotExists"`}},
+		"known instance":      {crsapitest.RefuseUnknown, query{"redisId": "a"}, [2]string{`"totalCount":1`, `"TotalCount":1`}},
+		"list denied":         {crsapitest.DenyUnfiltered, query{}, [2]string{`"code":4102`, `"AuthFailure.UnauthorizedOperation"`}},
+		"instance not denied": {crsapitest.DenyUnfiltered, query{"redisId": "a"}, [2]string{`"totalCount":1`, `"TotalCount":1`}},
+		"oldest first":        {crsapitest.OldestFirst, query{}, oldest1},
+		"page cap":            {crsapitest.PageCap(1), query{}, [2]string{`"progress":0.5}]`, `"Result":0}]`}},
+		"offset rounded":      {crsapitest.RoundOffsets, query{"offset": 1, "limit": 2}, newest1},
+		"offset ignored":      {crsapitest.IgnoreOffset, query{"offset": 2, "limit": 2}, newest1},
+		"page 1":              {crsapitest.PageNumbers, query{"offset": 1, "limit": 2}, oldest1},
+		"total of the page":   {crsapitest.TotalOfPage, query{"limit": 2}, [2]string{`"totalCount":2`, `"TotalCount":2`}},
+		"total changed":       {crsapitest.Total(func(total int) int { return total - 5 }), query{}, [2]string{`"totalCount":-2`, `"TotalCount":-2`}},
+		"total in data":       {crsapitest.TotalInData, query{}, [2]string{`"codeDesc":"Success","data":{"totalCount":3,"redisTaskSet":[{`, `"TotalCount":3`}},
+		"total as text":       {crsapitest.TotalAsText, query{}, [2]string{`"totalCount":"3"`, `"TotalCount":"3"`}},
+		"code as text":        {crsapitest.NumbersAsText, query{}, [2]string{`{"code":"0"`, `"TaskId":"1"`}},
+		"progress as text":    {crsapitest.NumbersAsText, query{}, [2]string{`"projectId":"0","status":"0","progress":"0.5"`, `"ProjectId":"0","Progress":"0.5","Result":"0"`}},
+		"null rows":           {crsapitest.NullRows, query{"redisId": "x"}, [2]string{`"data":{"redisTaskSet":null}}`, `"Tasks":null}}`}},
+		"no rows":             {crsapitest.NoRows, query{"redisId": "x"}, [2]string{`"data":{}}`, `"RequestId":"3c140219-cfe9-470e-b241-907877d6fb03"}}`}},
+		"some rows":           {crsapitest.All(crsapitest.NoRows, crsapitest.NullRows), query{}, newest1},
+		"empty":               {crsapitest.All(), query{"redisId": "x"}, [2]string{`"redisTaskSet":[]`, `"Tasks":[]`}},
+		"prefix":              {crsapitest.TypePrefix, query{}, [2]string{`"taskName":"task_backupInstance"`, `"TaskType":"FLOW_BACKUPINSTANCE"`}},
+		"prefix of neither":   {crsapitest.TypePrefix, query{}, [2]string{`"taskName":"new"`, `"TaskType":"new"`}},
+		"constant":            {crsapitest.TypeConstant, query{}, [2]string{`"taskName":"BACKUPINSTANCE"`, `"TaskType":"BACKUPINSTANCE"`}},
+		"number":              {crsapitest.TypeNumber, query{}, [2]string{`"taskName":12`, `"TaskType":12`}},
+		"zero start":          {crsapitest.ZeroStart, query{}, [2]string{`[{"startTime":"0000-00-00 00:00:00"`, `[{"TaskId":1,"StartTime":"0000-00-00 00:00:00"`}},
+		"zero end":            {crsapitest.All(), query{}, [2]string{"", `"EndTime":"0000-00-00 00:00:00"`}},
+		"empty end":           {crsapitest.EmptyEnd, query{}, [2]string{"", `"EndTime":""`}},
+		"null end":            {crsapitest.NullEnd, query{}, [2]string{"", `"EndTime":null`}},
 	} {
-		remove := srv.Inject(crsapitest.Fault{Do: crsapitest.APIError(code)})
-		desc := map[int]string{4000: "InvalidParameter", 4100: "AuthFailure", 4400: "RequestLimitExceeded", 4420: "RequestLimitExceeded", 4480: "RequestLimitExceeded"}[code]
-		if d := a.ask(t).documented(t); d.Code != code || d.CodeDesc != desc || d.Message == "" {
-			t.Errorf("%d: %+v", code, d)
+		sim := crsapitest.New()
+		list := tasks("a", "b", "c")
+		list[0].Status, list[0].Progress = crsapi.StatusPending, 0.5
+		list[1].TaskName, list[2].TaskName = "importRdb", "new"
+		for i := range list {
+			list[i].TaskID = int64(i + 1)
 		}
-		remove()
+		sim.SetTasks(region, list)
+		sim.Inject(crsapitest.Fault{Do: test.do})
+		for i, api := range []string{"2.0", "3.0"} {
+			c := newClient(sim, api)
+			if body := c.do(c.request(test.query)).body; !strings.Contains(body, test.want[i]) {
+				t.Errorf("%s, API %s: %s, want %s", name, api, body, test.want[i])
+			}
+		}
 	}
 }
 
+// TestHiddenFractions: most tasks of the second of endTime are later than it.
+func TestHiddenFractions(t *testing.T) {
+	eachAPI(t, func(t *testing.T, sim *crsapitest.Simulator, c *client) {
+		list := numbered(400)
+		for i := range list {
+			list[i].StartTime = newest.Add(-time.Duration(i/200) * time.Second)
+		}
+		sim.SetTasks(region, list)
+		sim.Inject(crsapitest.Fault{Do: crsapitest.HiddenFractions})
+		for after, want := range map[time.Duration][2]int{-time.Second: {20, 100}, 0: {220, 300}, time.Second: {400, 400}} {
+			text, _, _ := strings.Cut(c.send(t, query{"endTime": stamp(newest.Add(after))}).list, ":")
+			if n, _ := strconv.Atoi(text); n < want[0] || n > want[1] {
+				t.Errorf("%d tasks up to %v after two seconds of 200 tasks each", n, after)
+			}
+		}
+	})
+}
+
+// TestFaults: which requests a fault affects.
+func TestFaults(t *testing.T) {
+	failed := crsapitest.HTTPStatus(502)
+	// statuses sends n requests and returns the status of each.
+	statuses := func(c *client, n int) (got []int) {
+		for range n {
+			got = append(got, c.do(c.request(query{})).StatusCode)
+		}
+		return got
+	}
+	eachAPI(t, func(t *testing.T, sim *crsapitest.Simulator, c *client) {
+		sim.SetTasks("ap-other", nil)
+		other := map[string]string{"2.0": "3.0", "3.0": "tce", "tce": "2.0"}[c.api]
+		for name, test := range map[string]struct {
+			fault crsapitest.Fault
+			want  []int
+		}{
+			"all":          {crsapitest.Fault{}, []int{502, 502}},
+			"region":       {crsapitest.Fault{Region: region}, []int{502, 502}},
+			"other region": {crsapitest.Fault{Region: "ap-other"}, []int{200, 200}},
+			"API":          {crsapitest.Fault{API: c.api}, []int{502, 502}},
+			"other API":    {crsapitest.Fault{API: other}, []int{200, 200}},
+			"action":       {crsapitest.Fault{Action: c.action}, []int{502, 502}},
+			"other action": {crsapitest.Fault{Action: "DescribeTaskInfo"}, []int{200, 200}},
+			"skip":         {crsapitest.Fault{Skip: 2}, []int{200, 200, 502, 502}},
+			"count":        {crsapitest.Fault{Count: 2}, []int{502, 502, 200}},
+			"skip, count":  {crsapitest.Fault{Skip: 1, Count: 2}, []int{200, 502, 502, 200, 200}},
+			"rate 1":       {crsapitest.Fault{Rate: 1}, []int{502, 502}},
+		} {
+			test.fault.Do = failed
+			remove := sim.Inject(test.fault)
+			if got := statuses(c, len(test.want)); !slices.Equal(got, test.want) {
+				t.Errorf("%s: %d, want %d", name, got, test.want)
+			}
+			remove()
+			remove()
+			if got := statuses(c, 1); got[0] != 200 {
+				t.Errorf("%s: %d after it was removed", name, got)
+			}
+		}
+		sim.Inject(crsapitest.Fault{Rate: 0.5, Do: failed})
+		if n := len(slices.DeleteFunc(statuses(c, 200), func(status int) bool { return status == 200 })); n < 70 || n > 130 {
+			t.Errorf("%d of 200 failed", n)
+		}
+		sim.ClearFaults()
+		sim.Inject(crsapitest.Fault{Do: failed})
+		sim.Inject(crsapitest.Fault{Do: crsapitest.HTTPStatus(503)})
+		if got := statuses(c, 1); got[0] != 503 {
+			t.Errorf("the last fault does not win: %d", got)
+		}
+	})
+}
+
+// TestResponses: effects that replace the response, for API 2.0 and 3.0.
 func TestResponses(t *testing.T) {
-	const page = `{"code":0,"message":"","codeDesc":"Success","totalCount":3,"data":{"redisTaskSet":[`
-	tests := []struct {
-		name   string
+	const offline = `{"Response":{"Error":{"Code":"ActionOffline","Message":"The API has been taken offline."},"RequestId":"3c140219-cfe9-470e-b241-907877d6fb03"}}`
+	envelope := strings.NewReplacer("ActionOffline", "AuthFailure.SignatureFailure", "The API has been taken offline.", "no").Replace(offline)
+	html := "<html>\r\n<head><title>502 Bad Gateway</title></head>"
+	teapot := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusTeapot)
+		_, _ = io.WriteString(w, "short and stout")
+	})
+	for name, test := range map[string]struct {
 		do     crsapitest.Effect
 		status int
-		body   string // a prefix if it ends in "…"
-		header map[string]string
+		want   [2]string // begins of the bodies
 	}{
-		{name: "none", do: crsapitest.All(), status: 200, body: page + "…"},
-		{
-			name: "API error with other text", do: crsapitest.APIError(4000, "Desc", "(11201)\"quoted\""), status: 200,
-			body: `{"code":4000,"message":"(11201)\"quoted\"","codeDesc":"Desc"}`,
-		},
-		{
-			name: "API error with a string code", do: crsapitest.All(crsapitest.APIError(4400, "d", "m"), crsapitest.Format{StringCode: true}), status: 200,
-			body: `{"code":"4400","message":"m","codeDesc":"d"}`,
-		},
-		{
-			name: "API 3.0 envelope", do: crsapitest.Envelope("AuthFailure.SignatureFailure", "no"), status: 200,
-			body: `{"Response":{"Error":{"Code":"AuthFailure.SignatureFailure","Message":"no"},"RequestId":"3c140219-cfe9-470e-b241-907877d6fb03"}}`,
-		},
-		{
-			name: "HTTP status", do: crsapitest.HTTPStatus(502), status: 502,
-			body:   "<html>\r\n<head><title>502 Bad Gateway</title></head>…",
-			header: map[string]string{"Content-Type": "text/html; charset=utf-8"},
-		},
-		{
-			name: "HTML with 200", do: crsapitest.HTTPStatus(200), status: 200,
-			body:   "<html>…",
-			header: map[string]string{"Content-Type": "text/html; charset=utf-8"},
-		},
-		{
-			name: "HTTP status with a header", do: crsapitest.All(crsapitest.HTTPStatus(429), crsapitest.Header("Retry-After", "7")), status: 429,
-			body:   "<html>…",
-			header: map[string]string{"Retry-After": "7"},
-		},
-		{
-			name: "no content", do: crsapitest.HTTPStatus(204), status: 204,
-			body: "",
-		},
-		{
-			name: "redirect", do: crsapitest.Redirect("https://elsewhere.example/v2/index.php"), status: 307,
-			body:   "<html>…",
-			header: map[string]string{"Location": "https://elsewhere.example/v2/index.php"},
-		},
-		{name: "other body", do: crsapitest.Body("not JSON"), status: 200, body: "not JSON"},
-		{name: "empty body", do: crsapitest.Body(""), status: 200, body: ""},
-		{
-			name: "handler", do: crsapitest.All(crsapitest.DateSkew(0), crsapitest.Header("X-Kept", "1"), crsapitest.Respond(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				w.WriteHeader(http.StatusTeapot)
-				_, _ = io.WriteString(w, "short and stout")
-			}))), status: 418,
-			body:   "short and stout",
-			header: map[string]string{"X-Kept": "1", "Content-Type": "text/plain; charset=utf-8"},
-		},
-		{name: "string code", do: crsapitest.Format{StringCode: true}, status: 200, body: `{"code":"0","message":"","codeDesc":"Success","totalCount":3,"data":{"redisTaskSet":[{…`},
-		{name: "string total", do: crsapitest.Format{StringTotal: true}, status: 200, body: `{"code":0,"message":"","codeDesc":"Success","totalCount":"3","data":{"redisTaskSet":[{…`},
-		{name: "data null", do: crsapitest.Format{Data: new("null")}, status: 200, body: `{"code":0,"message":"","codeDesc":"Success","totalCount":3,"data":null}`},
-		{name: "data array", do: crsapitest.Format{Data: new("[]")}, status: 200, body: `{"code":0,"message":"","codeDesc":"Success","totalCount":3,"data":[]}`},
-		{name: "data missing", do: crsapitest.Format{Data: new("")}, status: 200, body: `{"code":0,"message":"","codeDesc":"Success","totalCount":3}`},
-		{name: "task set null", do: crsapitest.Format{TaskSet: new("null")}, status: 200, body: `{"code":0,"message":"","codeDesc":"Success","totalCount":3,"data":{"redisTaskSet":null}}`},
-		{name: "task set object", do: crsapitest.Format{TaskSet: new("{}")}, status: 200, body: `{"code":0,"message":"","codeDesc":"Success","totalCount":3,"data":{"redisTaskSet":{}}}`},
-		{name: "task set missing", do: crsapitest.Format{TaskSet: new("")}, status: 200, body: `{"code":0,"message":"","codeDesc":"Success","totalCount":3,"data":{}}`},
-		{name: "only for empty pages, page not empty", do: crsapitest.Format{EmptyOnly: true, Data: new("null")}, status: 200, body: page + "{…"},
-		{
-			name: "float progress", do: crsapitest.All(crsapitest.Format{FloatProgress: true}, crsapitest.PageCap(1)), status: 200,
-			body: page + `{"startTime":"2024-03-01 20:00:00","taskName":"backupInstance","redisName":"n","redisId":"0","projectId":0,"status":2,"progress":1.0}]}}`,
-		},
-		{name: "total", do: crsapitest.Total(func(int) int { return -1 }), status: 200, body: `{"code":0,"message":"","codeDesc":"Success","totalCount":-1,"data":{…`},
-		{name: "total changed", do: crsapitest.Total(func(total int) int { return total - 5 }), status: 200, body: `{"code":0,"message":"","codeDesc":"Success","totalCount":-2,"data":{…`},
-		{name: "no Date", do: crsapitest.Header("Date", ""), status: 200, body: page + "…", header: map[string]string{"Date": ""}},
-	}
-	srv, a := newServer(t)
-	srv.SetTasks(region, numbered(3))
-	a.client = &http.Client{
-		Transport:     srv.Client().Transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			srv.ClearFaults()
-			srv.Inject(crsapitest.Fault{Do: test.do})
-			res := a.ask(t)
-			if res.err != nil || res.StatusCode != test.status {
-				t.Fatalf("%v, error %v", res.Response, res.err)
+		"envelope":          {crsapitest.Envelope("AuthFailure.SignatureFailure", "no"), 200, [2]string{envelope, envelope}},
+		"retired, envelope": {crsapitest.RetiredEnvelope, 200, [2]string{offline, offline}},
+		"retired, 4300":     {crsapitest.RetiredForbidden, 200, [2]string{`{"code":4300,"message":"请求被拒绝，该接口只允许特定账户调用。","codeDesc":"RequestForbidden"}`, offline}},
+		"retired, 6100":     {crsapitest.RetiredVersion, 200, [2]string{`{"code":6100,"message":"本版本内不支持的接口或者接口已经被废弃","codeDesc":""}`, offline}},
+		"HTTP status":       {crsapitest.HTTPStatus(502), 502, [2]string{html, html}},
+		"redirect":          {crsapitest.Redirect("https://elsewhere.example/"), 307, [2]string{"<html>", "<html>"}},
+		"body":              {crsapitest.Body("not JSON"), 200, [2]string{"not JSON", "not JSON"}},
+		"handler":           {crsapitest.Respond(teapot), 418, [2]string{"short and stout", "short and stout"}},
+	} {
+		for i, api := range []string{"2.0", "3.0"} {
+			sim, c := simulate(api)
+			sim.Inject(crsapitest.Fault{Do: crsapitest.All(test.do, crsapitest.DateSkew(-time.Hour))})
+			res := c.do(c.request(query{}))
+			if res.StatusCode != test.status || !strings.HasPrefix(res.body, test.want[i]) {
+				t.Errorf("%s, API %s: status %d, body %s", name, api, res.StatusCode, res.body)
 			}
-			prefix, cut := strings.CutSuffix(test.body, "…")
-			if body := string(res.body); body != test.body && (!cut || !strings.HasPrefix(body, prefix)) {
-				t.Errorf("body %q, want %q", body, test.body)
+			date, err := http.ParseTime(res.Header.Get("Date"))
+			if off := time.Since(date); err != nil || off < 59*time.Minute || off > 61*time.Minute {
+				t.Errorf("%s, API %s: Date differs by %v, error %v", name, api, off, err)
 			}
-			for name, want := range test.header {
-				if got := res.Header.Get(name); got != want {
-					t.Errorf("%s: %q, want %q", name, got, want)
-				}
+			if location := res.Header.Get("Location"); (location == "https://elsewhere.example/") != (test.status == 307) {
+				t.Errorf("%s, API %s: Location %q", name, api, location)
 			}
-		})
-	}
-	t.Run("only for empty pages, page empty", func(t *testing.T) {
-		srv.ClearFaults()
-		srv.Inject(crsapitest.Fault{Do: crsapitest.Format{EmptyOnly: true, Data: new("null"), StringTotal: true}})
-		if body := string(a.ask(t, "offset", "3").body); body != `{"code":0,"message":"","codeDesc":"Success","totalCount":"3","data":null}` {
-			t.Error(body)
 		}
-	})
-	t.Run("later format wins", func(t *testing.T) {
-		srv.ClearFaults()
-		srv.Inject(crsapitest.Fault{Do: crsapitest.Format{StringCode: true, Data: new("null")}})
-		srv.Inject(crsapitest.Fault{Do: crsapitest.Format{Data: new("[]")}})
-		if body := string(a.ask(t).body); body != `{"code":"0","message":"","codeDesc":"Success","totalCount":3,"data":[]}` {
-			t.Error(body)
-		}
-	})
-	t.Run("Date", func(t *testing.T) {
-		srv.ClearFaults()
-		srv.Inject(crsapitest.Fault{Do: crsapitest.DateSkew(-time.Hour)})
-		date, err := http.ParseTime(a.ask(t).Header.Get("Date"))
-		if off := time.Since(date); err != nil || off < 59*time.Minute || off > 61*time.Minute {
-			t.Errorf("Date differs by %v, error %v", off, err)
+	}
+}
+
+// TestAPIErrors: a code of API 2.0 means the same as one of API 3.0.
+func TestAPIErrors(t *testing.T) {
+	const denied, expired, limited = "AuthFailure.UnauthorizedOperation", "AuthFailure.SignatureExpire", "RequestLimitExceeded"
+	eachAPI(t, func(t *testing.T, sim *crsapitest.Simulator, c *client) {
+		for code, want := range map[int]string{
+			4000: "InvalidParameter", 4100: "AuthFailure.SignatureFailure", 4101: denied, 4102: denied, 4103: denied, 4110: denied,
+			4104: "AuthFailure.SecretIdNotFound", 4105: "AuthFailure.TokenFailure", 4106: "AuthFailure.MFAFailure",
+			4200: expired, 4500: expired, 4300: "UnauthorizedOperation", 4400: limited, 4420: limited, 4480: limited, 4600: "UnsupportedProtocol",
+			5000: "ResourceNotFound", 5100: "FailedOperation", 6000: "InternalError", 6100: "NoSuchVersion", 6200: "ServiceUnavailable",
+			9999: "Code9999",
+		} {
+			sim.Inject(crsapitest.Fault{Do: crsapitest.APIError(code)})
+			desc := ""
+			if c.api == "2.0" {
+				desc = map[int]string{4000: "InvalidParameter", 4100: "AuthFailure", 4400: limited, 4420: limited, 4480: limited}[code]
+				want = strconv.Itoa(code)
+			}
+			if e := c.send(t, query{}); e.code != want || e.desc != desc || e.message == "" {
+				t.Errorf("%d: %+v, want %s %s", code, e, want, desc)
+			}
 		}
 	})
 }
 
-func TestPagingFaults(t *testing.T) {
-	srv, a := newServer(t)
-	srv.SetTasks(region, numbered(10))
-	type page struct{ offset, limit, want string }
-	tests := []struct {
-		name  string
-		do    crsapitest.Effect
-		pages []page
-	}{
-		{"page cap", crsapitest.PageCap(3), []page{{"0", "5", "10: 0 1 2"}, {"5", "2", "10: 5 6"}}},
-		{"page caps in turn", crsapitest.PageCap(3, 1), []page{{"0", "5", "10: 0 1 2"}, {"3", "5", "10: 3"}, {"4", "5", "10: 4 5 6"}}},
-		{"offsets rounded to the limit", crsapitest.RoundOffsets, []page{{"0", "4", "10: 0 1 2 3"}, {"4", "4", "10: 4 5 6 7"}, {"7", "4", "10: 4 5 6 7"}}},
-		{
-			"offsets rounded to the cap",
-			crsapitest.All(crsapitest.RoundOffsets, crsapitest.PageCap(3)),
-			[]page{{"3", "5", "10: 3 4 5"}, {"5", "5", "10: 3 4 5"}},
-		},
-		{"offsets ignored", crsapitest.IgnoreOffset, []page{{"0", "2", "10: 0 1"}, {"8", "2", "10: 0 1"}}},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			srv.ClearFaults()
-			srv.Inject(crsapitest.Fault{Do: test.do})
-			for _, p := range test.pages {
-				if got := a.list(t, "offset", p.offset, "limit", p.limit); got != p.want {
-					t.Errorf("offset %s limit %s: %s, want %s", p.offset, p.limit, got, p.want)
+// TestEchoSecrets: with it, every response has what the request had, except the
+// SecretKey. Without it, none has.
+func TestEchoSecrets(t *testing.T) {
+	secrets := regexp.MustCompile(`canary|(?i)signature( |=|%3D)+[0-9a-f]{8}`)
+	for name, do := range map[string]crsapitest.Effect{
+		"page": crsapitest.All(), "error": crsapitest.APIError(4100), "envelope": crsapitest.Envelope("AuthFailure", "no"),
+		"HTML": crsapitest.HTTPStatus(502), "redirect": crsapitest.Redirect("https://elsewhere.example/"),
+	} {
+		eachAPI(t, func(t *testing.T, sim *crsapitest.Simulator, c *client) {
+			c.id, c.key, c.token = "AKIDcanary", "secret-key-of-test", "canary-token"
+			sim.SetAccount(crsapitest.Account{SecretID: c.id, SecretKey: c.key, Token: c.token})
+			for _, echo := range []bool{true, false} {
+				sim.ClearFaults()
+				sim.Inject(crsapitest.Fault{Do: do})
+				if echo {
+					sim.EchoSecrets(true)
+				}
+				res := c.do(c.request(query{}))
+				header, location := res.Header.Get("X-Debug-Request"), res.Header.Get("Location")
+				if secrets.MatchString(header) != echo || secrets.MatchString(res.body) != (echo && name != "page") || strings.Contains(header+location+res.body, c.key) {
+					t.Errorf("%s, %t: header %s, body %s", name, echo, header, res.body)
+				}
+				if name == "redirect" && secrets.MatchString(location) != echo {
+					t.Errorf("%t: Location %s", echo, location)
 				}
 			}
 		})

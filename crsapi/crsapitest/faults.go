@@ -40,11 +40,8 @@ func (s *Simulator) Inject(f Fault) (remove func()) {
 	s.faults = append(s.faults, added)
 	return func() {
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.faults = slices.DeleteFunc(s.faults, func(f *injected) bool { return f == added })
-		s.mu.Unlock()
-		if keepOf(f.Do) > 0 {
-			s.forget()
-		}
 	}
 }
 
@@ -52,43 +49,27 @@ func (s *Simulator) Inject(f Fault) (remove func()) {
 // already hang continue to hang.
 func (s *Simulator) ClearFaults() {
 	s.mu.Lock()
-	kept := slices.ContainsFunc(s.faults, func(f *injected) bool { return keepOf(f.Do) > 0 })
-	s.faults = nil
-	s.echo = false
-	s.mu.Unlock()
-	if kept {
-		s.forget()
-	}
+	defer s.mu.Unlock()
+	s.faults, s.echo = nil, false
 }
 
 // effects returns the effects on a request.
-func (s *Simulator) effects(x *exchange) []Effect {
+func (s *Simulator) effects(x *exchange) (effects []Effect) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var effects []Effect
-	ended := false
 	for _, f := range s.faults {
 		switch {
-		case f.Region != "" && f.Region != x.regionName:
-		case f.API != "" && f.API != x.api:
-		case f.Action != "" && f.Action != x.action:
+		case f.Region != "" && f.Region != x.request.Region:
+		case f.API != "" && f.API != x.request.API:
+		case f.Action != "" && f.Action != x.request.Action:
 		case f.skipped < f.Skip:
 			f.skipped++
+		case f.Count > 0 && f.affected == f.Count:
 		case f.Rate > 0 && s.random.Float64() >= f.Rate:
 		default:
 			effects = append(effects, f.Do)
-			if age := keepOf(f.Do); age > 0 {
-				// The fault may end before the request reads the list.
-				s.holds[x] = max(s.holds[x], age)
-			}
 			f.affected++
-			ended = ended || f.affected == f.Count
 		}
-	}
-	if ended {
-		s.faults = slices.DeleteFunc(s.faults, func(f *injected) bool {
-			return f.Count > 0 && f.affected == f.Count
-		})
 	}
 	return effects
 }

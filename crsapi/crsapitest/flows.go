@@ -2,7 +2,7 @@ package crsapitest
 
 import (
 	"fmt"
-	"slices"
+	"strings"
 )
 
 // A flow is a kind of task. Its index in flows is its code.
@@ -101,13 +101,12 @@ var codeTexts = func() (texts [len(flows)]string) {
 	return texts
 }()
 
-// taskType returns the TaskType of a task under API 3.0: the code of its name,
-// or the name itself if it has no code.
-func taskType(name string) string {
-	if code, ok := codes[name]; ok {
-		return codeTexts[code]
+// constant returns the constant of a flow, or one like it.
+func constant(code int) string {
+	if f := flows[code]; f.constant == "" {
+		return strings.ToUpper(f.name)
 	}
-	return name
+	return flows[code].constant
 }
 
 // taskName returns the taskName of a task under API 2.0.
@@ -122,19 +121,6 @@ func taskName(name string) string {
 	default:
 		return name
 	}
-}
-
-// codeSet is a set of codes. It is comparable, for the cache of filters.
-type codeSet [(len(flows) + 63) / 64]uint64
-
-func (s *codeSet) add(code int)     { s[code/64] |= 1 << (code % 64) }
-func (s codeSet) has(code int) bool { return s[code/64]&(1<<(code%64)) != 0 }
-
-// parseCode returns the code that a filter names. Only the codes in the
-// documents of the API can be filtered by.
-func parseCode(text string, documented func(flow) bool) (code int, ok bool) {
-	code = slices.Index(codeTexts[:], text)
-	return code, code >= 0 && documented(flows[code])
 }
 
 // flowText is the TaskType of DescribeTaskInfo. The documents have one example

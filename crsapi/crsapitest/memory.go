@@ -48,9 +48,4 @@ func (l *memoryListener) Close() error {
 	return nil
 }
 
-func (l *memoryListener) Addr() net.Addr { return memoryAddr{} }
-
-type memoryAddr struct{}
-
-func (memoryAddr) Network() string { return "memory" }
-func (memoryAddr) String() string  { return host }
+func (l *memoryListener) Addr() net.Addr { return &net.UnixAddr{Name: host, Net: "memory"} }

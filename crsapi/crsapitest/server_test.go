@@ -6,9 +6,13 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,114 +21,85 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestServers(t *testing.T) {
-	for name, start := range map[string]func() *crsapitest.Server{
-		"TCP":    crsapitest.NewServer,
-		"TLS":    crsapitest.NewTLSServer,
-		"memory": crsapitest.NewMemoryServer,
-	} {
-		t.Run(name, func(t *testing.T) {
-			srv := start()
-			defer srv.Close()
-			srv.SetTasks(region, tasks("a"))
-			if !strings.HasSuffix(srv.URL, "/v2/index.php") {
-				t.Errorf("URL %s", srv.URL)
-			}
-			if secure := strings.HasPrefix(srv.URL, "https://"); secure != (srv.Certificate() != nil) || secure != (name == "TLS") {
-				t.Errorf("URL %s, certificate %v", srv.URL, srv.Certificate())
-			}
-			a := newAsker(srv)
-			for _, a.method = range []string{http.MethodGet, http.MethodPost} {
-				if got := a.list(t); got != "1: a" {
-					t.Error(got)
-				}
-			}
-		})
+// servers are the kinds of servers.
+var servers = map[string]func() *crsapitest.Server{"TCP": crsapitest.NewServer, "memory": crsapitest.NewMemoryServer}
+
+// eachServer runs a test with a server of each kind and a client of each API.
+func eachServer(t *testing.T, test func(t *testing.T, srv *crsapitest.Server, c *client)) {
+	for kind, start := range servers {
+		for api := range actions {
+			t.Run(kind+", API "+api, func(t *testing.T) {
+				srv := start()
+				defer srv.Close()
+				srv.SetTasks(region, numbered(50))
+				test(t, srv, connect(srv, api))
+			})
+		}
 	}
+}
 
-	t.Run("TLS is verified", func(t *testing.T) {
-		srv := crsapitest.NewTLSServer()
-		defer srv.Close()
-		srv.SetTasks(region, nil)
-		a := newAsker(srv)
-		a.client = &http.Client{Transport: &http.Transport{}}
-		if res := a.ask(t); res.err == nil {
-			t.Error("a client without the certificate connected")
-		}
-	})
-
-	t.Run("one simulator on two listeners", func(t *testing.T) {
-		sim := crsapitest.New()
-		sim.SetTasks(region, tasks("a"))
-		for range 2 {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
+// TestNetworkFaults breaks responses in all ways.
+func TestNetworkFaults(t *testing.T) {
+	eachServer(t, func(t *testing.T, srv *crsapitest.Server, c *client) {
+		whole := c.do(c.request(query{})).body
+		half := whole[:len(whole)/2]
+		for name, test := range map[string]struct {
+			do   crsapitest.Effect
+			body string
+			err  error // nil for any or none
+		}{
+			"none":                 {crsapitest.All(), whole, nil},
+			"slow body":            {crsapitest.SlowBody(len(whole)/3, time.Millisecond), whole, nil},
+			"truncated":            {crsapitest.TruncatedJSON, half, nil},
+			"short":                {crsapitest.ShortBody, half, io.ErrUnexpectedEOF},
+			"reset before headers": {crsapitest.ResetBeforeHeaders, "", syscall.ECONNRESET},
+			"reset after headers":  {crsapitest.ResetAfterHeaders, "", syscall.ECONNRESET},
+			"reset mid-body":       {crsapitest.ResetMidBody, half, syscall.ECONNRESET},
+		} {
+			remove := srv.Inject(crsapitest.Fault{Do: test.do})
+			// The client repeats a request if a reused connection ends before the
+			// response.
+			srv.Client().CloseIdleConnections()
+			res := c.do(c.request(query{}))
+			remove()
+			tcp := strings.Contains(srv.URL, "127.0.0.1")
+			switch {
+			case test.err == nil && (res.err != nil || res.body != test.body || res.ContentLength != int64(len(test.body))):
+				t.Errorf("%s: %d bytes, error %v", name, len(res.body), res.err)
+			case test.err != nil && (res.err == nil || tcp && !errors.Is(res.err, test.err) || !strings.HasPrefix(test.body, res.body)):
+				t.Errorf("%s: %d bytes, error %v", name, len(res.body), res.err)
 			}
-			srv := sim.Serve(l)
-			defer srv.Close()
-			a := newAsker(srv)
-			a.nonce.Store(int64(sim.Requests("")))
-			if got := a.list(t); got != "1: a" {
-				t.Error(got)
-			}
-		}
-		if n := sim.Requests(""); n != 2 {
-			t.Errorf("%d requests", n)
-		}
-	})
-
-	t.Run("no server", func(t *testing.T) {
-		sim := crsapitest.New()
-		sim.SetTasks(region, tasks("a"))
-		a := newDirectAsker(sim)
-		if got := a.list(t); got != "1: a" {
-			t.Error(got)
-		}
-		sim.Inject(crsapitest.Fault{Do: crsapitest.SlowHeaders(time.Nanosecond)})
-		if got := a.list(t); got != "1: a" {
-			t.Error(got)
 		}
 	})
 }
 
-// Close must end responses that never end, all goroutines, and the listener.
+// TestClose: Close ends responses that never end, all goroutines, and the listener.
 func TestClose(t *testing.T) {
-	effects := map[string]crsapitest.Effect{
-		"hang":         crsapitest.Hang,
-		"latency":      crsapitest.Latency(time.Hour),
-		"slow headers": crsapitest.SlowHeaders(time.Hour),
-		"slow body":    crsapitest.SlowBody(1, time.Hour),
-		"endless":      crsapitest.EndlessBody,
-	}
-	for name, effect := range effects {
-		for kind, start := range map[string]func() *crsapitest.Server{
-			"TCP":    crsapitest.NewServer,
-			"TLS":    crsapitest.NewTLSServer,
-			"memory": crsapitest.NewMemoryServer,
-		} {
-			t.Run(name+" "+kind, func(t *testing.T) {
+	var ended atomic.Int64
+	forever := crsapitest.Respond(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			<-r.Context().Done()
+			conn.Close()
+			time.Sleep(20 * time.Millisecond)
+			ended.Add(1)
+		}
+	}))
+	for name, effect := range map[string]crsapitest.Effect{
+		"hang": crsapitest.Hang, "latency": crsapitest.Latency(time.Hour), "slow body": crsapitest.SlowBody(1, time.Hour), "hijacked": forever,
+	} {
+		for kind, start := range servers {
+			t.Run(name+", "+kind, func(t *testing.T) {
 				defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 				srv := start()
 				srv.SetTasks(region, numbered(10))
 				arrived := make(chan struct{}, 3)
 				srv.OnRequest(func(crsapitest.Request) { arrived <- struct{}{} })
 				srv.Inject(crsapitest.Fault{Do: effect})
-				a := newAsker(srv)
-				var asked sync.WaitGroup
+				c := connect(srv, "2.0")
+				var group sync.WaitGroup
 				for range cap(arrived) {
-					r := a.request(t)
-					asked.Go(func() {
-						res, err := a.client.Do(r)
-						if err != nil {
-							return
-						}
-						defer res.Body.Close()
-						buf := make([]byte, 4096)
-						for err == nil {
-							_, err = res.Body.Read(buf)
-						}
-						if err.Error() == "EOF" {
+					group.Go(func() {
+						if res := c.do(c.request(query{})); res.err == nil {
 							t.Errorf("a response was complete: %v", res)
 						}
 					})
@@ -132,13 +107,17 @@ func TestClose(t *testing.T) {
 				for range cap(arrived) {
 					<-arrived
 				}
+				during := srv.InFlight()
+				ended.Store(0)
 				srv.Close()
-				srv.Close()
-				asked.Wait()
-				if n := srv.InFlight(""); n != 0 {
-					t.Errorf("%d requests in flight", n)
+				if n := ended.Load(); name == "hijacked" && n != int64(cap(arrived)) {
+					t.Errorf("Close waited for %d hijacked connections", n)
 				}
-				if res := a.ask(t); res.err == nil {
+				group.Wait()
+				if after := srv.InFlight(); during != cap(arrived) || after != 0 {
+					t.Errorf("%d requests in flight, %d after Close", during, after)
+				}
+				if res := c.do(c.request(query{})); res.err == nil {
 					t.Error("the closed server responded")
 				}
 			})
@@ -146,105 +125,127 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// net/http keeps a connection open for a while if it has not read the whole
-// request. Close must wait for it.
-func TestCloseWaitsForConnections(t *testing.T) {
-	ignore := goleak.IgnoreCurrent()
-	srv := crsapitest.NewServer()
-	conn, err := net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(srv.URL, "http://"), crsapitest.Path))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	head := "POST /v2/index.php HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9999999\r\n\r\n"
-	if _, err := io.WriteString(conn, head+strings.Repeat("x", 400<<10)); err != nil {
-		t.Fatal(err)
-	}
-	response, err := io.ReadAll(conn)
-	if err != nil || !strings.HasPrefix(string(response), "HTTP/1.1 413 ") {
-		t.Fatalf("%.80q, error %v", response, err)
-	}
-	srv.Close()
-	goleak.VerifyNone(t, ignore)
-}
-
-func TestCloseWaitsForHijackedConnections(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		srv, a := newMemoryServer(t)
-		ended := false
-		srv.Inject(crsapitest.Fault{Do: crsapitest.Respond(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			conn, _, err := http.NewResponseController(w).Hijack()
-			if err != nil {
-				t.Error(err)
-				return
+// TestBubble: in a bubble, the clock of the server is that of the bubble.
+func TestBubble(t *testing.T) {
+	for api := range actions {
+		synctest.Test(t, func(t *testing.T) {
+			srv := crsapitest.NewMemoryServer()
+			defer srv.Close()
+			srv.SetTasks(region, tasks("a"))
+			c := connect(srv, api)
+			took := func(effects ...crsapitest.Effect) time.Duration {
+				remove := srv.Inject(crsapitest.Fault{Do: crsapitest.All(effects...)})
+				defer remove()
+				start := time.Now()
+				if res := c.do(c.request(query{})); res.err != nil || res.Header.Get("Date") != start.UTC().Format(http.TimeFormat) {
+					t.Errorf("API %s: Date %s, error %v", api, res.Header.Get("Date"), res.err)
+				}
+				return time.Since(start)
 			}
-			defer conn.Close()
-			<-r.Context().Done()
-			time.Sleep(time.Minute)
-			ended = true
-		}))})
-		r := a.request(t)
-		go a.do(r)
-		synctest.Wait()
-		srv.Close()
-		if !ended {
-			t.Error("Close did not wait")
-		}
-	})
-}
-
-// A slow request must not keep a connection open.
-func TestSlowRequest(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		srv, _ := newMemoryServer(t)
-		conn, err := srv.Client().Transport.(*http.Transport).DialContext(t.Context(), "", "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		start := time.Now()
-		head := "POST /v2/index.php HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\n"
-		if _, err := io.WriteString(conn, head); err != nil {
-			t.Fatal(err)
-		}
-		response, err := io.ReadAll(conn)
-		if err != nil || !strings.HasPrefix(string(response), "HTTP/1.1 400 ") || time.Since(start) != 10*time.Second {
-			t.Errorf("%.80q, error %v after %v", response, err, time.Since(start))
-		}
-	})
-}
-
-// A hanging request must not end before the client ends it.
-func TestHangOutlastsTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		srv, a := newMemoryServer(t)
-		srv.Inject(crsapitest.Fault{Do: crsapitest.Hang})
-		for _, a.method = range []string{http.MethodGet, http.MethodPost} {
+			time.Sleep(24 * time.Hour)
+			if got := took(crsapitest.Latency(time.Second)); got != time.Second {
+				t.Errorf("a latency of a second took %v", got)
+			}
+			if got := took(crsapitest.Body("12345"), crsapitest.SlowBody(2, time.Minute)); got != 3*time.Minute {
+				t.Errorf("three parts of a minute took %v", got)
+			}
+			// The list is read after the latency.
+			srv.Inject(crsapitest.Fault{Do: crsapitest.Latency(time.Minute)})
+			go func() {
+				time.Sleep(30 * time.Second)
+				srv.Add(region, tasks("b")...)
+			}()
+			if got := c.send(t, query{}).list; got != "2: b a" {
+				t.Errorf("API %s: %s", api, got)
+			}
+			// A hanging request does not end before the client ends it.
+			srv.Inject(crsapitest.Fault{Do: crsapitest.Hang})
 			ctx, cancel := context.WithTimeout(t.Context(), 48*time.Hour)
 			defer cancel()
 			start := time.Now()
-			res := a.do(a.request(t).WithContext(ctx))
-			var failed *url.Error
-			if !errors.As(res.err, &failed) || !errors.Is(failed, context.DeadlineExceeded) || time.Since(start) != 48*time.Hour {
-				t.Errorf("%s: error %v after %v", a.method, res.err, time.Since(start))
+			res := c.do(c.request(query{}).WithContext(ctx))
+			if !errors.Is(res.err, context.DeadlineExceeded) || time.Since(start) != 48*time.Hour {
+				t.Errorf("API %s: error %v after %v", api, res.err, time.Since(start))
 			}
+		})
+	}
+}
+
+// TestHook: the hook sees each request before the list is read, and the requests are
+// counted.
+func TestHook(t *testing.T) {
+	eachServer(t, func(t *testing.T, srv *crsapitest.Server, c *client) {
+		srv.SetTasks(region, tasks("a"))
+		var seen []crsapitest.Request
+		srv.OnRequest(func(r crsapitest.Request) {
+			seen = append(seen, r)
+			srv.Add(r.Region, tasks("b")...)
+			srv.Inject(crsapitest.Fault{Count: 1, Do: crsapitest.TotalAsText})
+		})
+		if body := c.do(c.request(query{})).body; !strings.Contains(strings.ToLower(body), `"totalcount":"2"`) {
+			t.Error(body)
+		}
+		srv.OnRequest(nil)
+		if got := c.send(t, query{}).list; got != "2: b a" || len(seen) != 1 || seen[0] != (crsapitest.Request{API: c.api, Action: c.action, Region: region}) {
+			t.Errorf("%s, hook got %+v", got, seen)
+		}
+		c.key = "wrong"
+		c.send(t, query{})
+		c.region = "ap-nowhere"
+		c.send(t, query{})
+		if got := [3]int{srv.Requests(""), srv.Requests(region), srv.Requests("ap-nowhere")}; got != [3]int{4, 3, 0} {
+			t.Errorf("requests %d", got)
 		}
 	})
 }
 
-// Timestamp, Nonce and Date follow the clock of the bubble.
-func TestSynctestClock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		_, a := newMemoryServer(t)
-		for range 24 {
-			res := a.ask(t)
-			if code := res.documented(t).Code; code != 0 {
-				t.Fatalf("code %d at %v", code, time.Now())
-			}
-			if date := res.Header.Get("Date"); date != time.Now().UTC().Format(http.TimeFormat) {
-				t.Fatalf("Date %s at %v", date, time.Now())
-			}
-			time.Sleep(time.Hour)
+// TestConnections: an effect may affect the connections of today only, and two servers
+// may serve one simulator.
+func TestConnections(t *testing.T) {
+	sim := crsapitest.New()
+	sim.SetTasks(region, tasks("a"))
+	for i := range 2 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
+		srv := sim.Serve(l)
+		defer srv.Close()
+		for api := range actions {
+			c := connect(srv, api)
+			if got := c.send(t, query{}).list; got != "1: a" {
+				t.Error(got)
+			}
+			remove := srv.Inject(crsapitest.Fault{Do: srv.OnOpenConnections(crsapitest.APIError(5100))})
+			if before, got := srv.Connections(), c.send(t, query{}).code; got == "" || srv.Connections() != before {
+				t.Errorf("server %d, API %s: %q over a connection that was open", i, api, got)
+			}
+			srv.Client().CloseIdleConnections()
+			if before, got := srv.Connections(), c.send(t, query{}).code; got != "" || srv.Connections() != before+1 {
+				t.Errorf("server %d, API %s: %q over a new connection", i, api, got)
+			}
+			remove()
+		}
+	}
+}
+
+// TestImports: if the simulator used code of the client, both could have the same
+// mistake. So it uses only the types and statuses of crsapi.
+func TestImports(t *testing.T) {
+	names, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uses := regexp.MustCompile(`\bcrsapi\.[A-Z]\w*`)
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, used := range uses.FindAllString(string(text), -1) {
+			if used != "crsapi.Task" && !strings.HasPrefix(used, "crsapi.Status") {
+				t.Errorf("%s uses %s", name, used)
+			}
+		}
+	}
 }

@@ -12,12 +12,21 @@ const (
 	// Path is the only path of API 2.0. It is part of the signed text.
 	Path = "/v2/index.php"
 
+	path3 = "/"
+
 	// defaultWindow is the shortest of the windows in the vendor's documents.
 	defaultWindow = 5 * time.Minute
 
 	defaultUTCOffset = 8 * time.Hour
 
 	timeLayout = "2006-01-02 15:04:05"
+)
+
+// The APIs, as Fault.API and Request.API name them.
+const (
+	api2   = "2.0"
+	api3   = "3.0"
+	apiTCE = "tce"
 )
 
 // Simulator is the APIs with their state: accounts, regions with their tasks,
@@ -34,23 +43,17 @@ type Simulator struct {
 	accounts map[string]Account
 	nonces   nonces
 	regions  map[string]*taskList
+	messages map[messageKey]string
 	faults   []*injected
-	seed     uint64
-	random   *rand.Rand
+	random   *rand.Rand // for the Rate of faults
 	hook     func(Request)
-	holds    map[*exchange]time.Duration // ages of the versions that requests need
 	window   time.Duration
-	skew     time.Duration
 	zone     *time.Location
 	echo     bool
+	requests map[string]int // by region; of all with ""
+	inFlight int
 
-	messages     map[messageKey]string
-	ids          taskIDs
-	responseHook func(Request)
-
-	conns   atomic.Int64 // accepted
-	counts  requestCounts
-	buffers sync.Pool
+	connections atomic.Int64 // accepted
 }
 
 var _ http.Handler = (*Simulator)(nil)
@@ -58,28 +61,19 @@ var _ http.Handler = (*Simulator)(nil)
 // New returns a Simulator without regions. It has one account, [SecretID] and
 // [SecretKey], without a token. A Timestamp may differ from its clock by 5
 // minutes, and its times are in UTC+8. Its random choices are the same each
-// time; see [Simulator.Seed]. API 3.0 lists tasks of any age, and cuts a Limit
-// above 100.
+// time.
 func New() *Simulator {
 	s := &Simulator{
 		accounts: make(map[string]Account),
 		regions:  make(map[string]*taskList),
-		window:   defaultWindow,
 		messages: make(map[messageKey]string),
-		holds:    make(map[*exchange]time.Duration),
+		requests: make(map[string]int),
+		random:   rand.New(rand.NewPCG(1, 1)),
+		window:   defaultWindow,
 	}
-	s.Seed(1)
 	s.SetUTCOffset(defaultUTCOffset)
 	s.SetAccount(Account{SecretID: SecretID, SecretKey: SecretKey})
 	return s
-}
-
-// Seed restarts the random choices for the Rate of faults. [ShuffleTies] and
-// [UnsortedRows] depend on it too.
-func (s *Simulator) Seed(seed uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.seed, s.random = seed, rand.New(rand.NewPCG(seed, seed))
 }
 
 // SetUTCOffset sets the time zone of all times in requests and responses.
@@ -100,15 +94,6 @@ func (s *Simulator) SetWindow(window time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.window = window
-}
-
-// SetClockSkew sets the simulator's clock ahead of time.Now by skew. This clock
-// decides whether a Timestamp is valid, and it appears in error messages and in
-// the Date header. [DateSkew] changes only the Date header.
-func (s *Simulator) SetClockSkew(skew time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.skew = skew
 }
 
 // EchoSecrets makes the simulator return secrets to the client, as some servers
@@ -148,24 +133,26 @@ func (s *Simulator) taskMessage(region string, taskID int64) string {
 	return "the flow failed"
 }
 
-// Request is a verified request, as a hook gets it.
-type Request struct {
-	API           string // "2.0", "3.0" or "tce", the private cloud's GetRedisTaskList
-	Action        string
-	Region        string
-	Method        string // GET or POST
-	Offset, Limit int    // as sent, or their defaults; 0 if the action has none
-	Seq           int    // 1 for the first verified request of the region
-	Version       int    // for OnResponse: Simulator.Version of the list that the response shows; else 0
-
-	params params
+// Requests returns the number of requests of all APIs that named an existing
+// region, refused ones included. With "", it returns the number of all requests.
+func (s *Simulator) Requests(region string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.requests[region]
 }
 
-// Param returns the decoded value of a parameter, or "" if the request does not
-// have it. Under API 3.0 a value that is not a string is JSON, as sent.
-func (r Request) Param(name string) string {
-	value, _ := r.params.get(name)
-	return value
+// InFlight returns the number of requests whose response has not ended yet.
+func (s *Simulator) InFlight() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inFlight
+}
+
+// Request is a verified request, as a hook gets it.
+type Request struct {
+	API    string // "2.0", "3.0" or "tce", the private cloud's GetRedisTaskList
+	Action string
+	Region string
 }
 
 // OnRequest sets a hook for verified requests. The hook runs before the faults
@@ -180,130 +167,68 @@ func (s *Simulator) OnRequest(hook func(Request)) {
 	s.hook = hook
 }
 
-// OnResponse sets a hook for verified requests whose response shows the list. The
-// hook runs after the list was read and before the response is written. Version
-// of the Request tells which version of the list was read, also if [Replicas]
-// showed an old one or if the list has changed since. Otherwise the hook is like
-// that of OnRequest.
-func (s *Simulator) OnResponse(hook func(Request)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.responseHook = hook
-}
-
 // ServeHTTP handles one request.
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	x := &exchange{
-		sim:  s,
-		now:  time.Now().Add(s.skew),
-		zone: s.zone,
-		echo: s.echo,
-
-		deliver: deliverWhole,
-	}
-	s.mu.Unlock()
-	x.conn, _ = r.Context().Value(connKey{}).(int64)
-
-	s.counts.begin("")
-	defer x.end()
-
+	x := s.newExchange(r)
+	defer s.finish()
+	var refused render
 	switch {
 	case r.URL.Path == path3:
-		s.handle3(x, r)
+		refused = s.verify3(x, r)
 	case r.URL.Path != Path:
-		x.render = renderHTML(http.StatusNotFound)
+		refused = htmlPage(http.StatusNotFound)
 	case r.Method != http.MethodGet && r.Method != http.MethodPost:
-		x.render = renderHTML(http.StatusMethodNotAllowed)
+		refused = htmlPage(http.StatusMethodNotAllowed)
 	default:
-		s.handle(x, r)
+		refused = s.verify(x, r)
+	}
+	if refused != nil {
+		x.render = refused
+	} else {
+		s.accept(x)
 	}
 	x.respond(w, r)
 }
 
-// handle reads and verifies a request of API 2.0.
-func (s *Simulator) handle(x *exchange, r *http.Request) {
-	x.api, x.action = api2, action
-	raw, status, refused := rawParams(r)
-	x.raw = raw
-	if status != 0 {
-		x.render = renderHTML(status)
-		return
-	}
-	var p params
-	if refused == nil {
-		p, refused = parseParams(raw)
-	}
-	if refused == nil {
-		refused = s.verify(x, r, p)
-	}
-	if refused != nil {
-		x.render = renderRefusal(refused)
-		return
-	}
-	x.render = renderPage
-	s.accept(x, r.Method, p)
+// newExchange counts a request and returns its exchange.
+func (s *Simulator) newExchange(r *http.Request) *exchange {
+	connection, _ := r.Context().Value(connectionKey{}).(int64)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests[""]++
+	s.inFlight++
+	return &exchange{sim: s, connection: connection, now: time.Now(), zone: s.zone, echo: s.echo, send: sendAll}
 }
 
-// handle3 reads and verifies a request of API 3.0.
-func (s *Simulator) handle3(x *exchange, r *http.Request) {
-	x.api = api3
-	p, status, refused := s.verify3(x, r)
-	switch {
-	case status != 0:
-		x.render = renderHTML(status)
-	case refused != nil:
-		x.render = renderRefusal3(refused)
-	default:
-		x.render = renderPage3
-		if !x.dialect.list {
-			x.render = renderInfo3
-		}
-		s.accept(x, r.Method, p)
+func (s *Simulator) finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inFlight--
+}
+
+// setRegion sets the region of an exchange if it exists.
+func (s *Simulator) setRegion(x *exchange, region string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x.list = s.regions[region]; x.list != nil {
+		x.request.Region = region
+		s.requests[region]++
 	}
 }
 
-// accept calls the hook and applies the effects to the exchange.
-func (s *Simulator) accept(x *exchange, method string, p params) {
+// accept calls the hook and applies the faults to a verified request.
+func (s *Simulator) accept(x *exchange) {
+	x.render = (*exchange).page
+	if x.request.Action == actionInfo {
+		x.render = (*exchange).taskInfo
+	}
 	s.mu.Lock()
 	hook := s.hook
-	x.list.seq++
-	seq := x.list.seq
-	x.seed = s.seed
 	s.mu.Unlock()
-	x.request = Request{
-		API:    x.api,
-		Action: x.action,
-		Region: x.regionName,
-		Method: method,
-		Offset: x.query.offset,
-		Limit:  x.query.limit,
-		Seq:    seq,
-		params: p,
-	}
 	if hook != nil {
 		hook(x.request)
 	}
 	for _, effect := range s.effects(x) {
 		effect.apply(x)
 	}
-}
-
-// verify verifies the request, and sets the region and query of the exchange.
-func (s *Simulator) verify(x *exchange, r *http.Request, p params) (refused *refusal) {
-	x.source = source(r.Method, hostname(r.Host), Path, p)
-	x.signature, _ = p.get("Signature")
-	name, _ := p.get("Region")
-	if x.list = s.list(name); x.list != nil {
-		x.regionName = name
-		s.counts.begin(name)
-	}
-	if refused := s.authenticate(p, x.source, x.now); refused != nil {
-		return refused
-	}
-	if x.list == nil {
-		return invalidCommon("Region", "is not a region of this service")
-	}
-	x.query, refused = parseQuery(p, x.zone)
-	return refused
 }

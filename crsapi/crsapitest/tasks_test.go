@@ -1,286 +1,362 @@
 package crsapitest_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+	"pgregory.net/rapid"
 )
 
-func TestPaging(t *testing.T) {
-	srv, a := newServer(t)
-	srv.SetTasks(region, numbered(5))
-	tests := []struct{ offset, limit, want string }{
-		{"0", "2", "5: 0 1"},
-		{"2", "2", "5: 2 3"},
-		{"4", "2", "5: 4"},
-		{"3", "2", "5: 3 4"},
-		{"5", "2", "5:"},
-		{"2147483647", "2147483647", "5:"},
-		{"0", "2147483647", "5: 0 1 2 3 4"},
+// TestDocumentExamples compares whole responses with the documents.
+func TestDocumentExamples(t *testing.T) {
+	indented, err := os.ReadFile("testdata/example.json")
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, test := range tests {
-		if got := a.list(t, "offset", test.offset, "limit", test.limit); got != test.want {
-			t.Errorf("offset %s limit %s: %s, want %s", test.offset, test.limit, got, test.want)
+	var example2 bytes.Buffer
+	if err := json.Compact(&example2, indented); err != nil {
+		t.Fatal(err)
+	}
+	at := func(second int) time.Time { return time.Date(2019, time.November, 15, 6, 25, second, 0, time.UTC) }
+	task := crsapi.Task{
+		TaskID: 42372, RedisID: "crs-opcazbrb", RedisName: "multidbccbugfix11153", ProjectID: "0", TaskName: "MODIFYINSTANCEACCOUNT",
+		StartTime: at(37), EndTime: at(46), Status: crsapi.StatusSucceeded, Progress: 1,
+	}
+	const head3 = `{"Response":{"TotalCount":1,"RequestId":"3c140219-cfe9-470e-b241-907877d6fb03",`
+	for api, test := range map[string]struct {
+		tasks []crsapi.Task
+		want  string
+	}{
+		"2.0": {crsapitest.DocumentExample(), example2.String()},
+		"3.0": {[]crsapi.Task{task}, head3 + `"Tasks":[{"TaskId":42372,"StartTime":"2019-11-15 14:25:37","EndTime":"2019-11-15 14:25:46",` +
+			`"TaskType":"037","InstanceId":"crs-opcazbrb","InstanceName":"multidbccbugfix11153","ProjectId":0,"Progress":1,"Result":2}]}}`},
+		"tce": {[]crsapi.Task{task}, head3 + `"RedisTaskSets":[{"StartTime":"2019-11-15 14:25:37","TaskType":"037",` +
+			`"RedisId":"crs-opcazbrb","RedisName":"multidbccbugfix11153","ProjectId":0,"Progress":1,"Status":2,"TaskID":42372}]}}`},
+	} {
+		sim := crsapitest.New()
+		sim.SetTasks(region, test.tasks)
+		res := newClient(sim, api).do(newClient(sim, api).request(query{}))
+		if res.body != test.want || res.ContentLength != int64(len(test.want)) {
+			t.Errorf("API %s: %s\nwant\n%s", api, res.body, test.want)
 		}
-	}
-	srv.SetTasks(region, nil)
-	if body := string(a.ask(t).body); body != `{"code":0,"message":"","codeDesc":"Success","totalCount":0,"data":{"redisTaskSet":[]}}` {
-		t.Errorf("empty list: %s", body)
 	}
 }
 
 func TestFilters(t *testing.T) {
-	srv, a := newServer(t)
 	list := tasks("a", "b", "c", "d", "e", "f")
-	at := func(i int) string {
-		return list[i].StartTime.In(time.FixedZone("", 8*3600)).Format("2006-01-02 15:04:05")
-	}
 	list[0].RedisName = "first"
-	list[1].Status = crsapi.StatusFailed
-	list[2].Status = crsapi.StatusError
+	list[1].Status = crsapi.StatusExecuting
+	list[2].Status = crsapi.StatusFailed
 	list[3].TaskName = "cleanInstance"
 	list[4].TaskName = "newInstance"
 	list[5].Status = 9
-	srv.SetTasks(region, list)
-	tests := []struct {
-		name  string
-		pairs []string
-		want  string
+	at := func(i int) string { return stamp(list[i].StartTime) }
+	for name, test := range map[string]struct {
+		query
+		want string
 	}{
-		{"none", nil, "6: a b c d e f"},
-		{"redisId", []string{"redisId", "b"}, "1: b"},
-		{"redisId is exact", []string{"redisId", "B"}, "0:"},
-		{"redisName", []string{"redisName", "first"}, "1: a"},
-		{"redisName is not a prefix", []string{"redisName", "fir"}, "0:"},
-		{"both", []string{"redisId", "b", "redisName", "first"}, "0:"},
-		{"from", []string{"beginTime", at(2)}, "3: a b c"},
-		{"to", []string{"endTime", at(2)}, "4: c d e f"},
-		{"from and to, both included", []string{"beginTime", at(3), "endTime", at(1)}, "3: b c d"},
-		{"one second", []string{"beginTime", at(3), "endTime", at(3)}, "1: d"},
-		{"status", []string{"taskStatus.0", "3"}, "1: b"},
-		{"statuses", []string{"taskStatus.0", "3", "taskStatus.1", "-1"}, "2: b c"},
-		{"type", []string{"taskType.0", "task_cleanInstance"}, "1: d"},
-		{"types", []string{"taskType.0", "task_cleanInstance", "taskType.1", "task_backupInstance"}, "5: a b c d f"},
-		{"all", []string{"taskType.0", "task_backupInstance", "taskStatus.0", "2", "beginTime", at(4)}, "1: a"},
-		{"page of a filtered list", []string{"taskType.0", "task_backupInstance", "offset", "1", "limit", "2"}, "4: b c"},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			for range 2 { // the second time from the cache
-				if got := a.list(t, test.pairs...); got != test.want {
+		"none":            {query{}, "6: a b c d e f"},
+		"name":            {query{"redisName": "first"}, "1: a"},
+		"name is exact":   {query{"redisName": "fir"}, "0:"},
+		"begin":           {query{"beginTime": at(2)}, "3: a b c"},
+		"end":             {query{"endTime": at(2)}, "4: c d e f"},
+		"failed":          {query{"taskStatus.0": 3}, "1: c"},
+		"type":            {query{"taskType.0": "task_cleanInstance"}, "1: d"},
+		"all":             {query{"taskType.0": "task_backupInstance", "taskStatus.0": 2, "beginTime": at(4)}, "1: a"},
+		"page":            {query{"offset": 2, "limit": 2}, "6: c d"},
+		"last page":       {query{"offset": 4, "limit": 4}, "6: e f"},
+		"page of filters": {query{"taskType.0": "task_backupInstance", "offset": 2, "limit": 2}, "4: c f"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachAPI(t, func(t *testing.T, sim *crsapitest.Simulator, c *client) {
+				sim.SetTasks(region, list)
+				sim.SetTasks("ap-other", tasks("x"))
+				if got := c.send(t, test.query).list; got != test.want {
 					t.Errorf("%s, want %s", got, test.want)
 				}
+			})
+		})
+	}
+}
+
+// TestLists3: API 3.0 rounds the offset down to a multiple of the limit, which is 20 by
+// default and at most 100. It has one Result for both statuses of a failure.
+func TestLists3(t *testing.T) {
+	sim, c := simulate("3.0")
+	list := numbered(300)
+	list[7].Status, list[9].Status = crsapi.StatusFailed, crsapi.StatusError
+	sim.SetTasks(region, list)
+	for body, want := range map[string]string{
+		`{}`:                         "20 from 0",
+		`{"Offset":39}`:              "20 from 20",
+		`{"Limit":3,"Offset":5}`:     "3 from 3",
+		`{"Limit":150,"Offset":150}`: "100 from 100",
+		`{"Result":[4]}`:             "2 from 7",
+	} {
+		page := strings.Fields(c.do(c.request3(body)).result(t).list)
+		if got := fmt.Sprintf("%d from %s", len(page)-1, page[1]); got != want {
+			t.Errorf("%s: %s, want %s", body, got, want)
+		}
+	}
+}
+
+// TestRows: each API has its own names for the types and statuses of tasks.
+func TestRows(t *testing.T) {
+	for _, test := range []struct {
+		name                           string
+		status                         crsapi.Status
+		want2, want3, wantTCE, project string // type and status, projectId
+	}{
+		{"backupInstance", 0, `"backupInstance" 0`, `"012" 0`, `"012" 0`, "0"},
+		{"BACKUPINSTANCE", 1, `"backupInstance" 1`, `"012" 1`, `"012" 1`, "0"},
+		{"012", 2, `"backupInstance" 2`, `"012" 2`, `"012" 2`, "1000123"},
+		{"AUTOBACKUP", 3, `"backupInstance" 3`, `"017" 4`, `"017" 3`, "0"},
+		{"importRdb", -1, `"importRdb" -1`, `"008" 4`, `"008" -1`, `"007"`},
+		{"OPEN_WAN", 9, `"OPEN_WAN" 9`, `"052" 9`, `"052" 9`, `"p"`},
+		{"something new", 4, `"something new" 4`, `"something new" 4`, `"something new" 4`, ""},
+	} {
+		eachAPI(t, func(t *testing.T, sim *crsapitest.Simulator, c *client) {
+			list := tasks("a")
+			list[0].TaskName, list[0].Status, list[0].ProjectID = test.name, test.status, strings.Trim(test.project, `"`)
+			sim.SetTasks(region, list)
+			body := c.do(c.request(query{})).body
+			field := func(name string) string {
+				found := regexp.MustCompile(`"(?:` + name + `)":("[^"]*"|-?\d+)`).FindStringSubmatch(body)
+				return append(found, "", "")[1]
+			}
+			want := map[string]string{"2.0": test.want2, "3.0": test.want3, "tce": test.wantTCE}[c.api]
+			if got := field("taskName|TaskType") + " " + field("status|Result|Status"); got != want || field("projectId|ProjectId") != test.project {
+				t.Errorf("%+v: %s", test, body)
 			}
 		})
 	}
-
-	t.Run("after a change", func(t *testing.T) {
-		filter := []string{"taskStatus.0", "3"}
-		if got := a.list(t, filter...); got != "1: b" {
-			t.Fatal(got)
-		}
-		srv.Update(region, func(list []crsapi.Task) []crsapi.Task {
-			list[0].Status = crsapi.StatusFailed
-			return list
-		})
-		if got := a.list(t, filter...); got != "2: a b" {
-			t.Errorf("updated: %s", got)
-		}
-		srv.Drop(region, 5)
-		if got := a.list(t, filter...); got != "1: a" {
-			t.Errorf("dropped: %s", got)
-		}
-		added := tasks("new")
-		added[0].Status = crsapi.StatusFailed
-		srv.Add(region, added...)
-		if got := a.list(t, filter...); got != "2: new a" {
-			t.Errorf("added: %s", got)
-		}
-	})
-
-	t.Run("zone", func(t *testing.T) {
-		srv.SetUTCOffset(-90 * time.Minute)
-		srv.SetTasks(region, tasks("z"))
-		d := a.ask(t, "beginTime", "2024-03-01 10:30:00", "endTime", "2024-03-01 10:30:00").documented(t)
-		if d.TotalCount != 1 || d.Data.Set[0].StartTime != "2024-03-01 10:30:00" {
-			t.Errorf("%+v", d)
-		}
-	})
 }
 
-func TestListChanges(t *testing.T) {
-	srv, a := newServer(t)
-	expect := func(want string) {
-		t.Helper()
-		if got := a.list(t); got != want {
-			t.Errorf("%s, want %s", got, want)
-		}
-	}
-	given := tasks("a", "b", "c")
-	srv.SetTasks(region, given)
-	given[0].RedisID = "changed"
-	expect("3: a b c")
-	srv.Add(region, tasks("x", "y")...)
-	expect("5: x y a b c")
-	srv.Add(region, tasks("w")...)
-	srv.Add(region)
-	expect("6: w x y a b c")
-	srv.Drop(region, 2)
-	srv.Drop(region, 0)
-	expect("4: w x y a")
-	srv.Update(region, func(list []crsapi.Task) []crsapi.Task {
-		return slices.DeleteFunc(list, func(t crsapi.Task) bool { return t.RedisID == "x" })
-	})
-	expect("3: w y a")
-	copied := srv.Tasks(region)
-	copied[0].RedisID = "changed"
-	expect("3: w y a")
-	srv.Drop(region, 99)
-	expect("0:")
-	srv.Add(region, tasks("again")...)
-	expect("1: again")
-
-	if got := srv.Tasks("ap-nowhere"); got != nil {
-		t.Errorf("tasks of an unknown region: %v", got)
-	}
-	srv.Add("ap-new", tasks("n")...)
-	a.region = "ap-new"
-	expect("1: n")
-}
-
-// After many small steps, the list must equal a plain slice with the same steps.
-func TestManySmallChanges(t *testing.T) {
+func TestTaskIDs(t *testing.T) {
 	sim := crsapitest.New()
-	var want []string
-	for i := range 3000 {
-		id := strconv.Itoa(i)
-		sim.Add(region, tasks(id)...)
-		want = append([]string{id}, want...)
-		if i%3 == 0 {
-			sim.Drop(region, 2)
-			want = want[:max(0, len(want)-2)]
+	list := tasks("a", "a", "b", "c")
+	list[0].StartTime = list[1].StartTime
+	list[3].TaskID = 7
+	sim.SetTasks(region, list)
+	ids := func() (ids []int64) {
+		for _, task := range sim.Tasks(region) {
+			ids = append(ids, task.TaskID)
 		}
+		return ids
 	}
-	var got []string
-	for _, task := range sim.Tasks(region) {
-		got = append(got, task.RedisID)
+	first := ids()
+	if sorted := slices.Sorted(slices.Values(first)); len(slices.Compact(sorted)) != 4 || sorted[0] != 7 || first[3] != 7 {
+		t.Fatalf("TaskIDs %d", first)
 	}
-	if !slices.Equal(got, want) {
-		t.Errorf("%d tasks %.60v, want %d %.60v", len(got), got, len(want), want)
+	sim.SetTasks(region, list)
+	if again := ids(); !slices.Equal(again, first) {
+		t.Errorf("set again: %d, want %d", again, first)
+	}
+	// A task keeps its TaskID though its twin leaves, and another twin gets another one.
+	sim.Update(region, func(list []crsapi.Task) []crsapi.Task { return slices.Delete(list, 1, 2) })
+	sim.Add(region, list[0])
+	if got := ids(); got[0] == first[0] || !slices.Equal(got[1:], []int64{first[0], first[2], first[3]}) {
+		t.Errorf("%d, first %d", got, first)
+	}
+}
+
+func TestTaskInfo(t *testing.T) {
+	sim := crsapitest.New()
+	list := tasks("a", "b", "c", "d", "e", "f", "g")
+	for i, status := range []crsapi.Status{0, 1, 2, 3, -1, 4, 9} {
+		list[i].Status, list[i].TaskID = status, int64(i+1)
+	}
+	list[3].TaskName = "cleanInstance"
+	sim.SetTasks(region, list)
+	sim.SetTaskMessage(region, 3, "not failed")
+	sim.SetTaskMessage(region, 0, "any other")
+	sim.SetTaskMessage(region, 4, "no space\nleft")
+	c := newClient(sim, "3.0")
+	c.action = "DescribeTaskInfo"
+	for i, want := range []string{
+		`"Status":"preparing","StartTime":"2024-03-01 20:00:00","TaskType":"redis backupInstance 流程","InstanceId":"a","TaskMessage":""`,
+		`"Status":"running","StartTime":"2024-03-01 19:59:00","TaskType":"redis backupInstance 流程","InstanceId":"b","TaskMessage":""`,
+		`"Status":"succeed","StartTime":"2024-03-01 19:58:00","TaskType":"redis backupInstance 流程","InstanceId":"c","TaskMessage":""`,
+		`"Status":"failed","StartTime":"2024-03-01 19:57:00","TaskType":"redis缓存清空流程","InstanceId":"d","TaskMessage":"no space\nleft"`,
+		`"Status":"error","StartTime":"2024-03-01 19:56:00","TaskType":"redis backupInstance 流程","InstanceId":"e","TaskMessage":"any other"`,
+		`"Status":"failed","StartTime":"2024-03-01 19:55:00","TaskType":"redis backupInstance 流程","InstanceId":"f","TaskMessage":"any other"`,
+		`"Status":"unknown","StartTime":"2024-03-01 19:54:00","TaskType":"redis backupInstance 流程","InstanceId":"g","TaskMessage":""`,
+	} {
+		if body := c.do(c.request3(fmt.Sprintf(`{"TaskId":%d}`, i+1))).body; !strings.HasPrefix(body, `{"Response":{`+want+`,"RequestId":"`) {
+			t.Errorf("%s, want %s", body, want)
+		}
 	}
 }
 
 func TestRawRows(t *testing.T) {
-	srv, a := newServer(t)
-	srv.SetTasks(region, tasks("a", "b"))
-	srv.SetRawRows(region, `{"redisId":"\xff"}`, "{\"redisId\":\"\xff\"}", `null`)
-	want := `{"code":0,"message":"","codeDesc":"Success","totalCount":5,"data":{"redisTaskSet":[` +
-		"{\"redisId\":\"\xff\"},null,{" +
-		`"startTime":"2024-03-01 20:00:00","taskName":"backupInstance","redisName":"n","redisId":"a","projectId":0,"status":2,"progress":1}]}}`
-	if body := string(a.ask(t, "offset", "1", "limit", "3").body); body != want {
-		t.Errorf("%q, want %q", body, want)
-	}
-	if body := string(a.ask(t, "redisId", "b").body); strings.Count(body, "redisId") != 3 || !strings.Contains(body, `"totalCount":4`) {
-		t.Errorf("filtered: %q", body)
-	}
-	srv.SetRawRows(region)
-	if got := a.list(t); got != "2: a b" {
-		t.Errorf("rows removed: %s", got)
-	}
+	eachAPI(t, func(t *testing.T, sim *crsapitest.Simulator, c *client) {
+		sim.SetTasks(region, tasks("a", "b", "c"))
+		sim.SetRawRows(region, `{"redisId":"x"}`, "null")
+		for offset, want := range map[int]string{0: `[{"redisId":"x"},null]`, 1: `"b"`} {
+			body := c.do(c.request(query{"offset": 2 * offset, "limit": 2, "redisId": "b"})).body
+			if !strings.Contains(body, want) || !strings.Contains(strings.ToLower(body), `"totalcount":3,`) {
+				t.Errorf("offset %d: %s, want %s", offset, body, want)
+			}
+		}
+	})
 }
 
-func TestUndocumentedRows(t *testing.T) {
-	srv, a := newServer(t)
-	list := tasks("a")
-	list[0].ProjectID = ""
-	list[0].RedisName = "\"\\ä\xff"
-	list[0].Status = -7
-	list[0].Progress = 0.5
-	list[0].TaskName = "switchInstanceVip"
-	srv.SetTasks(region, list)
-	want := `[{"startTime":"2024-03-01 20:00:00","taskName":"switchInstanceVip","redisName":"\"\\ä` + `\ufffd` + `","redisId":"a","status":-7,"progress":0.5}]}}`
-	if body := string(a.ask(t).body); !strings.HasSuffix(body, want) {
-		t.Errorf("%s, want %s", body, want)
-	}
-	list[0].ProjectID = "012"
-	srv.SetTasks(region, list)
-	if body := string(a.ask(t).body); !strings.Contains(body, `"projectId":"012"`) {
-		t.Errorf("project that is not a number: %s", body)
-	}
-}
-
-// While the list changes, each page must show one state of it. The race detector
-// checks the locks.
-func TestConcurrentChanges(t *testing.T) {
-	srv, _ := newServer(t)
-	srv.SetTasks(region, numbered(50))
-	var wg sync.WaitGroup
-	for i := range 4 {
-		wg.Go(func() {
-			a := newAsker(srv)
-			a.nonce.Store(int64(i) << 32)
-			for range 25 {
-				d := a.ask(t, "redisName", "n", "limit", "1000").documented(t)
-				if len(d.Data.Set) != d.TotalCount {
-					t.Errorf("%d rows of %d", len(d.Data.Set), d.TotalCount)
+// TestReadsAreScans changes lists, sorted or not. Each request gets what a scan of all
+// tasks finds.
+func TestReadsAreScans(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		at := func(label string) time.Time {
+			return newest.Add(time.Duration(rapid.IntRange(0, 12).Draw(r, label)) * time.Second)
+		}
+		draw := func() []crsapi.Task {
+			list := numbered(rapid.IntRange(0, 8).Draw(r, "tasks"))
+			for i := range list {
+				list[i].RedisID = strconv.Itoa(rapid.IntRange(0, 3).Draw(r, "id"))
+				list[i].StartTime = at("start")
+			}
+			if rapid.IntRange(0, 3).Draw(r, "sort") > 0 {
+				slices.SortStableFunc(list, func(a, b crsapi.Task) int { return b.StartTime.Compare(a.StartTime) })
+			}
+			return list
+		}
+		sim, _ := simulate("2.0")
+		var model []crsapi.Task
+		for range rapid.IntRange(1, 6).Draw(r, "steps") {
+			switch rapid.IntRange(0, 2).Draw(r, "change") {
+			case 0:
+				added := draw()
+				sim.Add(region, added...)
+				model = slices.Concat(added, model)
+			case 1:
+				kept := rapid.IntRange(0, len(model)).Draw(r, "kept")
+				sim.Update(region, func(list []crsapi.Task) []crsapi.Task { return list[:kept] })
+				model = model[:kept]
+			case 2:
+				model = draw()
+				sim.SetTasks(region, model)
+			}
+			for range 3 {
+				begin, end := at("begin"), at("end")
+				limit, id := rapid.IntRange(1, 20).Draw(r, "limit"), strconv.Itoa(rapid.IntRange(0, 6).Draw(r, "wanted id"))
+				q := query{"limit": limit, "offset": limit * rapid.IntRange(0, 2).Draw(r, "page")}
+				if id < "4" {
+					q["redisId"] = id
+				}
+				if !begin.After(end) {
+					q["beginTime"], q["endTime"] = stamp(begin), stamp(end)
+				}
+				var found []string
+				for _, task := range model {
+					within := begin.After(end) || !task.StartTime.Before(begin) && !task.StartTime.After(end)
+					if within && (id >= "4" || id == task.RedisID) {
+						found = append(found, " "+task.RedisID)
+					}
+				}
+				first := min(q["offset"].(int), len(found))
+				want := fmt.Sprint(len(found), ":") + strings.Join(found[first:min(first+limit, len(found))], "")
+				for api := range actions {
+					if got := newClient(sim, api).send(t, q).list; got != want {
+						r.Fatalf("API %s, %v: %q, want %q", api, q, got, want)
+					}
 				}
 			}
-		})
-	}
-	for i := range 100 {
-		srv.Add(region, tasks(strconv.Itoa(i), "x")...)
-		srv.Drop(region, 1)
-		srv.Update(region, func(list []crsapi.Task) []crsapi.Task { return list[:len(list)-1] })
-	}
-	wg.Wait()
+		}
+	})
 }
 
-// otherName matches codes and constants of tasks, for which API 2.0 has names.
-var otherName = regexp.MustCompile(`^[0-9]{3}$|^[A-Z_]+$`)
+func TestGenerate(t *testing.T) {
+	list := crsapitest.Generate(5000, 20, 7)
+	if !slices.Equal(list, crsapitest.Generate(5000, 20, 7)) || slices.Equal(list, crsapitest.Generate(5000, 20, 8)) {
+		t.Error("the list does not depend on the seed alone")
+	}
+	newestFirst := slices.IsSortedFunc(list, func(a, b crsapi.Task) int { return b.StartTime.Compare(a.StartTime) })
+	ids := map[string]bool{}
+	for _, task := range list {
+		ids[task.RedisID] = true
+	}
+	if len(list) != 5000 || len(ids) != 20 || !newestFirst {
+		t.Errorf("%d tasks of %d instances, newest first %t", len(list), len(ids), newestFirst)
+	}
+}
 
+// FuzzTask: a page shows any task, as far as JSON can.
 func FuzzTask(f *testing.F) {
 	f.Add("crs-1", "a code", "0", "001", int32(2), float32(4.5))
 	f.Add("crs-izbob1wh", "for API test", "0", "backupInstance", int32(2), float32(1))
 	f.Add("\x00\xff\"\\", "你好\u2028</script>", "007", "", int32(-7), float32(0.5))
 	f.Add("\x00", "\xff", "", "\u007f", int32(0), float32(math.Inf(1)))
+	otherName := regexp.MustCompile(`^[0-9]{3}$|^[A-Z_]+$`) // API 2.0 may have a name for it
 	f.Fuzz(func(t *testing.T, id, name, project, taskName string, status int32, progress float32) {
 		sim := crsapitest.New()
 		sim.SetTasks(region, []crsapi.Task{{
-			RedisID: id, RedisName: name, ProjectID: project, TaskName: taskName,
-			Status: crsapi.Status(status), Progress: progress,
+			RedisID: id, RedisName: name, ProjectID: project, TaskName: taskName, Status: crsapi.Status(status), Progress: progress,
 		}})
-		sim.Inject(crsapitest.Fault{Do: crsapitest.Format{FloatProgress: status%2 == 0}})
-		body := newDirectAsker(sim).ask(t).body
+		c := newClient(sim, "2.0")
+		body := c.do(c.request(query{})).body
 		var page struct {
-			Data struct {
-				RedisTaskSet []struct {
-					RedisID, RedisName, TaskName string
-					Status                       int32
-					Progress                     *float32
-					ProjectID                    json.RawMessage
-				}
-			}
+			Data struct{ RedisTaskSet []map[string]any }
 		}
-		if err := json.Unmarshal(body, &page); err != nil || len(page.Data.RedisTaskSet) != 1 {
+		if err := json.Unmarshal([]byte(body), &page); err != nil || len(page.Data.RedisTaskSet) != 1 {
 			t.Fatalf("error %v in %q", err, body)
 		}
 		got := page.Data.RedisTaskSet[0]
 		valid := func(s string) string { return string([]rune(s)) }
-		sameTask := got.TaskName == valid(taskName) || otherName.MatchString(taskName)
-		if got.RedisID != valid(id) || got.RedisName != valid(name) || !sameTask || got.Status != status {
-			t.Fatalf("%+v from %q", got, body)
+		sameTask := got["taskName"] == valid(taskName) || otherName.MatchString(taskName)
+		shown, ok := got["progress"].(float64)
+		if got["redisId"] != valid(id) || got["redisName"] != valid(name) || !sameTask || got["status"] != float64(status) || ok && float32(shown) != progress {
+			t.Fatalf("%v from %q", got, body)
 		}
-		if got.Progress != nil && *got.Progress != progress {
-			t.Fatalf("progress %v, want %v", *got.Progress, progress)
+	})
+}
+
+// FuzzParseParams: the response to any parameters is one of the gateway or of the API.
+func FuzzParseParams(f *testing.F) {
+	for _, seed := range []string{
+		"", "a=1", "a=1&b=2", "a=1&a=2", "a", "=1", "a=", "&", "a=%", "a=%zz", "a=%ff", "%ff=1",
+		"taskStatus.0=2&taskStatus.1=-1", "a=1;b=2", "a=b=c", "a=+", "a_b=1", "A=\x00", "a=@f",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		_, c := simulate("2.0")
+		p := c.params()
+		p["Signature"] = c.signature(p)
+		r := c.raw("")
+		for _, r.URL.RawQuery = range []string{raw, encode(p) + "&" + raw} {
+			if res := c.do(r); res.StatusCode == 200 && (res.result(t).code == "" || len(res.result(t).message) > 200) {
+				t.Fatal(res.body)
+			}
+		}
+	})
+}
+
+// FuzzParseBody3: the response to any body is one of the API, and a body that is
+// accepted is JSON.
+func FuzzParseBody3(f *testing.F) {
+	for _, seed := range []string{
+		"", "{}", "[]", "null", `{"Limit":1}`, `{"Limit":1,"Limit":2}`, `{"Result":[0,4],"TaskTypes":["012"]}`, `{"TaskStatus":-1}`,
+		`{"InstanceId":"\ud800"}`, "{\"a\":\"\xff\"}", `{"TaskId":1} x`, `{"Limit":1`, `{"BeginTime":"2021-12-30 00:00:00"}`, `{"":{}}`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		_, c := simulate("3.0")
+		for _, c.action = range []string{"DescribeTaskList", "DescribeTaskInfo", "GetRedisTaskList"} {
+			e := c.do(c.request3(body)).result(t)
+			if e.code == "" && !json.Valid([]byte(body)) || len(e.message) > 200 {
+				t.Fatalf("%+v", e)
+			}
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -23,30 +24,16 @@ type authorization struct {
 	signature               string
 }
 
-// parseAuthorization is strict: it accepts only the documented form.
+// authorizationForm is the documented form, and no other.
+var authorizationForm = regexp.MustCompile(
+	`^TC3-HMAC-SHA256 Credential=([^/, ]+)/([^/, ]+)/([^/, ]+)/tc3_request, SignedHeaders=([^, ]+), Signature=([0-9a-f]{64})$`)
+
 func parseAuthorization(header string) (a authorization, problem string) {
-	text, ok := strings.CutPrefix(header, algorithm3+" ")
-	if !ok {
-		return a, "must start with " + algorithm3
+	parts := authorizationForm.FindStringSubmatch(header)
+	if parts == nil {
+		return a, "must be " + algorithm3 + " Credential=SecretId/date/service/" + scopeEnd3 + ", SignedHeaders=a;b, Signature=64 hexadecimal digits"
 	}
-	parts := strings.Split(text, ", ")
-	var values [3]string
-	for i, name := range []string{"Credential=", "SignedHeaders=", "Signature="} {
-		if len(parts) != len(values) {
-			return a, "must have three parts, joined by a comma and a space"
-		}
-		if values[i], ok = strings.CutPrefix(parts[i], name); !ok {
-			return a, "must have the parts Credential, SignedHeaders and Signature"
-		}
-	}
-
-	scope := strings.Split(values[0], "/")
-	if len(scope) != 4 || scope[0] == "" || scope[3] != scopeEnd3 {
-		return a, "must have a Credential as in SecretId/date/service/" + scopeEnd3
-	}
-	a.secretID, a.date, a.service = scope[0], scope[1], scope[2]
-
-	a.signed = strings.Split(values[1], ";")
+	a = authorization{parts[1], parts[2], parts[3], strings.Split(parts[4], ";"), parts[5]}
 	for i, name := range a.signed {
 		if name == "" || name != strings.ToLower(name) || i > 0 && a.signed[i-1] >= name {
 			return a, "must have SignedHeaders in lower case and sorted"
@@ -54,11 +41,6 @@ func parseAuthorization(header string) (a authorization, problem string) {
 	}
 	if !slices.Contains(a.signed, "content-type") || !slices.Contains(a.signed, "host") {
 		return a, "must have content-type and host in SignedHeaders"
-	}
-
-	a.signature = values[2]
-	if raw, err := hex.DecodeString(a.signature); err != nil || len(raw) != sha256.Size || a.signature != strings.ToLower(a.signature) {
-		return a, "must have a Signature of 64 hexadecimal digits in lower case"
 	}
 	return a, ""
 }

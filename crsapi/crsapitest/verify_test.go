@@ -1,53 +1,42 @@
 package crsapitest_test
 
 import (
-	"maps"
+	"cmp"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
-// The documents print these signatures. TestVerification shows that the simulator
-// accepts what the asker signs.
-func TestSignatureVectors(t *testing.T) {
-	// The key pair of the documents.
-	const (
-		id  = "AKIDz8krbsJ5yKBZQpn74WFkmLPx3gnPhESA"
-		key = "Gu5t9xGARNpq86cd98joQYCN3Cozk1qA"
-	)
-	d2 := "Action=DescribeInstances&InstanceIds.0=ins-09dx96dg&Nonce=11886&Region=ap-guangzhou&SecretId=" + id +
+// The key pair of the documents.
+const (
+	documentID  = "AKIDz8krbsJ5yKBZQpn74WFkmLPx3gnPhESA"
+	documentKey = "Gu5t9xGARNpq86cd98joQYCN3Cozk1qA"
+)
+
+// at runs a test in a bubble whose clock shows a time.
+func at(t *testing.T, timestamp int64, test func(t *testing.T)) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(time.Unix(timestamp, 0)))
+		test(t)
+	})
+}
+
+// TestSignatures shows that the client of these tests signs as the documents of API
+// 2.0 do. TestParameters shows that the simulator accepts what it signs.
+func TestSignatures(t *testing.T) {
+	d2 := "Action=DescribeInstances&InstanceIds.0=ins-09dx96dg&Nonce=11886&Region=ap-guangzhou&SecretId=" + documentID +
 		"&SignatureMethod=HmacSHA256&Timestamp=1465185768"
-	s1 := "Action=DescribeInstances&Nonce=1290303896666895346&Region=ap-guangzhou&SecretId=secretIdFoo" +
-		"&SignatureMethod=HmacSHA1&Timestamp=1512393162&Version=2017-03-12"
-	g1 := "Action=GetRedisTaskList&Nonce=11886&Region=ap-guangzhou&SecretId=" + id +
+	d1 := "Action=DescribeInstances&Nonce=345122&Region=gz&SecretId=" + documentID + "&Timestamp=1408704141"
+	g1 := "Action=GetRedisTaskList&Nonce=11886&Region=ap-guangzhou&SecretId=" + documentID +
 		"&SignatureMethod=HmacSHA256&Timestamp=1465185768&beginTime=2016-12-28 00:03:52&endTime=2017-02-11 00:03:52" +
 		"&limit=10&offset=0&redisId=crs-izbob1wh&redisName=for API test&taskStatus.0=2" +
 		"&taskType.0=task_restoreBackup&taskType.1=task_backupInstance&taskType.2=task_cleanInstance"
-	tests := []struct {
-		id, key, method, host string
-		params                string // as signed
-		want                  string
-	}{
-		{
-			"D1", key, "GET", "cvm.api.qcloud.com",
-			"Action=DescribeInstances&Nonce=345122&Region=gz&SecretId=" + id + "&Timestamp=1408704141",
-			"HgIYOPcx5lN6gz8JsCFBNAWp2oQ=",
-		},
-		{"D2", key, "GET", "cvm.api.qcloud.com", d2, "0EEm/HtGRr/VJXTAD9tYMth1Bzm3lLHz5RCDv1GdM8s="},
-		{"D3", key, "GET", "cvm.api.qcloud.com", strings.Replace(d2, "SHA256", "SHA1", 1), "nPVnY6njQmwQ8ciqbPl5Qe+Oru4="},
-		{"S1", "secretKeyBar", "POST", "cvm.api.qcloud.com", s1, "p3n+pxBqF5JGZtDSxoVn5tGngf0="},
-		{"S2", "secretKeyBar", "GET", "cvm.api.qcloud.com", s1, "5HAq1BOKNLEE2/uauWnp6Zv9Z3c="},
-		{
-			"S3", "secretKeyBar", "POST", "cvm.api.qcloud.com",
-			strings.Replace(s1, "SHA1", "SHA256", 1), "B2T37FRSP6Fk0/q/cdfrTE0p3zX5ooB/2BPWZUFpsj4=",
-		},
-		{"G1", key, "GET", "redis.api.qcloud.com", g1, "Te1WWg6K0nV83NexWUHvg4By+9Heg9w/8I8/BireGv8="},
-	}
+	const g1Signature = "Te1WWg6K0nV83NexWUHvg4By+9Heg9w/8I8/BireGv8="
 	params := func(signed string) map[string]string {
 		p := make(map[string]string)
 		for pair := range strings.SplitSeq(signed, "&") {
@@ -56,338 +45,406 @@ func TestSignatureVectors(t *testing.T) {
 		}
 		return p
 	}
-	for _, test := range tests {
-		t.Run(test.id, func(t *testing.T) {
-			a := &asker{url: "https://" + test.host + crsapitest.Path, method: test.method, key: test.key}
-			if got := a.signature(params(test.params)); got != test.want {
-				t.Errorf("signature %s, want %s", got, test.want)
-			}
-		})
+	for _, test := range []struct{ id, host, params, want string }{
+		{"D1", "cvm.api.qcloud.com", d1, "HgIYOPcx5lN6gz8JsCFBNAWp2oQ="},
+		{"D2", "cvm.api.qcloud.com", d2, "0EEm/HtGRr/VJXTAD9tYMth1Bzm3lLHz5RCDv1GdM8s="},
+		{"D3", "cvm.api.qcloud.com", strings.Replace(d2, "SHA256", "SHA1", 1), "nPVnY6njQmwQ8ciqbPl5Qe+Oru4="},
+		{"G1", "redis.api.qcloud.com", g1, g1Signature},
+	} {
+		c := &client{url: "https://" + test.host + crsapitest.Path, method: http.MethodGet, key: documentKey}
+		if got := c.signature(params(test.params)); got != test.want {
+			t.Errorf("%s: signature %s, want %s", test.id, got, test.want)
+		}
 	}
-
-	t.Run("accepted", func(t *testing.T) {
-		sim := crsapitest.New()
-		sim.SetTasks(region, nil)
-		sim.SetAccount(crsapitest.Account{SecretID: id, SecretKey: key})
-		sim.SetClockSkew(time.Until(time.Unix(1465185768, 0)))
-		a := newDirectAsker(sim)
+	at(t, 1465185768, func(t *testing.T) {
+		sim, c := simulate("2.0")
+		sim.SetAccount(crsapitest.Account{SecretID: documentID, SecretKey: documentKey})
 		p := params(g1)
-		p["Signature"] = tests[len(tests)-1].want
-		if d := a.do(a.raw(t, encode(p))).documented(t); d.Code != 0 {
-			t.Errorf("code %d %s", d.Code, d.Message)
+		p["Signature"] = g1Signature
+		if e := c.do(c.raw(encode(p))).result(t); e.code != "" {
+			t.Errorf("%+v", e)
 		}
 	})
 }
 
-func TestVerification(t *testing.T) {
-	ago := func(d time.Duration) string { return strconv.FormatInt(time.Now().Add(-d).Unix(), 10) }
-	tests := []struct {
-		name  string
-		pairs []string
-		code  int
-		in    string // the message
-	}{
-		{name: "valid"},
-		{"valid SHA1", []string{"SignatureMethod", "HmacSHA1"}, 0, ""},
-		{"valid without SignatureMethod", []string{"SignatureMethod", "-"}, 0, ""},
-		{"SignatureMethod unknown means SHA1", []string{"SignatureMethod", "HmacMD5"}, 0, ""},
-		{"all filters", []string{
-			"redisId", "crs-izbob1wh", "redisName", "for API test",
-			"beginTime", "2016-12-28 00:03:52", "endTime", "2017-02-11 00:03:52",
-			"taskStatus.0", "-1", "taskStatus.1", "0", "taskStatus.2", "1", "taskStatus.3", "2", "taskStatus.4", "3",
-			"taskType.0", "task_importRdb", "taskType.1", "task_exportBackup", "taskType.2", "task_restoreBackup",
-			"taskType.3", "task_restoreStream", "taskType.4", "task_backupInstance", "taskType.5", "task_cleanInstance",
-			"taskType.6", "task_resizeInstance",
-		}, 0, ""},
-		{"underscore in a value", []string{"redisName", "a_b"}, 0, ""},
-		{"spaces and UTF-8 in a value", []string{"redisName", "x y 你"}, 0, ""},
-		{"capitals before small letters", []string{"redisName", "n", "Zone", "z", "zone", "z"}, 4000, "(11201)InvalidParameter: Zone"},
-		{"eleven elements", []string{
-			"taskStatus.0", "2", "taskStatus.1", "2", "taskStatus.2", "2", "taskStatus.3", "2", "taskStatus.4", "2", "taskStatus.5", "2",
-			"taskStatus.6", "2", "taskStatus.7", "2", "taskStatus.8", "2", "taskStatus.9", "2", "taskStatus.10", "2",
-		}, 0, ""},
-
-		{"no Action", []string{"Action", "-"}, 4000, "Action is missing"},
-		{"other Action", []string{"Action", "DescribeRedis"}, 6100, "Action"},
-		{"no Region", []string{"Region", "-"}, 4000, "Region is missing"},
-		{"unknown Region", []string{"Region", "ap-nowhere"}, 4000, "Region"},
-		{"no Nonce", []string{"Nonce", "-"}, 4000, "Nonce is missing"},
-		{"Nonce 0", []string{"Nonce", "0"}, 4000, "Nonce"},
-		{"Nonce negative", []string{"Nonce", "-1"}, 4000, "Nonce"},
-		{"Nonce with a sign", []string{"Nonce", "+1"}, 4000, "Nonce"},
-		{"Nonce hexadecimal", []string{"Nonce", "0x1"}, 4000, "Nonce"},
-		{"Nonce beyond 63 bits", []string{"Nonce", "9223372036854775808"}, 4000, "Nonce"},
-		{"Nonce maximum", []string{"Nonce", "9223372036854775807"}, 0, ""},
-		{"no Timestamp", []string{"Timestamp", "-"}, 4000, "Timestamp is missing"},
-		{"Timestamp not a number", []string{"Timestamp", "now"}, 4000, "Timestamp"},
-		{"Timestamp in milliseconds", []string{"Timestamp", "1465185768000"}, 4000, "Timestamp"},
-		{"Timestamp old enough", []string{"Timestamp", ago(4*time.Minute + 50*time.Second)}, 0, ""},
-		{"Timestamp too old", []string{"Timestamp", ago(5*time.Minute + 10*time.Second)}, 4200, "server time is 1"},
-		{"Timestamp ahead, within the window", []string{"Timestamp", ago(-4*time.Minute - 50*time.Second)}, 0, ""},
-		{"Timestamp too far ahead", []string{"Timestamp", ago(-5*time.Minute - 10*time.Second)}, 4500, "server time is 1"},
-		{"no SecretId", []string{"SecretId", "-"}, 4000, "SecretId is missing"},
-		{"unknown SecretId", []string{"SecretId", "AKIDnobody"}, 4104, "SecretId"},
-		{"Token for an account without one", []string{"Token", "t"}, 4105, "token"},
-		{"Version", []string{"Version", "2017-03-12"}, 4000, "(11201)InvalidParameter: Version"},
-		{"unknown parameter", []string{"redisID", "crs-1"}, 4000, "(11201)InvalidParameter: redisID"},
-		{"unknown long parameter", []string{strings.Repeat("x", 300), "1"}, 4000, "(11201)InvalidParameter: xxx"},
-		{"empty value", []string{"redisId", ""}, 4000, "redisId is empty"},
-		{"empty Token", []string{"Token", ""}, 4000, "Token is empty"},
-
-		{"no limit", []string{"limit", "-"}, 4000, "(11201)InvalidParameter: limit is missing"},
-		{"limit 0", []string{"limit", "0"}, 4000, "(11201)InvalidParameter: limit"},
-		{"limit negative", []string{"limit", "-1"}, 4000, "(11201)InvalidParameter: limit"},
-		{"limit not a number", []string{"limit", "ten"}, 4000, "(11201)InvalidParameter: limit"},
-		{"limit with a leading zero", []string{"limit", "010"}, 4000, "(11201)InvalidParameter: limit"},
-		{"limit above the maximum", []string{"limit", "2147483648"}, 4000, "(11201)InvalidParameter: limit"},
-		{"limit maximum", []string{"limit", "2147483647"}, 0, ""},
-		{"no offset", []string{"offset", "-"}, 4000, "(11201)InvalidParameter: offset is missing"},
-		{"offset negative", []string{"offset", "-1"}, 4000, "(11201)InvalidParameter: offset"},
-		{"offset with a fraction", []string{"offset", "1.0"}, 4000, "(11201)InvalidParameter: offset"},
-		{"offset maximum", []string{"offset", "2147483647"}, 0, ""},
-
-		{"time in another layout", []string{"beginTime", "2017-02-08T16:46:34Z"}, 4000, "(11201)InvalidParameter: beginTime"},
-		{"time with a fraction", []string{"beginTime", "2017-02-08 16:46:34.5"}, 4000, "(11201)InvalidParameter: beginTime"},
-		{"time with a short hour", []string{"endTime", "2017-02-08 6:46:34"}, 4000, "(11201)InvalidParameter: endTime"},
-		{"time that does not exist", []string{"endTime", "2017-02-30 16:46:34"}, 4000, "(11201)InvalidParameter: endTime"},
-		{"times inverted", []string{"beginTime", "2017-02-11 00:00:00", "endTime", "2017-02-10 00:00:00"}, 4000, "(11201)InvalidParameter: endTime"},
-
-		{"array without index", []string{"taskStatus", "2"}, 4000, "(11201)InvalidParameter: taskStatus"},
-		{"array from 1", []string{"taskStatus.1", "2"}, 4000, "(11201)InvalidParameter: taskStatus.1"},
-		{"array with a gap", []string{"taskType.0", "task_importRdb", "taskType.2", "task_importRdb"}, 4000, "(11201)InvalidParameter: taskType.2"},
-		{"array with a padded index", []string{"taskStatus.00", "2"}, 4000, "(11201)InvalidParameter: taskStatus.00"},
-		{"array with an underscore", []string{"taskStatus_0", "2"}, 4100, "signature"},
-		{"undocumented status", []string{"taskStatus.0", "4"}, 4000, "(11201)InvalidParameter: taskStatus.0"},
-		{"status not a number", []string{"taskStatus.0", "failed"}, 4000, "(11201)InvalidParameter: taskStatus.0"},
-		{"type without prefix", []string{"taskType.0", "backupInstance"}, 4000, "(11201)InvalidParameter: taskType.0"},
-		{"type not filterable", []string{"taskType.0", "task_newInstance"}, 4000, "(11201)InvalidParameter: taskType.0"},
+// TestSignatures3: the documents print signatures for another service, which the
+// client of these tests must reproduce, and the simulator must accept requests
+// with known signatures for its own service.
+func TestSignatures3(t *testing.T) {
+	const example = `{"Limit": 1, "Filters": [{"Values": ["\u672a\u547d\u540d"], "Name": "instance-name"}]}`
+	for _, test := range []struct{ key, signed, want string }{
+		{"Gu5t9xGARNpq86cd98joQYCN3*******", "content-type;host", "2230eefd229f582d8b1b891af7107b91597240707d778ab3738f756258d7652c"},
+		{strings.Repeat("*", 32), "content-type;host;x-tc-action", "10b1a37a7301a02ca19a647ad722d5e43b4b3cff309d421d85b46093f6ab6c4f"},
+	} {
+		c := newClient(nil, "3.0")
+		c.url, c.key, c.signed, c.scope = "https://cvm.tencentcloudapi.com/", test.key, test.signed, "2019-02-25/cvm/tc3_request"
+		c.action = "DescribeInstances"
+		r := c.request3(example, "Content-Type", "application/json; charset=utf-8", "X-TC-Timestamp", "1551113065")
+		if got := r.Header.Get("Authorization"); !strings.HasSuffix(got, "Signature="+test.want) {
+			t.Errorf("%s: %s", test.signed, got)
+		}
 	}
-	for _, method := range []string{http.MethodGet, http.MethodPost} {
-		t.Run(method, func(t *testing.T) {
-			srv, a := newServer(t)
-			a.method = method
-			hooked := 0
-			srv.OnRequest(func(crsapitest.Request) { hooked++ })
-			for _, test := range tests {
-				t.Run(test.name, func(t *testing.T) {
-					before, hooksBefore := srv.Answers("", test.code), hooked
-					d := a.ask(t, test.pairs...).documented(t)
-					if d.Code != test.code || !strings.Contains(d.Message, test.in) {
-						t.Fatalf("code %d %q, want %d %q", d.Code, d.Message, test.code, test.in)
-					}
-					if len(d.Message) > 200 {
-						t.Errorf("message of %d bytes", len(d.Message))
-					}
-					wantDesc := map[int]string{0: "Success", 4000: "InvalidParameter", 4100: "AuthFailure"}[test.code]
-					if d.CodeDesc != wantDesc {
-						t.Errorf("codeDesc %q, want %q", d.CodeDesc, wantDesc)
-					}
-					if after := srv.Answers("", test.code); after != before+1 {
-						t.Errorf("answers of code %d went from %d to %d", test.code, before, after)
-					}
-					wantHooks := 0
-					if test.code == 0 {
-						wantHooks = 1
-					}
-					if hooked-hooksBefore != wantHooks {
-						t.Errorf("hook ran %d times, want %d", hooked-hooksBefore, wantHooks)
-					}
-				})
+
+	const (
+		host = "content-type;host"
+		kind = "application/json"
+		r3   = `{"InstanceId":"crs-opcazbrb","Limit":100,"Offset":200,"TaskTypes":["012","017"],"BeginTime":"2026-11-01 00:00:00","EndTime":"2026-11-24 00:00:00","Result":[0,1,2,4]}`
+	)
+	for _, test := range []struct {
+		id, body, contentType, signed string
+		timestamp                     int64
+		date, signature               string
+	}{
+		{"R1", `{"Limit":100,"Offset":0}`, kind, host, 1551113065, "2019-02-25", "d2ab5e4fe5e870d07b925ad4725caa1db176115756f4bb591b2c1bb8e805731b"},
+		{"R2", `{"Limit":100,"Offset":0}`, kind, host + ";x-tc-action", 1551113065, "2019-02-25", "3e8ad6d30b32075b9c406cbc81a8bc944c4b5d3d1543de2444d271eabeb7c062"},
+		{"R3", r3, kind + "; charset=utf-8", host, 1551113065, "2019-02-25", "45ed1a6e4a6443fe29cb735a7832145b706e8f390db7e04c4daed1a23a2f8885"},
+		{"R4", `{}`, kind, host, 1551113065, "2019-02-25", "72f2a742147ca44a304009368d9e43c6327f9708c6866095be83e14e5bc7f5b3"},
+		{"before midnight", `{}`, kind, host, 1551139199, "2019-02-25", "76f7f6c41508ddcc4a1cdae8535af39b5aaf6fe28cb6b2fedd322f54e9d39e68"},
+		{"at midnight", `{}`, kind, host, 1551139200, "2019-02-26", "b1444dcc38aa100e2000cb13e2a3c283eb76843517c6374bcb3d02b54a7e92d8"},
+	} {
+		at(t, test.timestamp, func(t *testing.T) {
+			sim, c := simulate("3.0")
+			sim.SetAccount(crsapitest.Account{SecretID: documentID, SecretKey: documentKey})
+			for body, want := range map[string]string{test.body: "", test.body + " ": "AuthFailure.SignatureFailure"} {
+				r := c.request3(body, "Content-Type", test.contentType)
+				r.Header.Set("Authorization", "TC3-HMAC-SHA256 Credential="+documentID+"/"+test.date+"/redis/tc3_request, SignedHeaders="+test.signed+", Signature="+test.signature)
+				if got := c.do(r).result(t).code; got != want {
+					t.Errorf("%s: %q, want %q", test.id, got, want)
+				}
 			}
 		})
 	}
 }
 
-func TestEncodingVerification(t *testing.T) {
-	srv, get := newServer(t)
-	post := newAsker(srv)
-	post.method = http.MethodPost
-	post.nonce.Store(1 << 32)
-	good := func(a *asker) string {
-		p := a.params()
-		p["Signature"] = a.signature(p)
-		return encode(p)
-	}
-	tests := []struct {
-		name    string
-		request func(a *asker) *http.Request
-		status  int
-		code    int
-		in      string
+// TestKeysAndTimes: each API refuses keys, tokens and times that are wrong, and a
+// refused request reaches no hook and no fault.
+func TestKeysAndTimes(t *testing.T) {
+	ago := func(d time.Duration) string { return strconv.FormatInt(time.Now().Add(-d).Unix(), 10) }
+	for name, test := range map[string]struct {
+		change       func(c *client)
+		window       time.Duration
+		timestamp    string
+		want2, want3 string
 	}{
-		{"repeated parameter", func(a *asker) *http.Request { return a.raw(t, good(a)+"&limit=100") }, 200, 4000, "limit occurs more than once"},
-		{"no value", func(a *asker) *http.Request { return a.raw(t, good(a)+"&redisId") }, 200, 4000, "name=value"},
-		{"empty pair", func(a *asker) *http.Request { return a.raw(t, good(a)+"&") }, 200, 4000, "name=value"},
-		{"bad escape", func(a *asker) *http.Request { return a.raw(t, good(a)+"&redisId=%zz") }, 200, 4000, "redisId is not URL-encoded UTF-8"},
-		{"not UTF-8", func(a *asker) *http.Request { return a.raw(t, good(a)+"&redisId=%ff") }, 200, 4000, "redisId is not URL-encoded UTF-8"},
-		{"added after signing", func(a *asker) *http.Request { return a.raw(t, good(a)+"&redisId=crs-1") }, 200, 4100, "signature"},
-		{"no Signature", func(a *asker) *http.Request { return a.raw(t, encode(a.params())) }, 200, 4000, "Signature is missing"},
-		{"no parameters", func(a *asker) *http.Request { return a.raw(t, "") }, 200, 4000, "Action is missing"},
-		{"Signature not URL-encoded", func(a *asker) *http.Request {
-			for {
-				p := a.params()
-				if s := a.signature(p); strings.Contains(s, "+") {
-					return a.raw(t, encode(p)+"&Signature="+s)
+		"wrong key":            {change: func(c *client) { c.key = "wrong-key-of-test" }, want2: "4100", want3: "AuthFailure.SignatureFailure"},
+		"unknown key":          {change: func(c *client) { c.id = "AKIDnobody" }, want2: "4104", want3: "AuthFailure.SecretIdNotFound"},
+		"token without need":   {change: func(c *client) { c.token = "t" }, want2: "4105", want3: "AuthFailure.TokenFailure"},
+		"token":                {change: func(c *client) { c.id, c.key, c.token = "AKIDtemporary", "key-of-test", "t" }},
+		"no token":             {change: func(c *client) { c.id, c.key = "AKIDtemporary", "key-of-test" }, want2: "4105", want3: "AuthFailure.TokenFailure"},
+		"wrong token":          {change: func(c *client) { c.id, c.key, c.token = "AKIDtemporary", "key-of-test", "u" }, want2: "4105", want3: "AuthFailure.TokenFailure"},
+		"unknown region":       {change: func(c *client) { c.region = "ap-nowhere" }, want2: "4000", want3: "UnsupportedRegion"},
+		"old enough":           {timestamp: ago(4*time.Minute + 50*time.Second)},
+		"too old":              {timestamp: ago(5*time.Minute + 10*time.Second), want2: "4200", want3: "AuthFailure.SignatureExpire"},
+		"ahead, in the window": {timestamp: ago(-4*time.Minute - 50*time.Second)},
+		"too far ahead":        {timestamp: ago(-5*time.Minute - 10*time.Second), want2: "4500", want3: "AuthFailure.SignatureExpire"},
+		"in a longer window":   {window: 2 * time.Hour, timestamp: ago(119 * time.Minute)},
+		"before it":            {window: 2 * time.Hour, timestamp: ago(121 * time.Minute), want2: "4200", want3: "AuthFailure.SignatureExpire"},
+		"milliseconds":         {timestamp: "1465185768000", want2: "4000", want3: "InvalidParameter"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachAPI(t, func(t *testing.T, sim *crsapitest.Simulator, c *client) {
+				sim.SetAccount(crsapitest.Account{SecretID: "AKIDtemporary", SecretKey: "key-of-test", Token: "t"})
+				hooked := 0
+				sim.OnRequest(func(crsapitest.Request) { hooked++ })
+				if test.window > 0 {
+					sim.SetWindow(test.window)
 				}
-			}
-		}, 200, 4100, "signature"},
-		{"space as %20", func(a *asker) *http.Request {
-			p := a.params("redisName", "for API test")
-			p["Signature"] = a.signature(p)
-			return a.raw(t, strings.ReplaceAll(encode(p), "+", "%20"))
-		}, 200, 0, ""},
-		{"too long", func(a *asker) *http.Request { return a.raw(t, good(a)+"&redisName="+strings.Repeat("x", 70<<10)) }, -1, 0, ""},
-		{"other path", func(a *asker) *http.Request {
-			r := a.raw(t, good(a))
-			r.URL.Path = "/v2/"
-			return r
-		}, 404, 0, ""},
-		{"other method", func(a *asker) *http.Request {
-			r := a.raw(t, good(a))
-			r.Method = http.MethodPut
-			return r
-		}, 405, 0, ""},
-		{"other method's signature", func(a *asker) *http.Request {
-			other := newAsker(srv)
-			if a.method == http.MethodGet {
-				other.method = http.MethodPost
-			}
-			p := a.params()
-			p["Signature"] = other.signature(p)
-			return a.raw(t, encode(p))
-		}, 200, 4100, "signature"},
-		{"other Host", func(a *asker) *http.Request {
-			r := a.raw(t, good(a))
-			r.Host = "redis.api.qcloud.com"
-			return r
-		}, 200, 4100, "signature"},
-		{"Host differs from the address", func(a *asker) *http.Request {
-			other := newAsker(srv)
-			other.method, other.url = a.method, "https://redis.api.qcloud.com:8443/v2/index.php"
-			p := a.params()
-			p["Signature"] = other.signature(p)
-			r := a.raw(t, encode(p))
-			r.Host = "redis.api.qcloud.com:8443"
-			return r
-		}, 200, 0, ""},
-		{"Host is an IPv6 address", func(a *asker) *http.Request {
-			other := newAsker(srv)
-			other.method, other.url = a.method, "https://[::1]:8443/v2/index.php"
-			p := a.params()
-			p["Signature"] = other.signature(p)
-			r := a.raw(t, encode(p))
-			r.Host = "[::1]:8443"
-			return r
-		}, 200, 0, ""},
-	}
-	for _, a := range []*asker{get, post} {
-		for _, test := range tests {
-			t.Run(a.method+" "+test.name, func(t *testing.T) {
-				res := a.do(test.request(a))
-				status := test.status
-				if status < 0 {
-					status = map[string]int{http.MethodGet: 414, http.MethodPost: 413}[a.method]
+				if test.change != nil {
+					test.change(c)
 				}
-				if res.err != nil || res.StatusCode != status {
-					t.Fatalf("status %v, error %v, want %d", res.Response, res.err, status)
+				timestamp := cmp.Or(test.timestamp, ago(0))
+				want, send := test.want3, func() response { return c.do(c.request3("{}", "X-TC-Timestamp", timestamp)) }
+				if c.api == "2.0" {
+					want, send = test.want2, func() response { return c.do(c.request2("Timestamp", timestamp)) }
 				}
-				if status != 200 {
-					return
+				e := send().result(t)
+				if e.code != want || strings.Contains(e.message, c.key) {
+					t.Errorf("%+v, want %q", e, want)
 				}
-				if d := res.documented(t); d.Code != test.code || !strings.Contains(d.Message, test.in) {
-					t.Errorf("code %d %q, want %d %q", d.Code, d.Message, test.code, test.in)
+				if (hooked == 1) != (want == "") {
+					t.Errorf("the hook ran %d times", hooked)
+				}
+				sim.Inject(crsapitest.Fault{Do: crsapitest.HTTPStatus(502)})
+				if res := send(); (res.StatusCode == 502) != (want == "") {
+					t.Errorf("status %d with a fault", res.StatusCode)
 				}
 			})
-		}
+		})
 	}
+}
 
-	t.Run("POST ignores the query string", func(t *testing.T) {
-		r := post.request(t)
-		r.URL.RawQuery = "limit=0&Version=1"
-		if d := post.do(r).documented(t); d.Code != 0 {
-			t.Errorf("code %d %s", d.Code, d.Message)
-		}
-		r = get.request(t)
-		r.Method = http.MethodPost
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		if d := post.do(r).documented(t); d.Code != 4000 {
-			t.Errorf("parameters in the query string of a POST: code %d", d.Code)
-		}
-	})
-	t.Run("POST of another content type", func(t *testing.T) {
-		for _, kind := range []string{"", "application/json", "multipart/form-data; boundary=x"} {
-			r := post.request(t)
-			r.Header.Set("Content-Type", kind)
-			if d := post.do(r).documented(t); d.Code != 4000 || !strings.Contains(d.Message, "Content-Type") {
-				t.Errorf("%q: code %d %s", kind, d.Code, d.Message)
+// TestNonces: API 2.0 refuses a Nonce that it has seen, as long as its Timestamp may
+// be valid.
+func TestNonces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sim, c := simulate("2.0")
+		sim.SetAccount(crsapitest.Account{SecretID: "AKIDother", SecretKey: "k"})
+		for _, step := range []struct {
+			wait    time.Duration
+			ahead   time.Duration // of the Timestamp
+			id, key string
+			want    string
+		}{
+			{0, 5 * time.Minute, c.id, "wrong", "4100"}, // stores no Nonce
+			{0, 5 * time.Minute, c.id, c.key, ""},
+			{0, 0, c.id, c.key, "4500"},
+			{0, 0, "AKIDother", "k", ""},
+			{5 * time.Minute, 0, "AKIDother", "k", "4500"},
+			{5 * time.Minute, 0, c.id, c.key, "4500"}, // the first one is valid until now
+			{time.Hour, 0, c.id, c.key, ""},
+		} {
+			time.Sleep(step.wait)
+			c.id, c.key = step.id, step.key
+			timestamp := strconv.FormatInt(time.Now().Add(step.ahead).Unix(), 10)
+			if e := c.do(c.request2("Nonce", "7", "Timestamp", timestamp)).result(t); e.code != step.want {
+				t.Errorf("%+v: %+v", step, e)
 			}
-		}
-		r := post.request(t)
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
-		if d := post.do(r).documented(t); d.Code != 0 {
-			t.Errorf("with a charset: code %d", d.Code)
-		}
-	})
-	t.Run("underscore signed as a full stop is not a parameter", func(t *testing.T) {
-		p := get.params("taskStatus.0", "2")
-		p["Signature"] = get.signature(p)
-		delete(p, "taskStatus.0")
-		p["taskStatus_0"] = "2"
-		if d := get.do(get.raw(t, encode(p))).documented(t); d.Code != 4000 || !strings.Contains(d.Message, "taskStatus_0") {
-			t.Errorf("code %d %s", d.Code, d.Message)
-		}
-	})
-	t.Run("parameters are sorted before the underscore becomes a full stop", func(t *testing.T) {
-		p := get.params("n_0", "a", "nA", "b")
-		var pairs []string
-		for _, name := range slices.Sorted(maps.Keys(p)) {
-			pairs = append(pairs, strings.ReplaceAll(name, "_", ".")+"="+p[name])
-		}
-		p["Signature"] = get.sign("GET127.0.0.1"+crsapitest.Path+"?"+strings.Join(pairs, "&"), p["SignatureMethod"])
-		if d := get.do(get.raw(t, encode(p))).documented(t); d.Code != 4000 || !strings.Contains(d.Message, "nA") {
-			t.Errorf("code %d %s", d.Code, d.Message)
-		}
-	})
-	t.Run("GET signs a value that begins with @", func(t *testing.T) {
-		if d := get.ask(t, "redisName", "@me").documented(t); d.Code != 0 {
-			t.Errorf("code %d %s", d.Code, d.Message)
-		}
-	})
-	t.Run("POST signs no value that begins with @", func(t *testing.T) {
-		p := post.params()
-		p["Signature"] = post.signature(p)
-		p["redisName"] = "@me"
-		if d := post.do(post.raw(t, encode(p))).documented(t); d.Code != 0 {
-			t.Errorf("code %d %s", d.Code, d.Message)
 		}
 	})
 }
 
-// An error must not contain secrets of the request.
-func TestErrorsContainNoSecrets(t *testing.T) {
-	srv, a := newServer(t)
-	srv.SetAccount(crsapitest.Account{SecretID: a.id, SecretKey: a.key, Token: "canary-token"})
-	a.token = "canary-token"
-	for _, pairs := range [][]string{
-		{"limit", "0"},
-		{"Version", "1"},
-		{"Region", "ap-nowhere"},
-		{"Timestamp", "1"},
-		{"Action", "Other"},
-		{"SignatureMethod", "-", "Token", "canary-token-wrong"},
+// TestParameters2 sends API 2.0 parameters that it must accept or refuse. The message
+// names the last one.
+func TestParameters2(t *testing.T) {
+	for code, requests := range map[string][]string{
+		"": {
+			"", "SignatureMethod=HmacSHA1", "SignatureMethod=-", "SignatureMethod=HmacMD5", // the last three mean SHA1
+			"Nonce=9223372036854775807", "limit=2147483647", "redisId=crs-1&redisName=x_y 你 @",
+			"beginTime=2016-12-28 00:03:52&endTime=2016-12-28 00:03:52",
+			"taskStatus.0=-1&taskStatus.1=0&taskStatus.2=1&taskStatus.3=2&taskStatus.4=3&taskStatus.5=3&taskStatus.6=3&taskStatus.7=3&taskStatus.8=3&taskStatus.9=3&taskStatus.10=3",
+			"taskType.0=task_importRdb&taskType.1=task_exportBackup&taskType.2=task_restoreBackup&taskType.3=task_restoreStream",
+			"taskType.0=task_backupInstance&taskType.1=task_cleanInstance&taskType.2=task_resizeInstance",
+		},
+		"6100": {"Action=DescribeRedis"},
+		"4100": {"taskStatus_0=2"}, // signed as taskStatus.0
+		"4000": {
+			"Action=-", "Region=-", "SecretId=-", "Timestamp=-", "Nonce=-", "Nonce=0", "Nonce=-1", "Nonce=+1", "Nonce=0x1", "Nonce=9223372036854775808",
+			"Version=2017-03-12", "redisID=crs-1", "redisId=", "zone=z&Zone=z", strings.Repeat("x", 300) + "=1",
+			"limit=-", "limit=0", "limit=-1", "limit=ten", "limit=010", "limit=2147483648", "offset=-", "offset=-1", "offset=1.0",
+			"beginTime=2017-02-08T16:46:34Z", "beginTime=2017-02-08 16:46:34.5", "endTime=2017-02-08 6:46:34", "endTime=2017-02-30 16:46:34",
+			"beginTime=2017-02-11 00:00:00&endTime=2017-02-10 00:00:00",
+			"taskStatus=2", "taskStatus.1=2", "taskStatus.00=2", "taskStatus.0=4", "taskStatus.0=-2", "taskStatus.0=failed",
+			"taskType.0=task_importRdb&taskType.2=task_importRdb", "taskType.0=backupInstance", "taskType.0=task_newInstance",
+		},
 	} {
-		p := a.params(pairs...)
-		p["Signature"] = a.signature(p)
-		for _, signature := range []string{p["Signature"], "AAAA"} {
-			p["Signature"] = signature
-			res := a.do(a.raw(t, encode(p)))
-			if d := res.documented(t); d.Code == 0 {
-				t.Fatalf("%q accepted", pairs)
-			}
-			for _, secret := range []string{a.id, a.key, "canary", p["Signature"]} {
-				if strings.Contains(string(res.body), secret) {
-					t.Errorf("%q: %s in %s", pairs, secret, res.body)
+		for _, request := range requests {
+			for _, method := range []string{http.MethodGet, http.MethodPost} {
+				_, c := simulate("2.0")
+				c.method = method
+				var pairs []string
+				name := ""
+				for pair := range strings.SplitSeq(request, "&") {
+					var value string
+					if name, value, _ = strings.Cut(pair, "="); name != "" {
+						pairs = append(pairs, name, value)
+					}
 				}
+				e := c.do(c.request2(pairs...)).result(t)
+				desc := map[string]string{"": "Success", "4000": "InvalidParameter", "4100": "AuthFailure"}[code]
+				if e.code != code || e.desc != desc || len(e.message) > 200 || code == "4000" && !strings.Contains(e.message, name[:min(len(name), 40)]) {
+					t.Errorf("%s %s: %+v, want %s %q", method, request, e, code, desc)
+				}
+			}
+		}
+	}
+}
+
+// TestEncoding2 sends API 2.0 requests that are not encoded or signed as documented.
+func TestEncoding2(t *testing.T) {
+	for name, test := range map[string]struct {
+		add   string // to the encoded parameters
+		alter func(r *http.Request)
+		want  string // the code, or HTTP statuses
+		in    string // the message
+	}{
+		"repeated":            {add: "&limit=100", want: "4000", in: "limit occurs more than once"},
+		"no value":            {add: "&redisId", want: "4000", in: "redisId is empty"},
+		"empty pair":          {add: "&", want: "4000", in: "name=value"},
+		"bad escape":          {add: "&redisId=%zz", want: "4000", in: "URL-encoded"},
+		"not UTF-8":           {add: "&redisId=%ff", want: "4000", in: "UTF-8"},
+		"added after signing": {add: "&redisId=crs-1", want: "4100", in: "signature"},
+		"too long":            {add: "&redisName=" + strings.Repeat("x", 70<<10), want: "414 or 413"},
+		"other Host":          {alter: func(r *http.Request) { r.Host = "localhost" }, want: "4100", in: "signature"},
+		"Host with a port":    {alter: func(r *http.Request) { r.Host += ":8443" }},
+		"other path":          {alter: func(r *http.Request) { r.URL.Path = "/v2/" }, want: "404"},
+		"other method":        {alter: func(r *http.Request) { r.Method = http.MethodPut }, want: "405"},
+	} {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			_, c := simulate("2.0")
+			c.method = method
+			p := c.params("redisName", "a b")
+			p["Signature"] = c.signature(p)
+			r := c.raw(strings.ReplaceAll(encode(p), "+", "%20") + test.add)
+			if test.alter != nil {
+				test.alter(r)
+			}
+			res := c.do(r)
+			if res.StatusCode != http.StatusOK {
+				if !strings.Contains(test.want, strconv.Itoa(res.StatusCode)) || !strings.HasPrefix(res.body, "<html>") {
+					t.Errorf("%s %s: status %d, want %s", method, name, res.StatusCode, test.want)
+				}
+			} else if e := res.result(t); e.code != test.want || !strings.Contains(e.message, test.in) {
+				t.Errorf("%s %s: %+v, want %s %q", method, name, e, test.want, test.in)
+			}
+		}
+	}
+	_, c := simulate("2.0")
+	p := c.params("taskStatus.0", "2") // the underscore is signed as a full stop
+	p["Signature"] = c.signature(p)
+	delete(p, "taskStatus.0")
+	p["taskStatus_0"] = "2"
+	if e := c.do(c.raw(encode(p))).result(t); e.code != "4000" || !strings.Contains(e.message, "taskStatus_0") {
+		t.Errorf("underscore: %+v", e)
+	}
+	c.method = http.MethodPost
+	p = c.params()
+	p["Signature"] = c.signature(p)
+	p["redisName"] = "@me" // a POST does not sign it
+	if e := c.do(c.raw(encode(p))).result(t); e.code != "" {
+		t.Errorf("@: %+v", e)
+	}
+	for kind, want := range map[string]string{
+		"": "4000", "application/json": "4000", "multipart/form-data; boundary=x": "4000", "application/x-www-form-urlencoded; charset=utf-8": "",
+	} {
+		r := c.request2()
+		r.URL.RawQuery = "limit=0" // a POST ignores it
+		r.Header.Set("Content-Type", kind)
+		if e := c.do(r).result(t); e.code != want {
+			t.Errorf("Content-Type %q: %+v", kind, e)
+		}
+	}
+}
+
+// TestHeaders3 sends API 3.0 requests with headers that are wrong.
+func TestHeaders3(t *testing.T) {
+	today := time.Now().UTC().Format(time.DateOnly)
+	replace := func(old, new string) func(*http.Request) {
+		return func(r *http.Request) {
+			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), old, new, 1))
+		}
+	}
+	set := func(name, value string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set(name, value) }
+	}
+	twice := func(name string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Add(name, r.Header.Get(name)) }
+	}
+	signed := func(names string) func(*client) { return func(c *client) { c.signed = names } }
+	scope := func(scope string) func(*client) { return func(c *client) { c.scope = scope } }
+	const (
+		malformed = "AuthFailure.InvalidAuthorization"
+		signature = "AuthFailure.SignatureFailure"
+		missing   = "MissingParameter"
+	)
+	for name, test := range map[string]struct {
+		change  func(*client)
+		headers []string
+		alter   func(*http.Request) // after it is signed
+		code    string
+	}{
+		"charset":            {headers: []string{"Content-Type", "Application/JSON; charset=UTF-8"}},
+		"all headers signed": {change: signed("content-type;host;x-tc-action;x-tc-language;x-tc-region;x-tc-timestamp;x-tc-version"), headers: []string{"X-TC-Language", " zh-CN"}},
+
+		"timestamp of another signature": {alter: set("X-TC-Timestamp", strconv.FormatInt(time.Now().Unix()-7, 10)), code: signature},
+		"signed header changed":          {change: signed("content-type;host;x-tc-action"), alter: set("X-TC-Action", "DescribeTaskInfo"), code: signature},
+		"content type changed":           {alter: set("Content-Type", "application/json; charset=utf-8"), code: signature},
+		"host changed":                   {alter: func(r *http.Request) { r.Host = "localhost" }, code: signature},
+
+		"no Authorization":          {alter: func(r *http.Request) { r.Header.Del("Authorization") }, code: malformed},
+		"other scheme":              {alter: replace("TC3-HMAC-SHA256", "TC2-HMAC-SHA256"), code: malformed},
+		"no SecretId":               {change: func(c *client) { c.id = "" }, code: malformed},
+		"no tc3_request":            {change: scope(today + "/redis/tc4_request"), code: malformed},
+		"other service":             {change: scope(today + "/cvm/tc3_request"), code: malformed},
+		"other date":                {change: scope("2019-02-25/redis/tc3_request"), code: malformed},
+		"content-type not signed":   {change: signed("host"), code: malformed},
+		"host not signed":           {change: signed("content-type"), code: malformed},
+		"headers not sorted":        {change: signed("host;content-type"), code: malformed},
+		"header named twice":        {change: signed("content-type;host;host"), code: malformed},
+		"header in capitals":        {change: signed("Content-Type;content-type;host"), code: malformed},
+		"signed header missing":     {change: signed("content-type;host;x-none"), code: malformed},
+		"signed header twice":       {change: signed("content-type;host;x-twice"), headers: []string{"X-Twice", "1"}, alter: twice("X-Twice"), code: malformed},
+		"signature in capitals":     {alter: set("Authorization", "TC3-HMAC-SHA256 Credential=a/"+today+"/redis/tc3_request, SignedHeaders=content-type;host, Signature="+strings.Repeat("A", 64)), code: malformed},
+		"signature of other length": {alter: replace("Signature=", "Signature=00"), code: malformed},
+
+		"no action":       {headers: []string{"X-TC-Action", "-"}, code: missing},
+		"no region":       {headers: []string{"X-TC-Region", "-"}, code: missing},
+		"no timestamp":    {alter: func(r *http.Request) { r.Header.Del("X-TC-Timestamp") }, code: missing},
+		"unknown action":  {headers: []string{"X-TC-Action", "DescribeRedis"}, code: "InvalidAction"},
+		"unknown version": {headers: []string{"X-TC-Version", "2017-03-12"}, code: "NoSuchVersion"},
+		"region twice":    {alter: twice("X-TC-Region"), code: "InvalidParameter"},
+		"form":            {headers: []string{"Content-Type", "application/x-www-form-urlencoded"}, code: "InvalidRequest"},
+		"query":           {change: func(c *client) { c.url += "?Limit=1" }, code: "InvalidRequest"},
+		"GET":             {change: func(c *client) { c.method = http.MethodGet }, code: "UnsupportedProtocol"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, c := simulate("3.0")
+			if test.change != nil {
+				test.change(c)
+			}
+			r := c.request3("{}", test.headers...)
+			if test.alter != nil {
+				test.alter(r)
+			}
+			if e := c.do(r).result(t); e.code != test.code {
+				t.Errorf("%+v, want %s", e, test.code)
+			}
+		})
+	}
+}
+
+// TestParameters3 sends the actions of API 3.0 all parameters that they must accept
+// or refuse.
+func TestParameters3(t *testing.T) {
+	const list, info, tce = "DescribeTaskList", "DescribeTaskInfo", "GetRedisTaskList"
+	for code, requests := range map[string][]struct{ action, body string }{
+		"": {
+			{list, `{}`},
+			{list, " {\"Limit\": 1}\n"},
+			{list, `{"Limit":1,"Offset":0,"InstanceId":"crs-1","InstanceName":"你","BeginTime":"2021-12-30 00:00:00","EndTime":"2021-12-30 00:00:00","TaskTypes":["001","017","054","070"],"Result":[0,1,2,4]}`},
+			{list, `{"ProjectIds":[0,-1],"TaskStatus":[0,1,2],"OperatorUin":[100],"OperateUin":["100"]}`},
+			{list, `{"TaskTypes":[],"Result":[]}`},
+			{list, `{"Limit":9223372036854775807,"Offset":9223372036854775807}`},
+			{list, "{}" + strings.Repeat(" ", 10<<20-2)},
+			{tce, `{"Limit":1,"Offset":0,"RedisId":"crs-1","RedisName":"n","BeginTime":"2021-12-30 00:00:00","EndTime":"2021-12-30 00:00:00","TaskTypes":["001","008","012"],"TaskStatus":-1}`},
+			{tce, `{"TaskStatus":3}`},
+			{info, `{"TaskId":7}`},
+		},
+		"InvalidParameter": {
+			{list, ``}, {list, `[]`}, {list, `null`}, {list, `{} {}`}, {list, `{"Limit":1`}, {list, `{"Limit":1,}`}, {list, `{"Limit":}`}, {list, `{1:1}`},
+			{list, `{"Limit":1,"Limit":1}`}, {list, "{\"InstanceId\":\"\xff\"}"},
+			{list, `{"Limit":"1"}`}, {list, `{"Limit":1.0}`}, {list, `{"Limit":1e2}`}, {list, `{"Limit":null}`}, {list, `{"Offset":"0"}`},
+			{list, `{"InstanceId":1}`}, {list, `{"InstanceId":null}`}, {list, `{"InstanceName":["a"]}`}, {list, `{"BeginTime":1640793600}`},
+			{list, `{"TaskTypes":"012"}`}, {list, `{"TaskTypes":[12]}`}, {list, `{"TaskTypes":[null]}`}, {list, `{"TaskTypes":null}`},
+			{list, `{"Result":4}`}, {list, `{"Result":["4"]}`}, {list, `{"Result":[null]}`},
+			{list, `{"ProjectIds":["0"]}`}, {list, `{"TaskStatus":0}`}, {list, `{"OperateUin":[100]}`},
+			{tce, `{"TaskStatus":[3]}`}, {info, `{"TaskId":"7"}`},
+		},
+		"InvalidParameterValue": {
+			{list, `{"Limit":0}`}, {list, `{"Limit":-1}`}, {list, `{"Offset":-1}`}, {list, `{"InstanceId":""}`}, {list, `{"InstanceName":""}`},
+			{list, `{"BeginTime":"2021-12-30T00:00:00Z"}`}, {list, `{"EndTime":"2021-02-30 00:00:00"}`},
+			{list, `{"BeginTime":"2021-12-30 00:00:01","EndTime":"2021-12-30 00:00:00"}`},
+			{list, `{"TaskTypes":["12"]}`}, {list, `{"TaskTypes":["backupInstance"]}`}, {list, `{"TaskTypes":["012","065"]}`},
+			{list, `{"TaskTypes":["071"]}`}, {list, `{"TaskTypes":["-01"]}`}, {list, `{"TaskTypes":["008"]}`},
+			{list, `{"Result":[3]}`}, {list, `{"Result":[-1]}`},
+			{tce, `{"TaskStatus":4}`}, {tce, `{"TaskStatus":-2}`}, {tce, `{"TaskTypes":["017"]}`}, {tce, `{"Limit":0}`}, {info, `{"TaskId":0}`},
+		},
+		"UnknownParameter": {
+			{list, `{"limit":1}`}, {list, `{"Status":1}`}, {list, `{"RedisId":"crs-1"}`}, {list, `{"TaskId":1}`},
+			{tce, `{"InstanceId":"crs-1"}`}, {tce, `{"Result":[2]}`}, {info, `{"TaskId":7,"Limit":1}`},
+		},
+		"MissingParameter":                  {{info, `{}`}},
+		"RequestSizeLimitExceeded":          {{list, "{}" + strings.Repeat(" ", 10<<20-1)}},
+		"InvalidParameter.InvalidParameter": {{info, `{"TaskId":8}`}},
+	} {
+		for _, request := range requests {
+			sim := crsapitest.New()
+			task := tasks("a")
+			task[0].TaskID = 7
+			sim.SetTasks(region, task)
+			c := newClient(sim, "3.0")
+			c.action = request.action
+			if e := c.do(c.request3(request.body)).result(t); e.code != code || len(e.message) > 200 {
+				t.Errorf("%s %.200s: %+v, want %q", request.action, request.body, e, code)
 			}
 		}
 	}

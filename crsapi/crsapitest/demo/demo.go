@@ -101,28 +101,26 @@ func (a *Account) Close() {
 	a.server.Close()
 }
 
-// instance has a function for the final status of its backups, StatusExecuting for a
-// backup that hangs.
-type instance struct {
-	name   string
-	backup func(*rand.Rand) crsapi.Status
+// instances end one in so many backups with another status than StatusSucceeded. A
+// backup with StatusExecuting hangs.
+var instances = []struct {
+	name  string
+	other crsapi.Status
+	oneIn int
+}{
+	{"sessions", crsapi.StatusFailed, 40},
+	{"carts", crsapi.StatusFailed, 4},
+	{"ranking", crsapi.StatusError, 6},
+	{"search", crsapi.StatusFailed, 1},
+	{"mail queue", crsapi.StatusExecuting, 30},
 }
 
-var instances = []instance{
-	{"sessions", mostlySucceeded(crsapi.StatusFailed, 40)},
-	{"carts", mostlySucceeded(crsapi.StatusFailed, 4)},
-	{"ranking", mostlySucceeded(crsapi.StatusError, 6)},
-	{"search", func(*rand.Rand) crsapi.Status { return crsapi.StatusFailed }},
-	{"mail queue", mostlySucceeded(crsapi.StatusExecuting, 30)},
-}
-
-func mostlySucceeded(other crsapi.Status, oneIn int) func(*rand.Rand) crsapi.Status {
-	return func(r *rand.Rand) crsapi.Status {
-		if r.IntN(oneIn) == 0 {
-			return other
-		}
-		return crsapi.StatusSucceeded
+// outcome returns the final status of a backup of an instance.
+func (a *Account) outcome(i int) crsapi.Status {
+	if a.random.IntN(instances[i].oneIn) == 0 {
+		return instances[i].other
 	}
+	return crsapi.StatusSucceeded
 }
 
 // idOf returns the ID of an instance, such as crs-zhou0001.
@@ -148,8 +146,8 @@ func (a *Account) task(region string, i int, name string, start time.Time, statu
 func (a *Account) history(region string, now time.Time) []crsapi.Task {
 	var tasks []crsapi.Task
 	for age := 10 * time.Minute; age < maxAge; age += 3 * time.Hour {
-		for i, in := range instances {
-			status := in.backup(a.random)
+		for i := range instances {
+			status := a.outcome(i)
 			if status == crsapi.StatusExecuting {
 				status = crsapi.StatusSucceeded // only new backups hang
 			}
@@ -187,9 +185,9 @@ func (a *Account) advance(region string, tasks []crsapi.Task, now time.Time) []c
 // finish gives an executing task its final status, unless it hangs.
 func (a *Account) finish(region string, t *crsapi.Task, now time.Time) {
 	status := crsapi.StatusSucceeded
-	for i, in := range instances {
+	for i := range instances {
 		if t.RedisID == idOf(region, i) && (t.TaskName == backupInstance || t.TaskName == autoBackup) {
-			status = in.backup(a.random)
+			status = a.outcome(i)
 		}
 	}
 	if status == crsapi.StatusExecuting {

@@ -1,0 +1,351 @@
+package crsapitest_test
+
+import (
+	"crypto/hmac"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"hash"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+	"go.uber.org/goleak"
+)
+
+const region = "ap-guangzhou"
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// actions are the actions that list tasks, by API.
+var actions = map[string]string{"2.0": "GetRedisTaskList", "3.0": "DescribeTaskList", "tce": "GetRedisTaskList"}
+
+// eachAPI runs a test with a new simulator for each API.
+func eachAPI(t *testing.T, test func(t *testing.T, sim *crsapitest.Simulator, c *client)) {
+	for _, api := range slices.Sorted(maps.Keys(actions)) {
+		t.Run("API "+api, func(t *testing.T) {
+			sim, c := simulate(api)
+			test(t, sim, c)
+		})
+	}
+}
+
+var nonce atomic.Int64
+
+// client is a client of one API. It shares no code with the simulator.
+type client struct {
+	transport   http.RoundTripper
+	api, action string
+	url         string
+	method      string
+	id, key     string
+	token       string
+	region      string
+
+	signed string // SignedHeaders
+	scope  string // of API 3.0: date, service and end; empty for the right one
+}
+
+// newClient returns a client that calls sim without a server.
+func newClient(sim *crsapitest.Simulator, api string) *client {
+	c := &client{
+		transport: direct{sim}, api: api, action: actions[api], method: http.MethodPost,
+		url: "https://redis.tencentcloudapi.com/", id: crsapitest.SecretID, key: crsapitest.SecretKey, region: region,
+		signed: "content-type;host",
+	}
+	if api == "2.0" {
+		c.url, c.method = "https://redis.api.qcloud.com"+crsapitest.Path, http.MethodGet
+	}
+	return c
+}
+
+// simulate returns a simulator with an empty region, and a client.
+func simulate(api string) (*crsapitest.Simulator, *client) {
+	sim := crsapitest.New()
+	sim.SetTasks(region, nil)
+	return sim, newClient(sim, api)
+}
+
+// connect returns a client of a server.
+func connect(srv *crsapitest.Server, api string) *client {
+	c := newClient(srv.Simulator, api)
+	c.transport, c.url = srv.Client().Transport, srv.URL3
+	if api == "2.0" {
+		c.url = srv.URL
+	}
+	return c
+}
+
+// direct is a transport that calls a handler without a connection.
+type direct struct{ http.Handler }
+
+func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	d.ServeHTTP(w, r)
+	return w.Result(), nil
+}
+
+// params returns the parameters of a valid request of API 2.0. Pairs of name and
+// value change it; the value "-" removes a parameter.
+func (c *client) params(pairs ...string) map[string]string {
+	p := map[string]string{
+		"Action":          c.action,
+		"Region":          c.region,
+		"Timestamp":       strconv.FormatInt(time.Now().Unix(), 10),
+		"Nonce":           strconv.FormatInt(nonce.Add(1), 10),
+		"SecretId":        c.id,
+		"SignatureMethod": "HmacSHA256",
+		"limit":           "100",
+		"offset":          "0",
+	}
+	if c.token != "" {
+		p["Token"] = c.token
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		p[pairs[i]] = pairs[i+1]
+	}
+	maps.DeleteFunc(p, func(_, value string) bool { return value == "-" })
+	return p
+}
+
+// signature signs p for c.url, as documented.
+func (c *client) signature(p map[string]string) string {
+	u, err := url.Parse(c.url)
+	if err != nil {
+		panic(err)
+	}
+	var pairs []string
+	for _, name := range slices.Sorted(maps.Keys(p)) {
+		pairs = append(pairs, name+"="+p[name])
+	}
+	method := sha1.New
+	if p["SignatureMethod"] == "HmacSHA256" {
+		method = sha256.New
+	}
+	sum := mac(method, c.key, c.method+u.Hostname()+u.Path+"?"+strings.Join(pairs, "&"))
+	return base64.StdEncoding.EncodeToString([]byte(sum))
+}
+
+func mac(method func() hash.Hash, key, text string) string {
+	h := hmac.New(method, []byte(key))
+	_, _ = io.WriteString(h, text)
+	return string(h.Sum(nil))
+}
+
+func encode(p map[string]string) string {
+	v := url.Values{}
+	for name, value := range p {
+		v.Set(name, value)
+	}
+	return v.Encode()
+}
+
+// request2 returns a signed request of API 2.0.
+func (c *client) request2(pairs ...string) *http.Request {
+	p := c.params(pairs...)
+	p["Signature"] = c.signature(p)
+	return c.raw(encode(p))
+}
+
+func (c *client) raw(encoded string) *http.Request {
+	if c.method == http.MethodPost {
+		r := httptest.NewRequest(c.method, c.url, strings.NewReader(encoded))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		return r
+	}
+	return httptest.NewRequest(c.method, c.url+"?"+encoded, nil)
+}
+
+// request3 returns a signed request of API 3.0. Pairs of name and value change its
+// headers before it is signed; the value "-" removes a header.
+func (c *client) request3(body string, pairs ...string) *http.Request {
+	r := httptest.NewRequest(c.method, c.url, strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("X-TC-Action", c.action)
+	r.Header.Set("X-TC-Version", "2018-04-12")
+	r.Header.Set("X-TC-Timestamp", strconv.FormatInt(time.Now().Unix(), 10))
+	r.Header.Set("X-TC-Region", c.region)
+	if c.token != "" {
+		r.Header.Set("X-TC-Token", c.token)
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		r.Header.Set(pairs[i], pairs[i+1])
+		if pairs[i+1] == "-" {
+			r.Header.Del(pairs[i])
+		}
+	}
+	r.Header.Set("Authorization", c.authorization(r, body))
+	return r
+}
+
+func (c *client) authorization(r *http.Request, body string) string {
+	sum := func(s string) string {
+		h := sha256.Sum256([]byte(s))
+		return hex.EncodeToString(h[:])
+	}
+	canonical := r.Method + "\n/\n" + r.URL.RawQuery + "\n"
+	for name := range strings.SplitSeq(c.signed, ";") {
+		value := r.Header.Get(name)
+		if name == "host" {
+			value = r.Host
+		}
+		canonical += name + ":" + strings.ToLower(strings.TrimSpace(value)) + "\n"
+	}
+	canonical += "\n" + c.signed + "\n" + sum(body)
+	timestamp := r.Header.Get("X-TC-Timestamp")
+	scope := c.scope
+	if scope == "" {
+		seconds, _ := strconv.ParseInt(timestamp, 10, 64)
+		scope = time.Unix(seconds, 0).UTC().Format(time.DateOnly) + "/redis/tc3_request"
+	}
+	key := "TC3" + c.key
+	for part := range strings.SplitSeq(scope, "/") {
+		key = mac(sha256.New, key, part)
+	}
+	signature := mac(sha256.New, key, "TC3-HMAC-SHA256\n"+timestamp+"\n"+scope+"\n"+sum(canonical))
+	return "TC3-HMAC-SHA256 Credential=" + c.id + "/" + scope + ", SignedHeaders=" + c.signed + ", Signature=" + hex.EncodeToString([]byte(signature))
+}
+
+// query is parameters of API 2.0, which a client of each API translates.
+type query map[string]any
+
+// stamp is a time as a parameter.
+func stamp(at time.Time) string { return at.UTC().Add(8 * time.Hour).Format(time.DateTime) }
+
+// request returns the request for a query.
+func (c *client) request(q query) *http.Request {
+	fields := query{"offset": 0, "limit": 100}
+	maps.Copy(fields, q)
+	var pairs []string
+	body := map[string]any{}
+	for name, value := range fields {
+		pairs = append(pairs, name, fmt.Sprint(value))
+		switch {
+		case name == "taskType.0":
+			body["TaskTypes"] = []string{map[any]string{"task_backupInstance": "012", "task_cleanInstance": "004"}[value]}
+		case name == "taskStatus.0" && c.api == "3.0":
+			body["Result"] = []int{map[any]int{0: 0, 1: 1, 2: 2, 3: 4}[value]}
+		default:
+			name = strings.ToUpper(name[:1]) + strings.TrimSuffix(name[1:], ".0")
+			if c.api == "3.0" {
+				name = strings.Replace(name, "Redis", "Instance", 1)
+			}
+			body[name] = value
+		}
+	}
+	if c.api == "2.0" {
+		return c.request2(pairs...)
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		panic(err)
+	}
+	return c.request3(string(text))
+}
+
+// response is a response with the part of its body that arrived.
+type response struct {
+	*http.Response
+	body string
+	err  error
+}
+
+func (c *client) do(r *http.Request) response {
+	r.RequestURI = ""
+	res, err := c.transport.RoundTrip(r)
+	if err != nil {
+		return response{err: err}
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, 64<<20))
+	return response{res, string(body), err}
+}
+
+// result is a response of any API.
+type result struct {
+	code          string // of an error
+	message, desc string
+	list          string // "total: id id"
+}
+
+func (r response) result(t testing.TB) result {
+	t.Helper()
+	type row struct{ RedisID, InstanceID string }
+	var body struct {
+		Code              int
+		Message, CodeDesc string
+		TotalCount        any
+		Data              struct{ RedisTaskSet []row }
+		Response          *struct {
+			RequestID            string `json:"RequestId"`
+			Error                struct{ Code, Message string }
+			TotalCount           any
+			Tasks, RedisTaskSets []row
+		}
+	}
+	if r.err != nil || r.StatusCode != http.StatusOK || r.Header.Get("Content-Type") != "application/json; charset=utf-8" {
+		t.Fatalf("%v, error %v, body %.200q", r.Response, r.err, r.body)
+	}
+	if err := json.Unmarshal([]byte(r.body), &body); err != nil {
+		t.Fatalf("%v in %.200q", err, r.body)
+	}
+	a, total, rows := result{message: body.Message, desc: body.CodeDesc}, body.TotalCount, body.Data.RedisTaskSet
+	if body.Code != 0 {
+		a.code = strconv.Itoa(body.Code)
+	}
+	if e := body.Response; e != nil {
+		if e.RequestID == "" || e.Error.Code != "" && e.Error.Message == "" {
+			t.Fatalf("no RequestId or no message in %.200q", r.body)
+		}
+		a = result{code: e.Error.Code, message: e.Error.Message}
+		total, rows = e.TotalCount, append(e.Tasks, e.RedisTaskSets...)
+	}
+	a.list = fmt.Sprint(total, ":")
+	for _, row := range rows {
+		a.list += " " + row.RedisID + row.InstanceID
+	}
+	return a
+}
+
+// send sends a query.
+func (c *client) send(t testing.TB, q query) result {
+	t.Helper()
+	return c.do(c.request(q)).result(t)
+}
+
+// newest is the time of the first task of a list.
+var newest = time.Date(2024, time.March, 1, 12, 0, 0, 0, time.UTC)
+
+// tasks returns tasks with the given ids, a minute apart, newest first.
+func tasks(ids ...string) []crsapi.Task {
+	var list []crsapi.Task
+	for i, id := range ids {
+		list = append(list, crsapi.Task{
+			RedisID: id, RedisName: "n", ProjectID: "0", TaskName: "backupInstance",
+			StartTime: newest.Add(-time.Duration(i) * time.Minute), Status: crsapi.StatusSucceeded, Progress: 1,
+		})
+	}
+	return list
+}
+
+// numbered returns n tasks with the ids 0, 1, 2 and so on.
+func numbered(n int) []crsapi.Task {
+	var ids []string
+	for i := range n {
+		ids = append(ids, strconv.Itoa(i))
+	}
+	return tasks(ids...)
+}
