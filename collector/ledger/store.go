@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -21,16 +22,17 @@ var errStalled = fmt.Errorf("write has not finished after %s", maxWait)
 // Store has the ledgers of all regions and keeps them in a file, which it writes as a
 // whole. It is safe for concurrent use after [Store.Ledgers].
 type Store struct {
-	path    string // without symlinks; empty to keep nothing
-	disk    disk
+	path    string // empty to keep nothing
 	logger  log.Logger
+	fsync   func(*os.File) error // for the file and its folder; tests replace it
 	lock    *flock.Flock
 	ledgers map[string]*Ledger // by region
 
+	writing chan struct{} // full during a write
+
 	mu      sync.Mutex
 	status  Status
-	next    chan struct{} // closed when the write that is requested has ended; nil if none is
-	writing bool          // the writer runs
+	next    chan struct{} // closed when the requested write has ended; nil if none is
 	stalled chan struct{} // closed while the disk is stalled
 	closed  bool
 }
@@ -49,25 +51,22 @@ type Status struct {
 //
 // The error is about a path that is no regular file, a file in use by another process, or
 // one that cannot be read or renamed.
-func Open(path string, logger log.Logger) (*Store, error) { return open(path, osDisk{}, logger) }
-
-func open(path string, d disk, logger log.Logger) (*Store, error) {
+func Open(path string, logger log.Logger) (*Store, error) {
 	s := &Store{
-		disk: d, logger: log.With(logger, "state_file", path),
-		ledgers: map[string]*Ledger{}, stalled: make(chan struct{}),
+		path: path, logger: log.With(logger, "state_file", path), fsync: (*os.File).Sync,
+		ledgers: map[string]*Ledger{}, writing: make(chan struct{}, 1), stalled: make(chan struct{}),
 	}
-	if path == "" {
-		return s, nil
-	}
-	if err := s.open(path); err != nil {
-		return nil, fmt.Errorf("state file %s: %w", path, err)
+	if path != "" {
+		if err := s.open(); err != nil {
+			return nil, fmt.Errorf("state file %s: %w", path, err)
+		}
 	}
 	return s, nil
 }
 
-func (s *Store) open(path string) (err error) {
-	if s.path, err = resolve(path); err != nil {
-		return err
+func (s *Store) open() error {
+	if target, err := filepath.EvalSymlinks(s.path); err == nil {
+		s.path = target // a rename must not replace the symlink
 	}
 	for _, suffix := range []string{"", ".lock", ".tmp"} {
 		if err := checkRegular(s.path + suffix); err != nil {
@@ -86,30 +85,23 @@ func (s *Store) open(path string) (err error) {
 	return nil
 }
 
-// load reads the file. It sets a file aside that has a fault or another version.
+// load reads the file. It sets a file aside that is damaged or of another version.
 func (s *Store) load() error {
 	bad, lastReset := badFile(s.path)
 	s.status.LastReset = lastReset
-	file, err := os.Open(s.path)
+	data, err := os.ReadFile(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	ledgers, fault := decode(file)
-	info, err := file.Stat()
-	if err := errors.Join(err, file.Close()); err != nil {
-		return err
-	}
+	ledgers, fault := decode(data)
 	if fault == nil {
-		s.ledgers, s.status.Size = ledgers, info.Size()
+		s.ledgers, s.status.Size = ledgers, int64(len(data))
 		return nil
 	}
-	if err = checkRegular(bad); err == nil {
-		err = os.Rename(s.path, bad)
-	}
-	if err != nil {
+	if err := os.Rename(s.path, bad); err != nil {
 		return fmt.Errorf("%w; cannot set it aside: %w", fault, err)
 	}
 	s.status.LastReset = time.Now()
@@ -128,7 +120,6 @@ func (s *Store) Ledgers(regions []string) []*Ledger {
 			s.ledgers[region] = New()
 		}
 		all[i] = s.ledgers[region]
-		all[i].watched = true
 	}
 	return all
 }
@@ -162,10 +153,7 @@ func (s *Store) save(last bool) bool {
 	s.closed = last
 	if s.next == nil {
 		s.next = make(chan struct{})
-	}
-	if !s.writing {
-		s.writing = true
-		go s.writer()
+		go s.write(s.next)
 	}
 	ended, stalled := s.next, s.stalled
 	s.mu.Unlock()
@@ -176,37 +164,30 @@ func (s *Store) save(last bool) bool {
 	return s.Status().Err == nil // each write has all
 }
 
-// writer writes as long as writes are requested.
-func (s *Store) writer() {
+// write writes the file once the write before has ended. It reports a stall while that
+// lasts.
+func (s *Store) write(ended chan struct{}) {
+	s.writing <- struct{}{}
+	defer func() { <-s.writing }()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for s.next != nil {
-		ended := s.next
-		s.next = nil
-		s.mu.Unlock()
-		s.write()
-		s.mu.Lock()
-		if s.closed && s.next == nil {
-			_ = s.lock.Close() // the end of the process unlocks it too
-		}
-		close(ended)
-	}
-	s.writing = false
-}
-
-// write writes the file. It reports a stall while that lasts.
-func (s *Store) write() {
+	s.next = nil // this write may miss what is applied from now on
+	s.mu.Unlock()
 	data := encode(s.ledgers)
-	ended := make(chan error, 1)
-	go func() { ended <- replace(s.disk, s.path, data) }()
-	var err error
+	written := make(chan error, 1)
+	go func() { written <- s.replace(data) }()
 	select {
-	case err = <-ended:
+	case err := <-written:
+		s.report(err, len(data))
 	case <-time.After(maxWait):
 		s.report(errStalled, 0)
-		err = <-ended
+		s.report(<-written, len(data))
 	}
-	s.report(err, len(data))
+	s.mu.Lock()
+	if s.closed && s.next == nil {
+		_ = s.lock.Close() // the end of the process unlocks it too
+	}
+	s.mu.Unlock()
+	close(ended)
 }
 
 // report keeps how a write ended, or that it is stalled, and logs what changes.
@@ -225,10 +206,11 @@ func (s *Store) report(err error, size int) {
 		s.stalled = make(chan struct{})
 	}
 	s.mu.Unlock()
-	if err == nil && before != nil {
+	switch {
+	case fmt.Sprint(err) == fmt.Sprint(before):
+	case err == nil:
 		level.Info(s.logger).Log("msg", "state file written again")
-	}
-	if err != nil && (before == nil || (err == errStalled) != (before == errStalled)) {
+	default:
 		level.Error(s.logger).Log("msg", "cannot write the state file: counters stay as last saved", "err", err)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,21 +46,54 @@ func (l *logBuffer) take(level string) (lines []string) {
 	return lines
 }
 
+// testDisk fails or stalls when files are synced, as it is told to.
+type testDisk struct {
+	failure atomic.Pointer[syncFailure]
+	stall   atomic.Pointer[chan struct{}]
+	writes  atomic.Int64
+}
+
+type syncFailure struct {
+	name string // of the file or folder
+	err  error
+}
+
+func (d *testDisk) sync(f *os.File) error {
+	if strings.HasSuffix(f.Name(), ".tmp") {
+		d.writes.Add(1)
+		if stall := d.stall.Load(); stall != nil {
+			<-*stall
+		}
+	}
+	if failure := d.failure.Load(); failure != nil && failure.name == f.Name() {
+		return failure.err
+	}
+	return nil
+}
+
+func (d *testDisk) fail(name string, err error) { d.failure.Store(&syncFailure{name, err}) }
+func (d *testDisk) resume()                     { close(*d.stall.Swap(nil)) }
+
+// stop stalls the next write. One that is stalled ends.
+func (d *testDisk) stop() {
+	stall := make(chan struct{})
+	if before := d.stall.Swap(&stall); before != nil {
+		close(*before)
+	}
+}
+
 // fileSteps are steps of a ledger that a Store keeps.
 type fileSteps struct {
 	*steps
-	disk   ledger.Disk
+	disk   testDisk
 	path   string
 	region string
 	store  *ledger.Store
 	log    logBuffer
 }
 
-func newFileSteps(t testing.TB, disk ledger.Disk) *fileSteps {
-	s := &fileSteps{steps: newSteps(t), disk: disk, path: filepath.Join(t.TempDir(), "folder", "state"), region: region}
-	if err := os.Mkdir(filepath.Dir(s.path), 0o700); err != nil {
-		t.Fatal(err)
-	}
+func newFileSteps(t testing.TB) *fileSteps {
+	s := &fileSteps{steps: newSteps(t), path: filepath.Join(t.TempDir(), "state"), region: region}
 	s.open()
 	t.Cleanup(func() { s.store.Close() })
 	return s
@@ -66,10 +101,11 @@ func newFileSteps(t testing.TB, disk ledger.Disk) *fileSteps {
 
 func (s *fileSteps) open() {
 	s.t.Helper()
-	store, err := ledger.OpenOn(s.disk, s.path, log.NewLogfmtLogger(&s.log))
+	store, err := ledger.Open(s.path, log.NewLogfmtLogger(&s.log))
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	store.SetSync(s.disk.sync)
 	s.store, s.ledger = store, store.Ledgers([]string{s.region})[0]
 	s.counters = s.ledger.Counters()
 }
@@ -144,7 +180,7 @@ func TestRestart(t *testing.T) {
 		"after Close": (*fileSteps).reopen, "after a kill": (*fileSteps).kill,
 	} {
 		t.Run(name+"/counters, dates and source are as before", func(t *testing.T) {
-			s := newFileSteps(t, ledger.RealDisk)
+			s := newFileSteps(t)
 			s.failOnce()
 			s.change(in(backupB, noon+1, unknown))
 			s.mustSave()
@@ -157,24 +193,8 @@ func TestRestart(t *testing.T) {
 			s.settle()
 			s.want("held counts are kept", oneFailed, "crs-b backup unknown 1")
 		})
-		t.Run(name+"/a task that failed meanwhile counts once", func(t *testing.T) {
-			s := newFileSteps(t, ledger.RealDisk)
-			s.poll(in(backupA, noon, executing))
-			s.mustSave()
-			restart(s)
-			for range 3 {
-				s.poll(in(backupA, noon, failed))
-				s.settle()
-				s.mustSave()
-				s.want("failed", oneFailed)
-				restart(s)
-			}
-			s.poll()
-			s.poll(in(backupA, noon, failed))
-			s.want("vanished and returned", oneFailed)
-		})
 		t.Run(name+"/an empty list is a baseline too", func(t *testing.T) {
-			s := newFileSteps(t, ledger.RealDisk)
+			s := newFileSteps(t)
 			s.poll()
 			s.mustSave()
 			restart(s)
@@ -187,54 +207,30 @@ func TestRestart(t *testing.T) {
 
 // A region that is not watched keeps its part of the file for 30 days.
 func TestRegionNotWatched(t *testing.T) {
-	for _, test := range []struct {
-		days int
-		kept bool
-	}{{29, true}, {31, false}} {
-		for name, restart := range map[string]func(*fileSteps){"Close": (*fileSteps).reopen, "a kill": (*fileSteps).kill} {
-			t.Run(fmt.Sprintf("%d days, then %s", test.days, name), func(t *testing.T) {
-				s := newFileSteps(t, ledger.RealDisk)
-				s.failOnce()
-				for range 9 { // a list at rest: the last change must not decide
-					s.now = s.now.Add(10 * day)
-					if s.change(); s.changed {
-						s.mustSave()
-					}
-				}
-				s.region = "ap-beijing"
-				restart(s)
-				s.now = s.now.Add(time.Duration(test.days) * day)
-				s.poll(in(backupB, s.now.Unix(), failed))
-				s.mustSave()
-				s.region = region
-				restart(s)
-				if kept := s.ledger.Source() != ""; kept != test.kept {
-					t.Errorf("kept: %t", kept)
-				}
-				if test.kept {
-					s.want("watched again", oneFailed)
-				}
-			})
-		}
+	for days, kept := range map[int]bool{29: true, 31: false} {
+		t.Run(fmt.Sprint(days), func(t *testing.T) {
+			s := newFileSteps(t)
+			s.failOnce()
+			s.watch(90 * day) // a list at rest: the last change must not decide
+			s.region = "ap-beijing"
+			s.reopen()
+			s.skew = time.Duration(days) * day
+			s.poll(in(backupB, noon, failed))
+			s.mustSave()
+			s.region = region
+			s.kill()
+			if got := s.ledger.Source() != ""; got != kept {
+				t.Errorf("kept: %t", got)
+			}
+			if kept {
+				s.want("watched again", oneFailed)
+			}
+		})
 	}
-	t.Run("a watched region that fails for longer", func(t *testing.T) {
-		s := newFileSteps(t, ledger.RealDisk)
-		s.failOnce()
-		s.reopen()
-		s.ledger = s.store.Ledgers([]string{"ap-beijing"})[0]
-		s.now = s.now.Add(90 * day)
-		s.poll()
-		s.mustSave()
-		s.kill()
-		s.want("restored", oneFailed)
-		if s.store.Ledgers([]string{"ap-beijing"})[0].Source() == "" {
-			t.Error("the region that was polled is not saved")
-		}
-	})
 }
 
 func TestFileIsPrivate(t *testing.T) {
-	s := newFileSteps(t, ledger.RealDisk)
+	s := newFileSteps(t)
 	s.failOnce()
 	s.store.Close()
 	entries, err := os.ReadDir(filepath.Dir(s.path))
@@ -268,83 +264,11 @@ func TestWithoutAFile(t *testing.T) {
 	}
 	s := newSteps(t)
 	s.ledger = store.Ledgers([]string{region})[0]
-	s.poll(in(backupA, noon, executing))
-	s.show()
-	s.poll(in(backupA, noon, failed))
-	s.want("applied", oneFailed)
-	if !store.Save() || store.Status() != (ledger.Status{}) {
+	if s.poll(in(backupA, noon, executing)); !store.Save() || store.Status() != (ledger.Status{}) {
 		t.Errorf("got %+v", store.Status())
 	}
 	store.Close()
 	store.Close()
-}
-
-// fakeDisk is a disk that fails or stalls as it is told to.
-type fakeDisk struct {
-	ledger.Disk
-	mu    sync.Mutex
-	errs  map[string]error // by operation
-	stall chan struct{}    // writes wait until it is closed; nil for no wait
-	count int
-}
-
-func (d *fakeDisk) set(operation string, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.errs = map[string]error{operation: err}
-}
-
-func (d *fakeDisk) err(operation string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.errs[operation]
-}
-
-func (d *fakeDisk) stop() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.stall = make(chan struct{})
-}
-
-func (d *fakeDisk) resume() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	close(d.stall)
-	d.stall = nil
-}
-
-func (d *fakeDisk) writes() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.count
-}
-
-func (d *fakeDisk) Write(name string, data []byte) error {
-	d.mu.Lock()
-	d.count++
-	stall := d.stall
-	d.mu.Unlock()
-	if stall != nil {
-		<-stall
-	}
-	if err := d.err("write"); err != nil { // as a full disk does
-		return errors.Join(err, d.Disk.Write(name, data[:len(data)/2]))
-	}
-	return d.Disk.Write(name, data)
-}
-
-func (d *fakeDisk) Rename(from, to string) error {
-	if err := d.err("rename"); err != nil {
-		return err
-	}
-	return d.Disk.Rename(from, to)
-}
-
-func (d *fakeDisk) Sync(folder string) error {
-	if err := d.err("sync"); err != nil {
-		return err
-	}
-	return d.Disk.Sync(folder)
 }
 
 // asleep calls a function and returns how long it waited. It needs synctest.
@@ -356,10 +280,9 @@ func asleep(f func()) time.Duration {
 
 func TestSavesDuringAWriteGoTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		disk := &fakeDisk{Disk: ledger.RealDisk}
-		s := newFileSteps(t, disk)
+		s := newFileSteps(t)
 		s.poll()
-		disk.stop()
+		s.disk.stop()
 		saved := make(chan bool, 9)
 		save := func() { saved <- s.store.Save() }
 		go save()
@@ -369,13 +292,13 @@ func TestSavesDuringAWriteGoTogether(t *testing.T) {
 			go save()
 			synctest.Wait()
 		}
-		disk.resume()
+		s.disk.resume()
 		for range 9 {
 			if !<-saved {
 				t.Error("not saved")
 			}
 		}
-		if n := disk.writes(); n != 2 {
+		if n := s.disk.writes.Load(); n != 2 {
 			t.Errorf("%d writes, want 2", n)
 		}
 		before := s.counters
@@ -389,83 +312,68 @@ func TestSavesDuringAWriteGoTogether(t *testing.T) {
 // A stalled disk costs one second once, is logged and counted while it lasts, and loses
 // nothing.
 func TestStalledDisk(t *testing.T) {
+	const stalled = "write has not finished after 1s"
 	for name, failure := range map[string]error{"ends well": nil, "ends with an error": errors.New("the disk fails")} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				disk := &fakeDisk{Disk: ledger.RealDisk}
-				s := newFileSteps(t, disk)
+				s := newFileSteps(t)
 				s.failOnce()
-				disk.stop()
+				s.disk.stop()
 				s.change(in(backupA, noon+1, failed))
-				for n := range 3 {
+				for n, want := range []time.Duration{time.Second, 0, 0} {
 					wait := asleep(func() {
 						if s.store.Save() {
 							t.Error("saved by a stalled disk")
 						}
 					})
-					if want := max(0, 1-n); wait != time.Duration(want)*time.Second {
+					if wait != want {
 						t.Errorf("call %d waited %s", n+1, wait)
 					}
 					synctest.Wait()
-					status := s.store.Status()
-					if status.Errors != 1 || status.Err == nil || status.Err.Error() != "write has not finished after 1s" {
+					if status := s.store.Status(); status.Errors != 1 || status.Err == nil || status.Err.Error() != stalled {
 						t.Errorf("got %+v after call %d", status, n+1)
-					}
-					if n == 0 {
-						s.wantLog("error", "counters stay as last saved", "write has not finished after 1s")
-					} else {
-						s.wantLog("error")
 					}
 					time.Sleep(time.Minute)
 				}
-				disk.set("write", failure)
-				disk.resume()
+				s.wantLog("error", "counters stay as last saved", stalled)
+				s.disk.fail(s.path+".tmp", failure)
+				s.disk.resume()
 				synctest.Wait()
 				if failure != nil { // of the stalled write, and of the one requested meanwhile
 					s.wantLog("error", failure.Error())
 					if status := s.store.Status(); status.Errors != 3 || !errors.Is(status.Err, failure) {
 						t.Errorf("got %+v", status)
 					}
-					disk.set("write", nil)
+					s.disk.fail("", nil)
 					s.mustSave()
 				}
 				s.wantLog("info", "state file written again")
-				if status := s.store.Status(); status.Err != nil {
-					t.Errorf("got %+v", status)
-				}
-				s.mustSave()
 				s.kill()
 				s.want("restored", "crs-a backup failed 2")
 			})
 		})
 	}
-	t.Run("stalls again", func(t *testing.T) {
+	t.Run("again", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			disk := &fakeDisk{Disk: ledger.RealDisk}
-			s := newFileSteps(t, disk)
-			for n := range uint64(2) {
+			s := newFileSteps(t)
+			for range 2 {
 				s.poll()
-				disk.stop()
+				s.disk.stop()
 				if wait := asleep(func() { s.store.Save() }); wait != time.Second {
 					t.Errorf("waited %s", wait)
 				}
+				s.disk.resume()
 				synctest.Wait()
-				if status := s.store.Status(); status.Errors != n+1 {
-					t.Errorf("got %+v", status)
-				}
-				s.wantLog("error", "write has not finished after 1s")
-				disk.resume()
-				synctest.Wait()
+				s.wantLog("error", stalled)
 			}
 		})
 	})
 	t.Run("a slow disk is waited for", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			disk := &fakeDisk{Disk: ledger.RealDisk}
-			s := newFileSteps(t, disk)
+			s := newFileSteps(t)
 			s.poll()
-			disk.stop()
-			time.AfterFunc(time.Second-1, disk.resume)
+			s.disk.stop()
+			time.AfterFunc(time.Second-1, s.disk.resume)
 			s.mustSave()
 			s.wantLog("error")
 		})
@@ -474,7 +382,7 @@ func TestStalledDisk(t *testing.T) {
 
 func TestClose(t *testing.T) {
 	t.Run("saves what is not saved", func(t *testing.T) {
-		s := newFileSteps(t, ledger.RealDisk)
+		s := newFileSteps(t)
 		s.failOnce()
 		s.change(in(backupA, noon+1, failed))
 		s.reopen()
@@ -485,144 +393,97 @@ func TestClose(t *testing.T) {
 			t.Error("saved after Close")
 		}
 	})
-	t.Run("waits a second for a stalled disk", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			disk := &fakeDisk{Disk: ledger.RealDisk}
-			s := newFileSteps(t, disk)
-			s.failOnce()
-			disk.stop()
-			s.change(in(backupA, noon+1, failed))
-			if wait := asleep(s.store.Close); wait != time.Second {
-				t.Errorf("waited %s", wait)
-			}
-			synctest.Wait()
-			s.wantLog("error", "write has not finished after 1s")
-			wantInUse(t, s.path) // the write may still succeed
-			disk.resume()
-			synctest.Wait()
-			s.open()
-			s.want("after the restart", "crs-a backup failed 2")
+	for name, test := range map[string]struct {
+		before func(*ledger.Store) // while the disk is stalled
+		wait   time.Duration
+	}{
+		"waits a second for a stalled disk": {func(*ledger.Store) {}, time.Second},
+		"does not wait again":               {func(s *ledger.Store) { s.Save() }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newFileSteps(t)
+				s.failOnce()
+				s.disk.stop()
+				test.before(s.store)
+				s.change(in(backupA, noon+1, failed))
+				if wait := asleep(s.store.Close); wait != test.wait {
+					t.Errorf("waited %s", wait)
+				}
+				wantInUse(t, s.path) // the write may still succeed
+				if test.wait == 0 {
+					s.disk.stop()
+					synctest.Wait()
+					wantInUse(t, s.path) // the last write is still to come
+				}
+				s.disk.resume()
+				synctest.Wait()
+				s.open()
+				s.want("after the restart", "crs-a backup failed 2")
+			})
 		})
-	})
-	t.Run("does not wait again", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			disk := &fakeDisk{Disk: ledger.RealDisk}
-			s := newFileSteps(t, disk)
-			s.failOnce()
-			disk.stop()
-			s.store.Save()
-			if wait := asleep(s.store.Close); wait != 0 {
-				t.Errorf("waited %s", wait)
-			}
-			disk.resume()
-			synctest.Wait()
-			s.open()
-			s.want("after the restart", oneFailed)
-		})
-	})
+	}
 }
 
 // A disk that is full, read-only or gone: each failed write is counted, the first one is
 // logged, and the next Save writes all again.
 func TestFailedWrites(t *testing.T) {
-	failure := errors.New("the disk fails")
-	for _, operation := range []string{"write", "rename", "sync"} {
-		for _, first := range []bool{true, false} {
-			t.Run(fmt.Sprintf("%s/first write %t", operation, first), func(t *testing.T) {
-				disk := &fakeDisk{Disk: ledger.RealDisk}
-				s := newFileSteps(t, disk)
-				if !first {
-					s.failOnce()
+	for name, fail := range map[string]func(s *fileSteps) error{
+		"create":             func(s *fileSteps) error { return os.MkdirAll(s.path+".tmp/folder", 0o700) },
+		"sync of the file":   func(s *fileSteps) error { s.disk.fail(s.path+".tmp", syscall.ENOSPC); return nil },
+		"rename":             func(s *fileSteps) error { return errors.Join(os.Remove(s.path), os.MkdirAll(s.path+"/folder", 0o700)) },
+		"sync of the folder": func(s *fileSteps) error { s.disk.fail(filepath.Dir(s.path), syscall.EIO); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newFileSteps(t)
+			s.failOnce()
+			if err := fail(s); err != nil {
+				t.Fatal(err)
+			}
+			s.change(in(backupA, noon+1, failed))
+			for n := range uint64(3) {
+				if s.store.Save() {
+					t.Error("saved")
 				}
-				disk.set(operation, failure)
-				for n := range uint64(3) {
-					s.change(in(backupA, noon+1, executing))
-					if s.store.Save() {
-						t.Error("saved")
-					}
-					if status := s.store.Status(); status.Errors != n+1 || !errors.Is(status.Err, failure) {
-						t.Errorf("got %+v after %d failed writes", status, n+1)
-					}
+				if status := s.store.Status(); status.Errors != n+1 || status.Err == nil {
+					t.Errorf("got %+v after %d failed writes", status, n+1)
 				}
-				s.wantLog("error", "counters stay as last saved", failure.Error())
-				if _, err := os.Stat(s.path + ".tmp"); operation == "write" && !errors.Is(err, os.ErrNotExist) {
-					t.Errorf("a part of the file was left: %v", err)
-				}
-				disk.set("", nil)
-				s.mustSave()
-				if status := s.store.Status(); status != (ledger.Status{Errors: 3, Size: int64(len(s.read()))}) {
-					t.Errorf("got %+v after the recovery", status)
-				}
-				s.mustSave()
-				s.wantLog("info", "state file written again")
-				s.change(in(backupA, noon+1, failed))
-				disk.set(operation, failure)
-				s.store.Save()
-				s.wantLog("error", failure.Error())
-				s.kill()
-				s.poll(in(backupA, noon+1, failed))
-				s.settle()
-				if first {
-					s.want("after a kill", oneFailed)
-				} else {
-					s.want("after a kill", "crs-a backup executing 1", "crs-a backup failed 2")
-				}
-			})
-		}
+			}
+			s.wantLog("error", "counters stay as last saved", s.store.Status().Err.Error())
+			if info, err := os.Stat(s.path + ".tmp"); err == nil && !info.IsDir() {
+				t.Error("a part of the file was left")
+			}
+			s.disk.fail("", nil)
+			if err := errors.Join(os.RemoveAll(s.path), os.RemoveAll(s.path+".tmp")); err != nil {
+				t.Fatal(err)
+			}
+			s.mustSave()
+			if status := s.store.Status(); status != (ledger.Status{Errors: 3, Size: int64(len(s.read()))}) {
+				t.Errorf("got %+v after the repair", status)
+			}
+			s.mustSave()
+			s.wantLog("info", "state file written again")
+			s.kill()
+			s.want("after a kill", "crs-a backup failed 2")
+		})
 	}
 }
 
 // Whatever becomes of the files during the run, the next Save writes all.
 func TestFilesChangedMeanwhile(t *testing.T) {
-	for name, change := range map[string]func(path string) error{
-		"file removed":       os.Remove,
-		"file emptied":       func(path string) error { return os.Truncate(path, 0) },
-		"folder removed":     func(path string) error { return os.RemoveAll(filepath.Dir(path)) },
-		"old temporary file": func(path string) error { return os.WriteFile(path+".tmp", make([]byte, 9999), 0o600) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := newFileSteps(t, ledger.RealDisk)
-			s.failOnce()
-			if err := change(s.path); err != nil {
-				t.Skip(err) // where open files cannot be removed
-			}
-			s.change(in(backupA, noon+1, failed))
-			s.mustSave()
-			s.kill()
-			s.want("restored", "crs-a backup failed 2")
-		})
-	}
-}
-
-// A logger may use the store, which must not hold its lock meanwhile.
-func TestLoggerMayUseTheStore(t *testing.T) {
-	disk := &fakeDisk{Disk: ledger.RealDisk}
-	var store *ledger.Store
-	lines := 0
-	logger := log.LoggerFunc(func(...any) error {
-		lines++
-		_ = store.Status()
-		return nil
-	})
-	store, err := ledger.OpenOn(disk, filepath.Join(t.TempDir(), "state"), logger)
-	if err != nil {
+	s := newFileSteps(t)
+	s.failOnce()
+	if err := errors.Join(os.Remove(s.path), os.WriteFile(s.path+".tmp", make([]byte, 9999), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
-	for _, failure := range []error{errors.New("the disk fails"), nil} {
-		disk.set("write", failure)
-		if saved := store.Save(); saved != (failure == nil) {
-			t.Errorf("saved: %t", saved)
-		}
-	}
-	if lines != 2 {
-		t.Errorf("%d lines logged, want 2", lines)
-	}
+	s.mustSave()
+	s.kill()
+	s.want("restored", oneFailed)
 }
 
 // All methods may be called at once: for the race detector.
 func TestConcurrency(t *testing.T) {
-	s := newFileSteps(t, ledger.RealDisk)
+	s := newFileSteps(t)
 	regions := []string{region, "ap-beijing"}
 	ledgers := s.store.Ledgers(regions)
 	var group sync.WaitGroup
