@@ -89,7 +89,7 @@ func newApplication(s *settings) *kingpin.Application {
 	app.Flag("scrape.timeout-offset", "Safety margin subtracted from the scrape timeout.").Default("500ms").DurationVar(&s.collector.TimeoutOffset)
 	app.Flag("scrape.min-interval", "A poll younger than this also answers the next scrape, for pairs of Prometheus servers; 0 to poll at every scrape.").
 		Default("0s").DurationVar(&s.collector.MinInterval)
-	app.Flag("state.file", "File that keeps the transition counters across restarts; off by default. Use one file per process and account.").PlaceHolder("FILE").StringVar(&s.collector.StateFile)
+	app.Flag("state.file", "File that keeps the facts and the transition counters across restarts; off by default. Use one file per process and account.").PlaceHolder("FILE").StringVar(&s.collector.StateFile)
 	app.Flag("log.level", "Log level: debug, info, warn or error.").Default("info").EnumVar(&s.logLevel, "debug", "info", "warn", "error")
 	app.Flag("log.format", "Log format: logfmt or json.").Default("logfmt").EnumVar(&s.logFormat, "logfmt", "json")
 	app.Flag("demo", "Watch a simulated CRS with changing tasks; needs no account.").BoolVar(&s.demo)

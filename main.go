@@ -13,14 +13,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/collector/pages"
-	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest/demo"
 	"github.com/go-kit/log"
@@ -101,10 +99,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 
 	s.collector.Dial, s.collector.Logger = collector.DialAPIs(configs...), logger
-	s.collector.StateScope = func(api crsapi.API) string {
-		used := slices.IndexFunc(configs, func(cfg crsapi.Config) bool { return cfg.API == api })
-		return fmt.Sprint(configs[used].Endpoint, s.api.UTCOffset, s.credentials.RoleARN)
-	}
+	s.collector.StateScope = fmt.Sprint(s.api.Endpoint, s.v3Endpoint, s.api.UTCOffset, s.credentials.RoleARN)
 	exporter, err := collector.New(s.collector)
 	if err != nil {
 		return flagError(err)

@@ -73,16 +73,16 @@ type Config struct {
 	// poll at every scrape.
 	MinInterval time.Duration
 
-	// StateFile keeps the counters of transitions across restarts; empty to
-	// keep them nowhere. Transitions during the downtime then count at the
+	// StateFile keeps the facts and the counters of transitions across restarts;
+	// empty to keep them nowhere. Transitions during the downtime then count at the
 	// first poll. Files with the suffixes .lock, .tmp and .bad are used too.
 	StateFile string
-	// StateScope, if not nil, names everything else that decides which tasks are
-	// listed through an API, and with which times: endpoint, account, UTC offset.
-	// If it, the API, RedisIDs, TaskTypes or Lookback differ from those of the
-	// state file, the first list is absorbed: it counts nothing. Only the API and
-	// a hash of the others are kept.
-	StateScope func(crsapi.API) string
+	// StateScope names everything else that decides which tasks are listed, and with
+	// which times: endpoints, account, UTC offset. If it, the API, RedisIDs, TaskTypes
+	// or Lookback differ from those of the state file, the first list is absorbed: it
+	// counts nothing. The facts are forgotten then, unless only the API differs. Only
+	// the API and a hash of the others are kept.
+	StateScope string
 
 	Logger log.Logger // none if nil
 }
@@ -142,10 +142,7 @@ func notAnID(ids []string) int {
 
 // scope identifies lists that show the same tasks with the same times.
 func (c *Config) scope(api crsapi.API) string {
-	text := fmt.Sprintf("%q %q %d", c.RedisIDs, c.TaskTypes, c.Lookback)
-	if c.StateScope != nil {
-		text += c.StateScope(api)
-	}
+	text := fmt.Sprintf("%q %q %d %q", c.RedisIDs, c.TaskTypes, c.Lookback, c.StateScope)
 	return fmt.Sprintf("%s %x", api, sha256.Sum256([]byte(text)))
 }
 

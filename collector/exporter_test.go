@@ -259,7 +259,7 @@ func TestChangedFiltersAreAbsorbed(t *testing.T) {
 		"instances":                           func(cfg *collector.Config) { cfg.RedisIDs = []string{"crs-b", "crs-c", "crs-a"} },
 		"task types":                          func(cfg *collector.Config) { cfg.TaskTypes = []string{"task_backupInstance"} },
 		"lookback":                            func(cfg *collector.Config) { cfg.Lookback = 87600 * time.Hour },
-		"scope":                               func(cfg *collector.Config) { cfg.StateScope = func(crsapi.API) string { return "another zone" } },
+		"scope":                               func(cfg *collector.Config) { cfg.StateScope = "another zone" },
 		"the same instances in another order": func(cfg *collector.Config) { cfg.RedisIDs = []string{"crs-b", "crs-a", "crs-b"} },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -141,6 +142,7 @@ func (g *gathering) outcome(o *outcome) {
 	for i := range o.counters {
 		g.counters(&o.counters[i], labels(o.counters[i].Series))
 	}
+	g.facts(o.facts, region[0])
 	if o.list == nil {
 		return
 	}
@@ -149,6 +151,43 @@ func (g *gathering) outcome(o *outcome) {
 	}
 	for _, in := range o.list.instances {
 		g.instance(in, o.Region)
+	}
+}
+
+// facts adds what the exporter knows of a region.
+func (g *gathering) facts(f *ledger.Facts, region *dto.LabelPair) {
+	if f.Seen == 0 {
+		return
+	}
+	g.add(&seenMetric, float64(f.Seen), []*dto.LabelPair{region})
+	for i := range f.Instances {
+		in := &f.Instances[i]
+		owed := f.Owed(in)
+		unlessSettled := func(second int64) float64 {
+			if owed {
+				return float64(second)
+			}
+			return math.Inf(1)
+		}
+		redisID := pairs("redisId", in.RedisID)[0]
+		labels := []*dto.LabelPair{redisID, region}
+		g.add(&lastGoodMetric, unlessSettled(in.Good), labels)
+		g.add(&deadlineMetric, unlessSettled(in.Deadline), labels)
+		if in.FailingSince != 0 {
+			g.add(&failingSinceMetric, float64(in.FailingSince), labels)
+		}
+		for j := range in.Tasks {
+			t := &in.Tasks[j]
+			labels := []*dto.LabelPair{redisID, region, pairs("taskName", t.TaskName)[0]}
+			g.add(&finishedBeforeMetric, unlessSettled(f.FinishedBefore(t)), labels)
+			if t.Failed.Start == 0 {
+				continue
+			}
+			g.add(&taskFailureMetric, float64(t.Failed.End), labels)
+			if t.Succeeded.Start != 0 {
+				g.add(&taskSuccessMetric, float64(t.Succeeded.End), labels)
+			}
+		}
 	}
 }
 

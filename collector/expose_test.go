@@ -185,8 +185,8 @@ func TestExpositionOfRegionsThatAreDown(t *testing.T) {
 func TestExpositionOfAnEmptyList(t *testing.T) {
 	got := shown(t)
 	got.wantUp(t)
-	if n := len(got.in(guangzhou).where(func(series, _ string) bool { return !strings.HasPrefix(series, "crs_api_") })); n != 8 {
-		t.Errorf("%d series, want the 7 of a poll and a counter: %v", n, got.in(guangzhou))
+	if n := len(got.in(guangzhou).where(func(series, _ string) bool { return !strings.HasPrefix(series, "crs_api_") })); n != 9 {
+		t.Errorf("%d series, want the 7 of a poll, a fact and a counter: %v", n, got.in(guangzhou))
 	}
 }
 

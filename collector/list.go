@@ -16,12 +16,12 @@ import (
 var statusNames = [ledger.Statuses]string{"pending", "executing", "succeeded", "failed", "error", "unknown"}
 
 const (
-	pending = iota
-	executing
-	succeeded
-	failed
-	errored
-	unknown = ledger.Rare
+	pending   = ledger.Pending
+	executing = ledger.Executing
+	succeeded = ledger.Succeeded
+	failed    = ledger.Failed
+	errored   = ledger.Errored
+	unknown   = ledger.Rare
 )
 
 // StatusNames returns the values of the label status, in the order of a task's life.
@@ -93,7 +93,7 @@ type Instance struct {
 	lastBackup          time.Time
 	backups             int // finished
 	longest, nextLonger time.Duration
-	listed              []Backup // only those that Instances yields
+	listed              []ledger.Backup // oldest first
 }
 
 // minIntervals is how many intervals between backups must be listed before one of them
@@ -175,8 +175,11 @@ func (in *Instance) add(task *crsapi.Task) {
 	default:
 		in.alive = start
 	}
-	if isBackup(task.TaskName) && finished(st) {
-		in.addBackup(start, st)
+	if isBackup(task.TaskName) {
+		in.listed = append(in.listed, ledger.Backup{Start: start.Unix(), Status: uint8(st)})
+		if finished(st) {
+			in.addBackup(start, st)
+		}
 	}
 }
 
@@ -213,6 +216,45 @@ func (l *TaskList) seconds(yield func(ledger.Series, ledger.Second) bool) {
 			return
 		}
 	}
+}
+
+// listed returns what the list says of each instance, for the facts.
+func (l *TaskList) listed() []ledger.Listed {
+	all, rest := make([]ledger.Listed, len(l.instances)), l.series
+	for i, in := range l.instances {
+		all[i] = ledger.Listed{RedisID: in.RedisID, Gone: in.Gone, Oldest: in.oldest.Unix(), Backups: in.listed}
+		if !in.aliveSince.IsZero() {
+			all[i].Alive = in.aliveSince.Unix()
+		}
+		for ; len(rest) > 0 && rest[0].RedisID == in.RedisID; rest = rest[1:] {
+			all[i].Tasks = append(all[i].Tasks, rest[0].listed())
+		}
+	}
+	return all
+}
+
+func (s *series) listed() ledger.ListedTask {
+	t := ledger.ListedTask{TaskName: s.TaskName, Succeeded: s.ended(succeeded), Failed: s.ended(failed)}
+	if e := s.ended(errored); e.Start > t.Failed.Start {
+		t.Failed = e
+	}
+	for _, st := range []int{pending, executing} {
+		if s.count[st] > 0 && (t.Unfinished == 0 || s.oldest[st] < t.Unfinished) {
+			t.Unfinished = s.oldest[st]
+		}
+	}
+	return t
+}
+
+// ended returns the newest task in a finished status.
+func (s *series) ended(st int) (e ledger.Ended) {
+	if s.count[st] > 0 {
+		e.Start = s.newest[st]
+		if s.lasted[st] != unknownDuration {
+			e.End = e.Start + s.lasted[st]
+		}
+	}
+	return e
 }
 
 func seriesOf(task *crsapi.Task) ledger.Series {

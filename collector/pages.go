@@ -55,16 +55,8 @@ type Backup struct {
 // Instances yields the instances of the list, ordered by redisId.
 func (l *TaskList) Instances() iter.Seq[Instance] {
 	return func(yield func(Instance) bool) {
-		backups := map[string][]Backup{}
-		for task := range l.Newest(time.Time{}, time.Time{}) {
-			if isBackup(task.TaskName) {
-				backups[task.RedisID] = append(backups[task.RedisID], Backup{task.StartTime, statusNames[statusOf(task.Status)]})
-			}
-		}
 		for _, in := range l.instances {
-			instance := *in
-			instance.listed = backups[in.RedisID]
-			if !yield(instance) {
+			if !yield(*in) {
 				return
 			}
 		}
@@ -74,8 +66,8 @@ func (l *TaskList) Instances() iter.Seq[Instance] {
 // Backups yields the listed backups that were submitted from a time on, newest first.
 func (in *Instance) Backups(from time.Time) iter.Seq[Backup] {
 	return func(yield func(Backup) bool) {
-		for _, b := range in.listed {
-			if b.Submitted.Before(from) || !yield(b) {
+		for _, b := range slices.Backward(in.listed) {
+			if b.Start < from.Unix() || !yield(Backup{time.Unix(b.Start, 0), statusNames[b.Status]}) {
 				return
 			}
 		}

@@ -66,6 +66,7 @@ type outcome struct {
 	RegionStatus
 	list     *TaskList // nil if the poll failed, or has not ended
 	counters []ledger.Counters
+	facts    *ledger.Facts // also if the poll failed
 	ledger   *ledger.Ledger
 
 	corrections int
@@ -80,8 +81,10 @@ func (r *region) start() {
 	}
 	r.lists = r.open(r.source(), r.possibleTypes(r.source().API()))
 	r.counters = r.ledger.Counters()
-	r.last.Store(&outcome{RegionStatus: RegionStatus{Region: r.name, API: r.source().API()}, counters: r.counters, ledger: r.ledger})
+	r.last.Store(&outcome{RegionStatus: RegionStatus{Region: r.name, API: r.source().API()}, counters: r.counters, facts: r.facts(), ledger: r.ledger})
 }
+
+func (r *region) facts() *ledger.Facts { return r.ledger.Facts(r.cfg.scope(r.source().API())) }
 
 func (r *region) source() Source { return r.sources[r.current] }
 
@@ -155,7 +158,7 @@ func (r *region) poll(timeout time.Duration) *outcome {
 	if r.unsaved && r.store.Save() {
 		r.unsaved, r.counters = false, r.ledger.Counters()
 	}
-	o.counters = r.counters
+	o.counters, o.facts = r.counters, r.facts()
 	r.last.Store(o)
 	return o
 }
@@ -180,6 +183,9 @@ func (r *region) describe(list *TaskList, o *outcome) {
 // count gives the ledger the list.
 func (r *region) count(list *TaskList, now time.Time) {
 	b := ledger.Batch{Source: r.cfg.scope(r.source().API()), Time: now, Date: r.metrics.clock.Time(now)}
+	if list != r.list || len(list.tasks) == 0 {
+		b.Instances = list.listed()
+	}
 	if list != r.list {
 		b.Tasks = list.seconds
 		if r.reasons != nil {

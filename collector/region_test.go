@@ -61,7 +61,7 @@ func TestScrapesWaitToTheirOwnDeadlines(t *testing.T) {
 					want[series] = value
 				}
 			}
-			if len(want) != 5+2+1+1+4 {
+			if len(want) != 5+2+1+1+4+4 {
 				t.Errorf("%v was exposed before", before)
 			}
 			wantEqual(t, "the short scrape", got, want)

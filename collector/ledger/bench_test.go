@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -104,4 +105,28 @@ func BenchmarkDecode(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkFacts makes the facts of a list with one change, and of an unchanged list.
+func BenchmarkFacts(b *testing.B) {
+	for _, size := range []struct{ tasks, series int }{{30_000, 10_000}, {1_000_000, 100_000}} {
+		list := make([]factRow, 0, size.tasks)
+		for _, r := range account(size.tasks, size.series) {
+			list = append(list, factRow{redisID: r.RedisID, taskName: strings.Replace(r.TaskName, "backupInstance", "backup", 1), start: r.second, status: succeeded})
+		}
+		first := listed(list)
+		list[0].status = failed
+		lists := map[string][2][]ledger.Listed{"one change": {first, listed(list)}, "unchanged": {}}
+		for name, lists := range lists {
+			b.Run(fmt.Sprintf("%s/tasks=%d", name, size.tasks), func(b *testing.B) {
+				l, now := ledger.New(), time.Unix(noon, 0)
+				l.Apply(ledger.Batch{Source: "2.0", Instances: first, Time: now, Date: now})
+				b.ReportAllocs()
+				for n := 0; b.Loop(); n++ {
+					now = now.Add(time.Second)
+					l.Apply(ledger.Batch{Source: "2.0", Instances: lists[n%2], Time: now, Date: now})
+				}
+			})
+		}
+	}
 }

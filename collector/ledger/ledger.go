@@ -1,6 +1,7 @@
 // Package ledger counts how many tasks were seen to enter each status. No task counts
 // twice in one status, the first sample of every series is 0, and no counter decreases.
-// With a [Store] that has a file, the counters survive restarts, kills and full disks.
+// It knows the [Facts] that outlive a list. With a [Store] that has a file, both survive
+// restarts, kills and full disks.
 package ledger
 
 import (
@@ -75,6 +76,7 @@ type state struct {
 	Seen    int64    // UNIX seconds of the last list, by the API's clock
 	Horizon int64    // unknown tasks submitted up to this second are history
 	Entries []*entry // ordered by series
+	Facts   *Facts   // nil before the first list
 }
 
 // Ledger has the counters of one region. It is safe for concurrent use.
@@ -111,8 +113,12 @@ type Batch struct {
 	// Tasks yields the tasks submitted in one second, ascending by second. Their Left is
 	// not used. Tasks is nil if the list is the same as in the last Batch.
 	Tasks iter.Seq2[Series, Second]
-	Time  time.Time // end of the poll by the local clock
-	Date  time.Time // end of the poll by the API's clock
+	// Instances are those of the list, ordered by RedisID. They are nil if the list is the
+	// same, unless it is empty.
+	Instances []Listed
+
+	Time time.Time // end of the poll by the local clock
+	Date time.Time // end of the poll by the API's clock
 }
 
 // Source returns the source of the last list, empty before the first.
@@ -127,6 +133,7 @@ func (l *Ledger) Source() string {
 func (l *Ledger) Apply(b Batch) (changed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	old := l.see(b)
 	if b.Tasks != nil {
 		changed = l.list(b)
 	}
@@ -135,7 +142,7 @@ func (l *Ledger) Apply(b Batch) (changed bool) {
 		changed = l.forget(date) || changed
 	}
 	l.state.Seen = date
-	return l.release() || changed
+	return l.release() || changed || old
 }
 
 // list counts what is new in a list. What it does not have has left. The first list of a

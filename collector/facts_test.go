@@ -1,0 +1,173 @@
+package collector_test
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/collector"
+	"github.com/crs-exporter/crs_exporter/crsapi"
+)
+
+// facts returns the samples that do not only say what the list holds now.
+func (s samples) facts() samples {
+	return s.of("crs_region_seen_timestamp_seconds",
+		"crs_backup_last_good_timestamp_seconds", "crs_backup_failing_since_timestamp_seconds", "crs_backup_deadline_timestamp_seconds",
+		"crs_task_finished_before_timestamp_seconds", "crs_task_last_failure_timestamp_seconds", "crs_task_last_success_timestamp_seconds")
+}
+
+const (
+	seenSeries     = `crs_region_seen_timestamp_seconds{region="ap-guangzhou"}`
+	goodSeries     = `crs_backup_last_good_timestamp_seconds{redisId=%q,region="ap-guangzhou"}`
+	failingSeries  = `crs_backup_failing_since_timestamp_seconds{redisId=%q,region="ap-guangzhou"}`
+	deadlineSeries = `crs_backup_deadline_timestamp_seconds{redisId=%q,region="ap-guangzhou"}`
+	beforeSeries   = `crs_task_finished_before_timestamp_seconds{redisId=%q,region="ap-guangzhou",taskName=%q}`
+	failureSeries  = `crs_task_last_failure_timestamp_seconds{redisId=%q,region="ap-guangzhou",taskName=%q}`
+	successSeries  = `crs_task_last_success_timestamp_seconds{redisId=%q,region="ap-guangzhou",taskName=%q}`
+)
+
+// at writes a time some hours from now.
+func at(hours float64) string {
+	return decimal(math.Round(float64(time.Now().Unix()) + hours*3600))
+}
+
+const second = 1.0 / 3600
+
+// What a first list says of tasks in each status, of ends, and of names.
+func TestFactsOfAList(t *testing.T) {
+	ended := func(task crsapi.Task, after time.Duration) crsapi.Task {
+		task.EndTime = task.StartTime.Add(after)
+		return task
+	}
+	named := func(name string, task crsapi.Task) crsapi.Task {
+		task.TaskName = name
+		return task
+	}
+	const ok, failed, errored = crsapi.StatusSucceeded, crsapi.StatusFailed, crsapi.StatusError
+	synctest.Test(t, func(t *testing.T) {
+		tasks := []crsapi.Task{
+			backupOf("crs-a", 9*time.Hour, ok), ended(backupOf("crs-a", 8*time.Hour, failed), time.Minute), backupOf("crs-a", 7*time.Hour, errored),
+			named("AUTOBACKUP", backupOf("crs-a", 6*time.Hour, failed)),
+			backupOf("crs-a", 5*time.Hour, crsapi.StatusExecuting), backupOf("crs-a", 4*time.Hour, crsapi.StatusPending),
+			named(clean, backupOf("crs-b", 9*time.Hour, errored)), ended(named(clean, backupOf("crs-b", 8*time.Hour, failed)), 90*time.Minute),
+			ended(named(clean, backupOf("crs-b", 7*time.Hour, ok)), time.Hour),
+			named("newInstance", backupOf("crs-c", 3*time.Hour, ok)),
+			backupOf("crs-d", 3*time.Hour, failed), named("deleteInstance", backupOf("crs-d", 2*time.Hour, ok)),
+			backupOf("crs-e", 3*time.Hour, crsapi.Status(9)), backupOf("crs-e", 2*time.Hour, crsapi.StatusPending),
+		}
+		wantEqual(t, "facts", shown(t, tasks...).facts(), samples{
+			seenSeries:                                        at(0),
+			fmt.Sprintf(goodSeries, "crs-a"):                  at(-9),
+			fmt.Sprintf(failingSeries, "crs-a"):               at(-8),
+			fmt.Sprintf(deadlineSeries, "crs-a"):              at(-9 + 26),
+			fmt.Sprintf(beforeSeries, "crs-a", backup):        at(-5),
+			fmt.Sprintf(failureSeries, "crs-a", backup):       at(-7),
+			fmt.Sprintf(successSeries, "crs-a", backup):       at(-9),
+			fmt.Sprintf(beforeSeries, "crs-a", "AUTOBACKUP"):  at(0),
+			fmt.Sprintf(failureSeries, "crs-a", "AUTOBACKUP"): at(-6),
+
+			// No backup is known: the second before the oldest task.
+			fmt.Sprintf(goodSeries, "crs-b"):           at(-9 - second),
+			fmt.Sprintf(deadlineSeries, "crs-b"):       at(-9 + 26 - second),
+			fmt.Sprintf(beforeSeries, "crs-b", clean):  at(0),
+			fmt.Sprintf(failureSeries, "crs-b", clean): at(-8 + 1.5),
+			fmt.Sprintf(successSeries, "crs-b", clean): at(-7 + 1),
+
+			fmt.Sprintf(goodSeries, "crs-c"):                  at(-3),
+			fmt.Sprintf(deadlineSeries, "crs-c"):              at(-3 + 26),
+			fmt.Sprintf(beforeSeries, "crs-c", "newInstance"): at(0),
+
+			fmt.Sprintf(goodSeries, "crs-d"):                     "+Inf",
+			fmt.Sprintf(failingSeries, "crs-d"):                  at(-3),
+			fmt.Sprintf(deadlineSeries, "crs-d"):                 "+Inf",
+			fmt.Sprintf(beforeSeries, "crs-d", backup):           "+Inf",
+			fmt.Sprintf(failureSeries, "crs-d", backup):          at(-3),
+			fmt.Sprintf(beforeSeries, "crs-d", "deleteInstance"): "+Inf",
+
+			fmt.Sprintf(goodSeries, "crs-e"):           at(-3 - second),
+			fmt.Sprintf(deadlineSeries, "crs-e"):       at(-3 + 26 - second),
+			fmt.Sprintf(beforeSeries, "crs-e", backup): at(-2),
+		})
+	})
+}
+
+// Facts stay while polls fail, across restarts, and through another API. They are forgotten
+// with what they are of.
+func TestFactsStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStateful(t)
+		tasks := []crsapi.Task{backupOf("crs-a", 20*time.Hour, crsapi.StatusSucceeded), backupOf("crs-a", time.Hour, crsapi.StatusFailed)}
+		s.scrape(tasks[:1]...)
+		time.Sleep(time.Hour)
+		facts := s.scrape(tasks...).facts()
+		wantEqual(t, "facts", facts, samples{
+			seenSeries:                                  at(0),
+			fmt.Sprintf(goodSeries, "crs-a"):            at(-21),
+			fmt.Sprintf(failingSeries, "crs-a"):         at(-1),
+			fmt.Sprintf(deadlineSeries, "crs-a"):        at(5),
+			fmt.Sprintf(beforeSeries, "crs-a", backup):  at(0),
+			fmt.Sprintf(failureSeries, "crs-a", backup): at(0),
+			fmt.Sprintf(successSeries, "crs-a", backup): at(-21),
+		})
+		down := func(what string, want samples) {
+			t.Helper()
+			s.source.set(nil, errors.New("down"))
+			time.Sleep(time.Minute)
+			wantEqual(t, what, scrape(t, s.e).facts(), want)
+		}
+		down("the poll fails", facts)
+		s.restart()
+		down("the first poll after a restart fails", facts)
+		s.restart()
+		s.source.setDelay(time.Hour)
+		wantEqual(t, "before the first poll has ended", poll(t, s.e, time.Millisecond).facts(), facts)
+		s.source.setDelay(0)
+		s.source.api = crsapi.API30
+		s.restart()
+		down("another API", facts)
+		s.scrape(tasks...).want(t, samples{seenSeries: at(0), fmt.Sprintf(failingSeries, "crs-a"): facts[fmt.Sprintf(failingSeries, "crs-a")]})
+		s.scrape().want(t, samples{seenSeries: at(0), `crs_up{region="ap-guangzhou"}`: "1"})
+		time.Sleep(time.Minute)
+		for range 2 { // an empty list is not believed, however often it is seen
+			s.scrape().want(t, samples{seenSeries: at(-1.0 / 60), `crs_up{region="ap-guangzhou"}`: "1"})
+		}
+
+		s.cfg.RedisIDs = []string{"crs-a", "crs-b"}
+		s.restart()
+		down("other filters", samples{})
+		s.scrape(tasks[1]).want(t, samples{fmt.Sprintf(goodSeries, "crs-a"): decimal(float64(tasks[1].StartTime.Unix() - 1)), fmt.Sprintf(failingSeries, "crs-a"): decimal(float64(tasks[1].StartTime.Unix()))})
+	})
+}
+
+// Whoever is killed loses at most ten minutes of what was seen.
+func TestSeenIsSaved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStateful(t)
+		for range 40 {
+			s.scrape(someTask)
+			time.Sleep(time.Minute)
+		}
+		killed := collector.Config{Regions: s.cfg.Regions, Dial: s.cfg.Dial, StateFile: filepath.Join(t.TempDir(), "copy")}
+		saved, err := os.ReadFile(s.cfg.StateFile)
+		if err == nil {
+			err = os.WriteFile(killed.StateFile, saved, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := collector.New(killed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		s.source.set(nil, errors.New("down"))
+		if got := scrape(t, e).facts()[seenSeries]; got < at(-11.0/60) || got > at(0) {
+			t.Errorf("seen at %s, and now it is %s", got, at(0))
+		}
+	})
+}
