@@ -87,12 +87,12 @@ browser:
 
 # Takes about ten minutes.
 bench:
-	$(GO) test -run '^$$' -bench 'Scrape|Memory' -benchtime 1x .
-	$(GO) test -run '^$$' -bench . -benchmem ./crsapi/... ./collector/...
+	$(GO) test -run '^$$' -bench 'WholeScrape|Memory' -benchtime 1x -timeout 30m ./collector
+	$(GO) test -run '^$$' -bench . -skip 'WholeScrape|Memory' -benchmem ./crsapi/... ./collector/...
 
 # An hour of scrapes, half of it through each API, compressed into a few minutes, with injected faults.
 soak:
-	$(GO) test -tags soak -run TestSoak -v -timeout 15m .
+	$(GO) test -tags soak -run TestSoak -v -timeout 15m ./collector
 
 lint:
 	$(GO) tool -modfile=.ci/lint.mod golangci-lint run ./...

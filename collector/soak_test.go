@@ -1,6 +1,6 @@
 //go:build soak
 
-package main
+package collector_test
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"runtime"
 	"slices"
@@ -19,7 +20,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
@@ -107,7 +110,7 @@ func (r *soakRegion) move() {
 		instance := r.random.IntN(4)
 		t := crsapi.Task{
 			RedisID: fmt.Sprintf("crs-soak%d", instance), RedisName: fmt.Sprintf("soak %d", instance), ProjectID: "0",
-			TaskName: []string{backupInstance, "cleanInstance"}[r.random.IntN(2)], StartTime: r.clock, Status: status,
+			TaskName: []string{backup, "cleanInstance"}[r.random.IntN(2)], StartTime: r.clock, Status: status,
 		}
 		if status != crsapi.StatusPending && status != crsapi.StatusExecuting {
 			r.ended[r.series(t)]++
@@ -303,6 +306,43 @@ func settled(t *testing.T, atMost int) (heap uint64, goroutines int) {
 	return stats.HeapAlloc, runtime.NumGoroutine()
 }
 
+// soakExporter is an exporter with the real client.
+type soakExporter struct {
+	t       *testing.T
+	handler http.Handler
+}
+
+func startSoak(t *testing.T, server *crsapitest.Server, api crsapi.API, regions []*soakRegion) soakExporter {
+	t.Helper()
+	client := crsapi.DefaultConfig(api)
+	client.Limiter, client.RequestTimeout = nil, 400*time.Millisecond
+	client.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+	client.Endpoint = server.URL
+	if api != crsapi.API20 {
+		client.Endpoint = server.URL3
+	}
+	cfg := collector.Config{Dial: collector.DialAPIs(client), TimeoutOffset: 500 * time.Millisecond}
+	for _, r := range regions {
+		cfg.Regions = append(cfg.Regions, r.name)
+	}
+	e, err := collector.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Close)
+	return soakExporter{t, e.Handler()}
+}
+
+// scrapeWithin scrapes with a timeout in seconds.
+func (e soakExporter) scrapeWithin(timeout string) samples {
+	e.t.Helper()
+	w := serve(e.handler, request("Accept", textFormat, "X-Prometheus-Scrape-Timeout-Seconds", timeout))
+	if w.Code != http.StatusOK {
+		e.t.Fatalf("HTTP status %d", w.Code)
+	}
+	return parse(w.Body.String())
+}
+
 func TestSoak(t *testing.T) {
 	for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
 		t.Run("API "+string(api), func(t *testing.T) { testSoak(t, api) })
@@ -311,14 +351,10 @@ func TestSoak(t *testing.T) {
 
 func testSoak(t *testing.T, api crsapi.API) {
 	server := crsapitest.NewServer()
-	simulator, url := server.Simulator, server.URL
+	simulator, at := server.Simulator, server.URL
 	defer func() { server.Close() }()
 	regions := []*soakRegion{newSoakRegion(guangzhou, api, server, 1), newSoakRegion(shanghai, api, server, 2), newSoakRegion("ap-beijing", api, server, 3)}
-	args := append(readThrough(server, api), "--crs.rate-limit=0", "--crs.request-timeout=400ms")
-	for _, r := range regions {
-		args = append(args, "--crs.region="+r.name)
-	}
-	exporter := start(t, args...)
+	exporter := startSoak(t, server, api, regions)
 
 	var (
 		random          = rand.New(rand.NewPCG(soakSeed, soakSeed))
@@ -332,7 +368,7 @@ func testSoak(t *testing.T, api crsapi.API) {
 	sample := func(atMost int) (uint64, int) {
 		server.Close()
 		heap, n := settled(t, atMost)
-		server = simulator.Serve(listenAt(t, url))
+		server = simulator.Serve(listenAt(t, at))
 		return heap, n
 	}
 	samples := exporter.scrapeWithin(soakTimeout)
@@ -525,9 +561,13 @@ func wantIdle(t *testing.T, simulator *crsapitest.Simulator) {
 }
 
 // listenAt listens at the address of a closed server.
-func listenAt(t *testing.T, url string) net.Listener {
+func listenAt(t *testing.T, of string) net.Listener {
 	t.Helper()
-	listener, err := net.Listen("tcp", loopback.FindString(url))
+	address, err := url.Parse(of)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", address.Host)
 	if err != nil {
 		t.Fatal(err)
 	}
