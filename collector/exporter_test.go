@@ -29,8 +29,10 @@ func TestInvalidConfig(t *testing.T) {
 		{"empty region", func(c *collector.Config) { c.Regions = []string{"a", ""} }, "Regions", "must not contain an empty name"},
 		{"region twice", func(c *collector.Config) { c.Regions = []string{"a", "b", "a"} }, "Regions", `must not contain "a" twice`},
 		{"empty instance", func(c *collector.Config) { c.RedisIDs = []string{"b", ""} }, "RedisIDs", "must not contain an empty ID"},
-		{"two instances in one", func(c *collector.Config) { c.RedisIDs = []string{"b", "c,d"} }, "RedisIDs",
-			`must not contain commas, blanks, quotes or control characters, as in "c,d"`},
+		{
+			"two instances in one", func(c *collector.Config) { c.RedisIDs = []string{"b", "c,d"} }, "RedisIDs",
+			`must not contain commas, blanks, quotes or control characters, as in "c,d"`,
+		},
 		{"negative lookback", func(c *collector.Config) { c.Lookback = -1 }, "Lookback", "must be from 0s to 87600h0m0s, not -1ns"},
 		{"long lookback", func(c *collector.Config) { c.Lookback = lookback + 1 }, "Lookback", "must be from 0s to 87600h0m0s, not 87600h0m0.000000001s"},
 		{"negative offset", func(c *collector.Config) { c.TimeoutOffset = -1 }, "TimeoutOffset", "must be from 0s to 1h0m0s, not -1ns"},
@@ -39,8 +41,10 @@ func TestInvalidConfig(t *testing.T) {
 		{"long interval", func(c *collector.Config) { c.MinInterval = hour + 1 }, "MinInterval", "must be from 0s to 1h0m0s, not 1h0m0.000000001s"},
 		{"full readings are negative", func(c *collector.Config) { c.FullSyncInterval = -1 }, "FullSyncInterval", "must be from 0s to 24h0m0s, not -1ns"},
 		{"full readings are rare", func(c *collector.Config) { c.FullSyncInterval = day + 1 }, "FullSyncInterval", "must be from 0s to 24h0m0s, not 24h0m0.000000001s"},
-		{"unsupported task type", func(c *collector.Config) { c.TaskTypes = []string{backup} }, "TaskTypes",
-			fmt.Sprintf(`must be of %q with API 2.0, not "backupInstance"`, crsapi.API20.TaskTypes())},
+		{
+			"unsupported task type", func(c *collector.Config) { c.TaskTypes = []string{backup} }, "TaskTypes",
+			fmt.Sprintf(`must be of %q with API 2.0, not "backupInstance"`, crsapi.API20.TaskTypes()),
+		},
 		{"no source", func(c *collector.Config) {
 			c.Dial = func(string, func(crsapi.Attempt)) ([]collector.Source, error) { return nil, nil }
 		}, "Dial", "returns no source"},

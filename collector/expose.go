@@ -53,7 +53,8 @@ type gathering struct {
 }
 
 func (g *gathering) add(m *Metric, value float64, labels []*dto.LabelPair) {
-	g.family(m, dto.MetricType_GAUGE).Metric = append(g.families[m].Metric, &dto.Metric{Label: labels, Gauge: g.gauge(value)})
+	f := g.family(m, dto.MetricType_GAUGE)
+	f.Metric = append(f.Metric, &dto.Metric{Label: labels, Gauge: g.gauge(value)})
 }
 
 func (g *gathering) family(m *Metric, kind dto.MetricType) *dto.MetricFamily {
@@ -102,7 +103,7 @@ func (g *gathering) time(m *Metric, t time.Time, labels []*dto.LabelPair) {
 // pairs returns labels, given as names and values, ordered by name.
 func pairs(namesAndValues ...string) []*dto.LabelPair {
 	labels := make([]*dto.LabelPair, 0, len(namesAndValues)/2)
-	for i := 0; i < len(namesAndValues); i += 2 {
+	for i := 0; i+1 < len(namesAndValues); i += 2 {
 		labels = append(labels, &dto.LabelPair{Name: &namesAndValues[i], Value: &namesAndValues[i+1]})
 	}
 	return labels

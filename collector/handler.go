@@ -140,7 +140,7 @@ func (a *answer) send(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	w.WriteHeader(a.code)
-	if _, err := io.Copy(w, body); err != nil {
+	if _, err := io.Copy(w, body); err != nil { //nolint:gosec // it was compressed here
 		return err
 	}
 	return flush(w)

@@ -49,7 +49,7 @@ func watchInstances(t *testing.T, api crsapi.API, tasks []crsapi.Task, cfg colle
 	t.Helper()
 	w := &watched{T: t, simulator: limited(t, api, 20)}
 	cfg.Logger = logTo(&w.log)
-	w.e = w.simulator.watch(t, cfg)
+	w.e = w.watch(t, cfg)
 	w.SetTasks(guangzhou, tasks)
 	return w
 }

@@ -209,8 +209,10 @@ var factTests = map[string][]factStep{
 		{"12", "a: backup 9 failed, backup 11.5 ok", "12 | a 11.5 37.5 10 | backup 12 11 12"},
 	},
 	"the first poll": {
-		{"30", "a: backup 0 ok, backup 10 failed, backup 20 error; b: backup 3 failed 3.5, backup 4 ok 4.5",
-			"30 | a 0 26 10 | backup 30 20 0 | b 4 30 - | backup 30 3.5 4.5"},
+		{
+			"30", "a: backup 0 ok, backup 10 failed, backup 20 error; b: backup 3 failed 3.5, backup 4 ok 4.5",
+			"30 | a 0 26 10 | backup 30 20 0 | b 4 30 - | backup 30 3.5 4.5",
+		},
 		{"31", theSame, "31 | a 0 26 10 | backup 31 20 0 | b 4 30 - | backup 31 3.5 4.5"},
 	},
 	"a backup is pending, executes, and fails before the deadline; the next one succeeds": {
@@ -281,8 +283,10 @@ var factTests = map[string][]factStep{
 	"another API has other names and a longer list": {
 		{"10", "a: backup 0 failed", "10 | a 0-1s 26-1s 0 | backup 10 0 -"},
 		{"20", "a: backup 0 failed, backup 19 failed", "20 | a 0-1s 26-1s 0 | backup 20 20 -"},
-		{"21 3.0/scope", "a: new -9 ok -9, auto 0 failed 0.1, auto 19 failed 19.1, backup 20 run",
-			"21 | a 0-1s 26-1s 0 | auto 21 19.1 - | backup 20 20 - | new 21 - -9"},
+		{
+			"21 3.0/scope", "a: new -9 ok -9, auto 0 failed 0.1, auto 19 failed 19.1, backup 20 run",
+			"21 | a 0-1s 26-1s 0 | auto 21 19.1 - | backup 20 20 - | new 21 - -9",
+		},
 		{"22 2.0/scope", "a: backup 0 failed, backup 19 failed, backup 20 ok", "22 | a 20 46 0 | auto 22 19.1 - | backup 22 20 22 | new 22 - -9"},
 	},
 	"another scope": {

@@ -75,7 +75,7 @@ func TestGzipBomb(t *testing.T) {
 	}
 	part := ledger.Pack(make([]byte, 16<<20))
 	members := part[len("CRSSTATE3\n"):]
-	bomb := append(part, bytes.Repeat(members, ledger.MaxContent>>24)...)
+	bomb := append(slices.Clone(part), bytes.Repeat(members, ledger.MaxContent>>24)...)
 	if _, err := ledger.Decode(bomb); err == nil || !strings.Contains(err.Error(), "larger than") {
 		t.Errorf("got %v", err)
 	}

@@ -114,7 +114,7 @@ func newCalendarRow(region string, in collector.Instance, now, midnight time.Tim
 	}
 	var last time.Time // submission of the last backup of a day
 	for b := range in.Backups(midnight.AddDate(0, 0, 1-maxDays)) {
-		shown := &row.Cells[max(0, (midnight.Add(day-1).Sub(b.Submitted))/day)]
+		shown := &row.Cells[max(0, midnight.Add(day-1).Sub(b.Submitted)/day)]
 		switch c := cellOf(b.Status); {
 		case *shown == none:
 			*shown, last = c, b.Submitted

@@ -53,7 +53,7 @@ func (p *pages) status(v *view) (any, error) {
 	for _, l := range v.Lists {
 		c := card{list: l}
 		if !l.End.IsZero() {
-			c.Problems = l.RegionStatus.Problems()
+			c.Problems = l.Problems()
 		}
 		if l.List != nil {
 			counts := l.List.Counts()

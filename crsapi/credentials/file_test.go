@@ -42,7 +42,7 @@ func TestFileReload(t *testing.T) {
 		expect(f.T, f.r, old)
 		time.Sleep(filePause - 1)
 		expect(f.T, f.r, old)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		expect(f.T, f.r, id)
 	}
 	// damaged expects a, and an error in the status while the file is damaged.

@@ -196,9 +196,9 @@ func TestRenewal(t *testing.T) {
 				time.Sleep(2 * time.Second)
 				return ctx.Err()
 			})
-			f.cloud.mu.Lock()
-			f.cloud.bodies[f.role.name] = f.role.body("a", time.Now().Add(time.Hour))
-			f.cloud.mu.Unlock()
+			f.mu.Lock()
+			f.bodies[f.role.name] = f.role.body("a", time.Now().Add(time.Hour))
+			f.mu.Unlock()
 			ctx, cancel := context.WithTimeout(f.Context(), time.Second)
 			defer cancel()
 			if _, err := f.r.Key(ctx); !errors.Is(err, context.DeadlineExceeded) {

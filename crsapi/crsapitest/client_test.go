@@ -311,7 +311,7 @@ func (r response) result(t testing.TB) result {
 			t.Fatalf("no RequestId or no message in %.200q", r.body)
 		}
 		a = result{code: e.Error.Code, message: e.Error.Message}
-		total, rows = e.TotalCount, append(e.Tasks, e.RedisTaskSets...)
+		total, rows = e.TotalCount, slices.Concat(e.Tasks, e.RedisTaskSets)
 	}
 	a.list = fmt.Sprint(total, ":")
 	for _, row := range rows {

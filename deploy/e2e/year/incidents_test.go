@@ -67,47 +67,83 @@ var (
 )
 
 var regionIncidents = []incidentKind{
-	{incident: incident{kind: "API down for minutes", effect: crsapitest.HTTPStatus(http.StatusBadGateway), blinds: true}, weight: 6,
-		from: 2 * time.Minute, to: 8 * time.Minute, right: tells(pollFailing), optional: true},
-	{incident: incident{kind: "API down for hours", effect: crsapitest.ResetBeforeHeaders, blinds: true}, weight: 4,
-		from: 90 * time.Minute, to: 5 * time.Hour, right: tells(pollFailing, unwatched), slack: 20 * time.Minute},
-	{incident: incident{kind: "API hangs for nine hours", effect: crsapitest.Hang, blinds: true}, weight: 2,
-		from: 7 * time.Hour, to: 11 * time.Hour, right: tells(pollFailing, unwatched), slack: 20 * time.Minute},
-	{incident: incident{kind: "API down for days", effect: crsapitest.HTTPStatus(http.StatusServiceUnavailable), blinds: true}, weight: 1,
-		from: 26 * time.Hour, to: 60 * time.Hour, right: tells(pollFailing, unwatched), slack: 20 * time.Minute},
-	{incident: incident{kind: "every other poll fails", effect: crsapitest.HTTPStatus(http.StatusBadGateway), everyOther: true}, weight: 2,
-		from: 20 * time.Hour, to: 24 * time.Hour, right: tells(pollFailing), explained: tells(unwatched), slack: time.Hour},
-	{incident: incident{kind: "throttled", effect: crsapitest.APIError(4400), rate: 0.5}, weight: 3,
-		from: 2 * time.Hour, to: 6 * time.Hour, right: tells(throttled), explained: tells(pollFailing, unwatched), slack: 35 * time.Minute},
-	{incident: incident{kind: "keys refused", effect: crsapitest.APIError(4100), blinds: true}, weight: 3,
-		from: 3 * time.Hour, to: 10 * time.Hour, right: tells(keysRefused), explained: tells(pollFailing, unwatched), slack: 10 * time.Minute},
-	{incident: incident{kind: "permission denied", effect: crsapitest.APIError(4102), blinds: true}, weight: 2,
-		from: 3 * time.Hour, to: 10 * time.Hour, right: tells(keysRefused), explained: tells(pollFailing, unwatched), slack: 10 * time.Minute},
+	{
+		incident: incident{kind: "API down for minutes", effect: crsapitest.HTTPStatus(http.StatusBadGateway), blinds: true}, weight: 6,
+		from: 2 * time.Minute, to: 8 * time.Minute, right: tells(pollFailing), optional: true,
+	},
+	{
+		incident: incident{kind: "API down for hours", effect: crsapitest.ResetBeforeHeaders, blinds: true}, weight: 4,
+		from: 90 * time.Minute, to: 5 * time.Hour, right: tells(pollFailing, unwatched), slack: 20 * time.Minute,
+	},
+	{
+		incident: incident{kind: "API hangs for nine hours", effect: crsapitest.Hang, blinds: true}, weight: 2,
+		from: 7 * time.Hour, to: 11 * time.Hour, right: tells(pollFailing, unwatched), slack: 20 * time.Minute,
+	},
+	{
+		incident: incident{kind: "API down for days", effect: crsapitest.HTTPStatus(http.StatusServiceUnavailable), blinds: true}, weight: 1,
+		from: 26 * time.Hour, to: 60 * time.Hour, right: tells(pollFailing, unwatched), slack: 20 * time.Minute,
+	},
+	{
+		incident: incident{kind: "every other poll fails", effect: crsapitest.HTTPStatus(http.StatusBadGateway), everyOther: true}, weight: 2,
+		from: 20 * time.Hour, to: 24 * time.Hour, right: tells(pollFailing), explained: tells(unwatched), slack: time.Hour,
+	},
+	{
+		incident: incident{kind: "throttled", effect: crsapitest.APIError(4400), rate: 0.5}, weight: 3,
+		from: 2 * time.Hour, to: 6 * time.Hour, right: tells(throttled), explained: tells(pollFailing, unwatched), slack: 35 * time.Minute,
+	},
+	{
+		incident: incident{kind: "keys refused", effect: crsapitest.APIError(4100), blinds: true}, weight: 3,
+		from: 3 * time.Hour, to: 10 * time.Hour, right: tells(keysRefused), explained: tells(pollFailing, unwatched), slack: 10 * time.Minute,
+	},
+	{
+		incident: incident{kind: "permission denied", effect: crsapitest.APIError(4102), blinds: true}, weight: 2,
+		from: 3 * time.Hour, to: 10 * time.Hour, right: tells(keysRefused), explained: tells(pollFailing, unwatched), slack: 10 * time.Minute,
+	},
 	// An exporter whose clock is late sees a Date that is ahead. The clock of a bubble is
 	// everybody's, so that the API's header tells of it.
-	{incident: incident{kind: "clock wrong by minutes", effect: crsapitest.DateSkew(2 * time.Minute)}, weight: 2,
-		from: 2 * time.Hour, to: 8 * time.Hour, right: tells(clockSkew), slack: 15 * time.Minute},
-	{incident: incident{kind: "clock wrong by more than the API allows", blinds: true,
-		effect: crsapitest.All(crsapitest.DateSkew(20*time.Minute), crsapitest.APIError(4200))}, weight: 1,
-		from: 2 * time.Hour, to: 8 * time.Hour, right: tells(keysRefused, clockSkew), explained: tells(pollFailing, unwatched), slack: 15 * time.Minute},
-	{incident: incident{kind: "a row that cannot be read", rawRow: `{"redisId":"crs-unreadable","startTime":"soon","taskName":"backupInstance","status":3}`}, weight: 2,
-		from: 2 * time.Hour, to: 12 * time.Hour, right: tells(rowsRejected), slack: 15 * time.Minute},
+	{
+		incident: incident{kind: "clock wrong by minutes", effect: crsapitest.DateSkew(2 * time.Minute)}, weight: 2,
+		from: 2 * time.Hour, to: 8 * time.Hour, right: tells(clockSkew), slack: 15 * time.Minute,
+	},
+	{
+		incident: incident{
+			kind: "clock wrong by more than the API allows", blinds: true,
+			effect: crsapitest.All(crsapitest.DateSkew(20*time.Minute), crsapitest.APIError(4200)),
+		}, weight: 1,
+		from: 2 * time.Hour, to: 8 * time.Hour, right: tells(keysRefused, clockSkew), explained: tells(pollFailing, unwatched), slack: 15 * time.Minute,
+	},
+	{
+		incident: incident{kind: "a row that cannot be read", rawRow: `{"redisId":"crs-unreadable","startTime":"soon","taskName":"backupInstance","status":3}`}, weight: 2,
+		from: 2 * time.Hour, to: 12 * time.Hour, right: tells(rowsRejected), slack: 15 * time.Minute,
+	},
 
 	{incident: incident{kind: "exporter restarts", exporterDoes: down}, weight: 6, from: time.Minute, to: 2 * time.Minute},
-	{incident: incident{kind: "exporter down for hours", exporterDoes: down, blinds: true}, weight: 3, of: alone,
-		from: 2 * time.Hour, to: 9 * time.Hour, right: tells(exporterDown), explained: tells(unwatched), slack: 10 * time.Minute},
-	{incident: incident{kind: "one of a pair down for days", exporterDoes: down}, weight: 3, of: pair,
-		from: 30 * time.Hour, to: 60 * time.Hour, right: tells(exporterDown), slack: 10 * time.Minute},
-	{incident: incident{kind: "one of a pair cannot reach the API", exporterDoes: cut}, weight: 3, of: pair,
-		from: 20 * time.Hour, to: 60 * time.Hour, right: tells(pollFailing, unwatched, exporterDown), slack: 65 * time.Minute},
-	{incident: incident{kind: "exporter leaves service discovery", exporterDoes: away, blinds: true}, weight: 2, of: alone,
-		from: 5 * time.Hour, to: 40 * time.Hour, right: tells(exporterDown, unwatched, pollFailing), slack: 65 * time.Minute},
-	{incident: incident{kind: "some scrapes fail", exporterDoes: unscraped, blinds: true}, weight: 4,
-		from: 2 * time.Minute, to: 4 * time.Minute},
+	{
+		incident: incident{kind: "exporter down for hours", exporterDoes: down, blinds: true}, weight: 3, of: alone,
+		from: 2 * time.Hour, to: 9 * time.Hour, right: tells(exporterDown), explained: tells(unwatched), slack: 10 * time.Minute,
+	},
+	{
+		incident: incident{kind: "one of a pair down for days", exporterDoes: down}, weight: 3, of: pair,
+		from: 30 * time.Hour, to: 60 * time.Hour, right: tells(exporterDown), slack: 10 * time.Minute,
+	},
+	{
+		incident: incident{kind: "one of a pair cannot reach the API", exporterDoes: cut}, weight: 3, of: pair,
+		from: 20 * time.Hour, to: 60 * time.Hour, right: tells(pollFailing, unwatched, exporterDown), slack: 65 * time.Minute,
+	},
+	{
+		incident: incident{kind: "exporter leaves service discovery", exporterDoes: away, blinds: true}, weight: 2, of: alone,
+		from: 5 * time.Hour, to: 40 * time.Hour, right: tells(exporterDown, unwatched, pollFailing), slack: 65 * time.Minute,
+	},
+	{
+		incident: incident{kind: "some scrapes fail", exporterDoes: unscraped, blinds: true}, weight: 4,
+		from: 2 * time.Minute, to: 4 * time.Minute,
+	},
 
 	// The next task that is submitted shows it.
-	{incident: incident{kind: "wrong time zone", exporterDoes: misread}, weight: 1, of: calm,
-		from: 30 * time.Hour, to: 60 * time.Hour, right: tells(timesWrong), slack: 25 * time.Hour},
+	{
+		incident: incident{kind: "wrong time zone", exporterDoes: misread}, weight: 1, of: calm,
+		from: 30 * time.Hour, to: 60 * time.Hour, right: tells(timesWrong), slack: 25 * time.Hour,
+	},
 }
 
 var retirement = incidentKind{

@@ -117,7 +117,8 @@ var troubles = []trouble{
 		l.failed = t.last().at
 		l.is(t.submitted().Add(3*time.Hour), t.last().at.Add(20*time.Hour), t.last().at.Add(26*time.Hour), t.taskName)
 	}},
-	{kind: "import runs for over a day and fails while the exporter restarts", weight: 2, of: forgetful,
+	{
+		kind: "import runs for over a day and fails while the exporter restarts", weight: 2, of: forgetful,
 		right: tells(taskStuck, taskFailed), slack: minutesToSee, happens: func(l *life) {
 			t := l.row("importRdb", l.slot, executing, phase{25*time.Hour + l.upTo(5*time.Hour), failed})
 			at := t.last().at
@@ -127,7 +128,8 @@ var troubles = []trouble{
 			})
 			l.failed = at
 			l.is(t.submitted().Add(3*time.Hour), at.Add(20*time.Hour), at.Add(26*time.Hour), t.taskName)
-		}},
+		},
+	},
 	{kind: "resize fails", weight: 5, right: tells(taskFailed), slack: minutesToSee, happens: func(l *life) {
 		t := l.row("resizeInstance", l.slot.Add(l.upTo(5*time.Hour)), executing, phase{l.running(), failed})
 		l.is(t.last().at, t.last().at.Add(20*time.Hour), t.last().at.Add(26*time.Hour), t.taskName)
