@@ -56,7 +56,6 @@ const maxAlone = 50
 // openList is a list with what its last poll found.
 type openList struct {
 	List
-	redisID string        // the only one that is requested; empty for all
 	tasks   []crsapi.Task // none if the API does not know the instance
 	windows int
 }
@@ -138,6 +137,7 @@ func (r *region) poll(timeout time.Duration) *outcome {
 	}
 	o.API, o.Err, o.End = r.source().API(), err, time.Now()
 	o.Duration, o.Requests = o.End.Sub(begin), int(r.metrics.sent.Load()-sent)
+	r.metrics.corrections.Add(float64(o.corrections)) // of several lists, some may have been read
 	if err != nil {
 		reason, counted := reasonOf(err)
 		if !counted {
@@ -149,7 +149,6 @@ func (r *region) poll(timeout time.Duration) *outcome {
 			o.Notes = last.Notes
 		}
 	} else {
-		r.metrics.corrections.Add(float64(o.corrections))
 		r.count(list, o.End)
 		r.describe(list, o)
 		r.log.succeeded(o)
@@ -255,7 +254,7 @@ func (r *region) open(source Source, types []string) []*openList {
 	var lists []*openList
 	for _, id := range r.cfg.RedisIDs {
 		f.RedisID = id
-		lists = append(lists, &openList{List: source.Open(f), redisID: id})
+		lists = append(lists, &openList{List: source.Open(f)})
 	}
 	return lists
 }

@@ -360,6 +360,21 @@ func TestResultsOfSeveralLists(t *testing.T) {
 	}
 }
 
+// What a list corrected counts, though another list of the same poll fails: no later poll
+// tells it again.
+func TestCorrectionsOfAFailedPoll(t *testing.T) {
+	source := &openSource{open: func(f collector.Filter) collector.List {
+		return listFunc(func() (*mirror.Result, error) {
+			if f.RedisID == "crs-a" {
+				return &mirror.Result{Corrections: 2}, nil
+			}
+			return &mirror.Result{}, errors.New("down")
+		})
+	}}
+	e := newExporter(t, collector.Config{RedisIDs: []string{"crs-a", "crs-b"}}, sources{guangzhou: source})
+	scrape(t, e).want(t, samples{`crs_up{region="ap-guangzhou"}`: "0", `crs_corrections_total{region="ap-guangzhou"}`: "2"})
+}
+
 // openSource is a Source with Lists of its own.
 type openSource struct {
 	fakeSource

@@ -34,7 +34,7 @@ type closer struct {
 func (c *closer) CloseIdleConnections() { c.closed++ }
 
 // TestRetries has the number of attempts for each kind of failure. Each attempt has a
-// signature of its own, and gives up the connections if they may be the cause.
+// signature of its own, and closes the connections if they may be the cause.
 func TestRetries(t *testing.T) {
 	type failure struct {
 		status int

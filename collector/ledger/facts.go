@@ -32,7 +32,7 @@ const (
 	minIntervals = 3
 )
 
-// Listed is what a list says of an instance. Times are UNIX seconds, 0 if there is none.
+// Listed is what a list says of an instance. Times are UNIX seconds, 0 if unknown.
 type Listed struct {
 	RedisID string
 	Gone    bool         // it was closed or deleted, or could not be created
@@ -124,7 +124,7 @@ func (f *Facts) after(list []Listed, now int64) *Facts {
 		return f
 	}
 	if now < f.Seen && now > f.Seen-hour {
-		now = f.Seen // clocks differ a little from answer to answer; no fact shall fall
+		now = f.Seen // clocks differ a little between responses; facts must not decrease
 	}
 	next := &Facts{Scope: f.Scope, Seen: now, Instances: f.Instances}
 	if list != nil {

@@ -172,7 +172,7 @@ func counts(all []ledger.Counters) (texts []string) {
 	return texts
 }
 
-// created returns when a counter was created, the zero time if there is none.
+// created returns when a counter was created, the zero time without one.
 func created(c ledger.Counters, status int) time.Time {
 	if c.ByStatus[status].Created == 0 {
 		return time.Time{}

@@ -101,8 +101,8 @@ func (q query) instances() func(redisID, redisName string) bool {
 // Chosen reports whether a parameter has a value.
 func (q query) Chosen(name, value string) bool { return slices.Contains(q.Values[name], value) }
 
-// With returns a link to the same page with other values of a parameter, none if there
-// are none. It leads to the first page, unless the page is what changes.
+// With returns a link to the same page with other values of a parameter, or without
+// it. It leads to the first page, unless the page is what changes.
 func (q query) With(name string, values ...string) string {
 	changed := maps.Clone(q.Values)
 	changed.Del("page")

@@ -121,7 +121,7 @@ func (r *Renewer) Key(ctx context.Context) (Key, error) {
 	}
 }
 
-// current returns the key, or why there is none, and how long to wait for a
+// current returns the key or why it is missing, and how long to wait for a
 // reload before the key is used.
 func (r *Renewer) current() (key Key, wait time.Duration, err error) {
 	r.mu.Lock()

@@ -64,7 +64,7 @@ func TestFirstContact(t *testing.T) {
 	}
 }
 
-// TestTotalsOfThePage: a list that grows beyond a page is not taken for its newest page.
+// TestTotalsOfThePage: a list that grows beyond a page is not mistaken for its newest page.
 func TestTotalsOfThePage(t *testing.T) {
 	s := plain(crsapi.API20, 90, 10, 5)
 	s.habits.pageTotals = true
