@@ -13,6 +13,7 @@ ARG GOPROXY
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod go mod download
 COPY . .
+RUN mkdir /state
 ARG TARGETOS
 ARG TARGETARCH
 ARG TARGETVARIANT
@@ -46,6 +47,8 @@ LABEL org.opencontainers.image.title="crs_exporter" \
       org.opencontainers.image.base.name="$BASE_IMAGE"
 COPY LICENSE /usr/share/doc/crs_exporter/LICENSE
 COPY --from=build /out/crs_exporter /bin/crs_exporter
+# For --state.file: a new named volume on this directory has the same owner.
+COPY --from=build --chown=65532:65532 /state /var/lib/crs_exporter
 # Numeric, because Kubernetes' runAsNonRoot cannot resolve user names.
 USER 65532:65532
 EXPOSE 10991

@@ -187,7 +187,7 @@ func New(cfg Config) (*Exporter, error) {
 		return nil, err
 	}
 	if cfg.StateFile != "" {
-		e.registry.MustRegister(stateMetrics{e.store})
+		registerState(e.registry, e.store)
 	}
 	ledgers := e.store.Ledgers(cfg.Regions)
 	limit := rate.NewLimiter(rate.Every(time.Minute/maxReasons), maxReasons)

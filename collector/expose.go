@@ -93,13 +93,6 @@ func (g *gathering) counter(c ledger.Counter) *dto.Counter {
 // seconds returns a time in seconds since the epoch.
 func seconds(t time.Time) float64 { return float64(t.UnixNano()) / float64(time.Second) }
 
-// time adds a time in seconds since the epoch, unless it is zero.
-func (g *gathering) time(m *Metric, t time.Time, labels []*dto.LabelPair) {
-	if !t.IsZero() {
-		g.add(m, float64(t.Unix()), labels)
-	}
-}
-
 // pairs returns labels, given as names and values, ordered by name.
 func pairs(namesAndValues ...string) []*dto.LabelPair {
 	labels := make([]*dto.LabelPair, 0, len(namesAndValues)/2)
@@ -219,16 +212,13 @@ func (g *gathering) series(s *series, labels [ledger.Statuses][]*dto.LabelPair) 
 	}
 }
 
-func (g *gathering) instance(in *Instance, region string) {
-	labels := pairs("redisId", in.RedisID, "region", region)
-	g.add(&instanceInfoMetric, 1, pairs("projectId", in.ProjectID, "redisId", in.RedisID, "redisName", in.RedisName, "region", region))
-	g.add(&instanceGoneMetric, number(in.Gone), labels)
-	g.time(&oldestTaskMetric, in.oldest, labels)
-	g.time(&aliveSinceMetric, in.aliveSince, labels)
-	g.time(&lastBackupMetric, in.BackupSucceeded, pairs("outcome", "succeeded", "redisId", in.RedisID, "region", region))
-	g.time(&lastBackupMetric, in.BackupFailed, pairs("outcome", "failed", "redisId", in.RedisID, "region", region))
-	if in.UsualInterval > 0 {
-		g.add(&usualIntervalMetric, in.UsualInterval.Seconds(), labels)
+func (g *gathering) instance(in *instance, region string) {
+	g.add(&instanceInfoMetric, 1, pairs("projectId", in.projectID, "redisId", in.RedisID, "redisName", in.redisName, "region", region))
+	if in.backupSucceeded != 0 {
+		g.add(&lastBackupMetric, float64(in.backupSucceeded), pairs("outcome", "succeeded", "redisId", in.RedisID, "region", region))
+	}
+	if in.backupFailed != 0 {
+		g.add(&lastBackupMetric, float64(in.backupFailed), pairs("outcome", "failed", "redisId", in.RedisID, "region", region))
 	}
 }
 
@@ -237,25 +227,4 @@ func number(yes bool) float64 {
 		return 1
 	}
 	return 0
-}
-
-// stateMetrics describe the state file.
-type stateMetrics struct{ store *ledger.Store }
-
-// Describe implements prometheus.Collector.
-func (m stateMetrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
-
-// Collect implements prometheus.Collector.
-func (m stateMetrics) Collect(ch chan<- prometheus.Metric) {
-	status := m.store.Status()
-	reset := 0.0
-	if !status.LastReset.IsZero() {
-		reset = float64(status.LastReset.Unix())
-	}
-	send := func(metric Metric, kind prometheus.ValueType, value float64) {
-		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(metric.Name, metric.Help, nil, nil), kind, value)
-	}
-	send(stateErrorsMetric, prometheus.CounterValue, float64(status.Errors))
-	send(stateSizeMetric, prometheus.GaugeValue, float64(status.Size))
-	send(stateLastResetMetric, prometheus.GaugeValue, reset)
 }

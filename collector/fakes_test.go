@@ -66,10 +66,6 @@ const (
 	oldestSeries = "crs_task_oldest_start_timestamp_seconds{redisId=%q,region=\"ap-guangzhou\",status=%q,taskName=%q}"
 	lastedSeries = "crs_task_last_duration_seconds{redisId=%q,region=\"ap-guangzhou\",status=%q,taskName=%q}"
 	backupSeries = "crs_backup_last_start_timestamp_seconds{outcome=%q,redisId=%q,region=\"ap-guangzhou\"}"
-	usualSeries  = "crs_backup_usual_interval_seconds{redisId=%q,region=\"ap-guangzhou\"}"
-	aliveSeries  = "crs_instance_alive_since_timestamp_seconds{redisId=%q,region=\"ap-guangzhou\"}"
-	firstSeries  = "crs_instance_oldest_start_timestamp_seconds{redisId=%q,region=\"ap-guangzhou\"}"
-	goneSeries   = "crs_instance_gone{redisId=%q,region=\"ap-guangzhou\"}"
 	infoSeries   = "crs_instance_info{projectId=%q,redisId=%q,redisName=%q,region=\"ap-guangzhou\"}"
 )
 
@@ -448,9 +444,7 @@ func (s samples) nonzero() samples {
 // listed returns the samples that describe the list.
 func (s samples) listed() samples {
 	return s.of("crs_tasks", "crs_task_last_start_timestamp_seconds", "crs_task_oldest_start_timestamp_seconds",
-		"crs_task_last_duration_seconds", "crs_backup_last_start_timestamp_seconds",
-		"crs_backup_usual_interval_seconds", "crs_instance_gone", "crs_instance_alive_since_timestamp_seconds",
-		"crs_instance_oldest_start_timestamp_seconds", "crs_instance_info")
+		"crs_task_last_duration_seconds", "crs_backup_last_start_timestamp_seconds", "crs_instance_info")
 }
 
 func (s samples) transitions() samples { return s.of("crs_task_transitions_total") }

@@ -55,13 +55,12 @@ const unknownDuration = -1
 // TaskList is a list that was read whole. It never changes: the metrics and the pages
 // read the same.
 type TaskList struct {
-	Region string
-	API    crsapi.API // that it was read through
-	Read   time.Time  // when the poll ended
+	Read time.Time // when the poll ended
 
 	tasks     []crsapi.Task // oldest first, those of the same second, instance and name in a row
 	series    []*series     // ordered by instance and task name
-	instances []*Instance   // ordered by redisId
+	instances []*instance   // ordered by redisId
+	facts     *ledger.Facts // after this list
 }
 
 // series is the listed tasks of one instance and name. Times are UNIX seconds.
@@ -75,40 +74,25 @@ type series struct {
 	start int64 // of the newest task
 }
 
-// Instance is what a list says of an instance. Times are submission times, zero if no such
-// task is listed.
-type Instance struct {
-	RedisID, RedisName, ProjectID string
+// instance is what a list says of an instance.
+type instance struct {
+	ledger.Listed
+	redisName, projectID string
+	described            int64 // when the task with its name was submitted
+	ended                int64 // when it was last closed or deleted
 
-	BackupSucceeded, BackupFailed time.Time     // the newest finished backups
-	UsualInterval                 time.Duration // between backups; 0 if unknown
-	Gone                          bool          // it does not exist
-	// Known is since when the instance is known to exist: when it was created or restored,
-	// else when its oldest listed task was submitted.
-	Known time.Time
-
-	aliveSince, oldest  time.Time
-	described           time.Time // when the task with its name was submitted
-	ended, alive        time.Time
-	lastBackup          time.Time
-	backups             int // finished
-	longest, nextLonger time.Duration
-	listed              []ledger.Backup // oldest first
+	backupSucceeded, backupFailed int64 // submission of the newest finished backups
 }
-
-// minIntervals is how many intervals between backups must be listed before one of them
-// is called usual.
-const minIntervals = 3
 
 // newTaskList makes all aggregates of tasks, which are ordered as those of a TaskList.
 func newTaskList(tasks []crsapi.Task) *TaskList {
 	l := &TaskList{tasks: tasks}
-	all, instances := map[ledger.Series]*series{}, map[string]*Instance{}
+	all, instances := map[ledger.Series]*series{}, map[string]*instance{}
 	for i := range tasks {
 		task := &tasks[i]
 		in, ok := instances[task.RedisID]
 		if !ok {
-			in = &Instance{RedisID: task.RedisID, oldest: task.StartTime}
+			in = &instance{Listed: ledger.Listed{RedisID: task.RedisID, Oldest: task.StartTime.Unix()}}
 			instances[task.RedisID] = in
 		}
 		key := seriesOf(task)
@@ -121,15 +105,10 @@ func newTaskList(tasks []crsapi.Task) *TaskList {
 		in.add(task)
 	}
 	l.series = slices.SortedFunc(maps.Values(all), func(a, b *series) int { return a.Compare(b.Series) })
-	l.instances = slices.SortedFunc(maps.Values(instances), func(a, b *Instance) int { return strings.Compare(a.RedisID, b.RedisID) })
-	for _, in := range l.instances {
-		in.Gone = !in.ended.IsZero() && !in.alive.After(in.ended)
-		if in.Known = in.oldest; in.aliveSince.After(in.oldest) {
-			in.Known = in.aliveSince
-		}
-		if in.backups > minIntervals {
-			in.UsualInterval = in.nextLonger
-		}
+	l.instances = slices.SortedFunc(maps.Values(instances), func(a, b *instance) int { return strings.Compare(a.RedisID, b.RedisID) })
+	for _, s := range l.series {
+		in := instances[s.RedisID]
+		in.Tasks = append(in.Tasks, s.listed())
 	}
 	return l
 }
@@ -148,59 +127,40 @@ func (s *series) add(task *crsapi.Task) {
 	s.newest[st], s.lasted[st], s.start = start, duration, start
 }
 
-func (in *Instance) add(task *crsapi.Task) {
-	start, st := task.StartTime, statusOf(task.Status)
+func (in *instance) add(task *crsapi.Task) {
+	start, st := task.StartTime.Unix(), statusOf(task.Status)
 	// The order of tasks of the same second says nothing.
-	if name := task.RedisName; !start.Equal(in.described) || name > in.RedisName || name == in.RedisName && task.ProjectID > in.ProjectID {
-		in.RedisName, in.ProjectID, in.described = name, task.ProjectID, start
+	if name := task.RedisName; start != in.described || name > in.redisName || name == in.redisName && task.ProjectID > in.projectID {
+		in.redisName, in.projectID, in.described = name, task.ProjectID, start
 	}
+	ended, exists := false, true
 	switch task.TaskName {
 	case "closeInstance", "deleteInstance":
-		if st == succeeded {
-			in.ended = start
-		}
+		ended, exists = st == succeeded, false
 	case "newInstance":
-		if st == failed || st == errored {
-			in.ended = start
-		} else {
-			in.alive = start
-		}
-		if st == succeeded {
-			in.aliveSince = start
-		}
-	case "startInstance": // until it has succeeded, the instance is isolated
-		if st == succeeded {
-			in.alive, in.aliveSince = start, start
-		}
-	default:
-		in.alive = start
+		ended = st == failed || st == errored
+	case "startInstance":
+		exists = st == succeeded // until then, the instance is isolated
 	}
-	if isBackup(task.TaskName) {
-		in.listed = append(in.listed, ledger.Backup{Start: start.Unix(), Status: uint8(st)})
-		if finished(st) {
-			in.addBackup(start, st)
-		}
+	switch {
+	case ended:
+		in.Gone, in.ended = true, start
+	case exists && start > in.ended:
+		in.Gone = false
 	}
-}
-
-// addBackup keeps the second longest interval: one exception does not change it, and
-// backups from Monday to Friday have their weekend in it.
-func (in *Instance) addBackup(start time.Time, st int) {
-	if st == succeeded {
-		in.BackupSucceeded = start
-	} else {
-		in.BackupFailed = start
+	if st == succeeded && (task.TaskName == "newInstance" || task.TaskName == "startInstance") {
+		in.Alive = start
 	}
-	if in.backups > 0 {
-		switch interval := start.Sub(in.lastBackup); {
-		case interval > in.longest:
-			in.longest, in.nextLonger = interval, in.longest
-		case interval > in.nextLonger:
-			in.nextLonger = interval
-		}
+	if !isBackup(task.TaskName) {
+		return
 	}
-	in.backups++
-	in.lastBackup = start
+	in.Backups = append(in.Backups, ledger.Backup{Start: start, Status: uint8(st)})
+	switch st {
+	case succeeded:
+		in.backupSucceeded = start
+	case failed, errored:
+		in.backupFailed = start
+	}
 }
 
 // seconds yields the tasks second by second, for the ledger.
@@ -220,21 +180,15 @@ func (l *TaskList) seconds(yield func(ledger.Series, ledger.Second) bool) {
 
 // listed returns what the list says of each instance, for the facts.
 func (l *TaskList) listed() []ledger.Listed {
-	all, rest := make([]ledger.Listed, len(l.instances)), l.series
+	all := make([]ledger.Listed, len(l.instances))
 	for i, in := range l.instances {
-		all[i] = ledger.Listed{RedisID: in.RedisID, Gone: in.Gone, Oldest: in.oldest.Unix(), Backups: in.listed}
-		if !in.aliveSince.IsZero() {
-			all[i].Alive = in.aliveSince.Unix()
-		}
-		for ; len(rest) > 0 && rest[0].RedisID == in.RedisID; rest = rest[1:] {
-			all[i].Tasks = append(all[i].Tasks, rest[0].listed())
-		}
+		all[i] = in.Listed
 	}
 	return all
 }
 
-func (s *series) listed() ledger.ListedTask {
-	t := ledger.ListedTask{TaskName: s.TaskName, Succeeded: s.ended(succeeded), Failed: s.ended(failed)}
+func (s *series) listed() ledger.Task {
+	t := ledger.Task{TaskName: s.TaskName, Succeeded: s.ended(succeeded), Failed: s.ended(failed)}
 	if e := s.ended(errored); e.Start > t.Failed.Start {
 		t.Failed = e
 	}

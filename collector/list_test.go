@@ -18,8 +18,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// described returns the samples that describe a list, computed the slow way. It leaves out
-// the usual interval between backups and the life of instances, which have tests below.
+// described returns the samples that describe a list, computed the slow way.
 func described(tasks []crsapi.Task) samples {
 	values, newest := map[string]float64{}, map[string]crsapi.Task{}
 	keep := func(better func(a, b float64) float64, value float64, format string, labels ...any) {
@@ -36,7 +35,6 @@ func described(tasks []crsapi.Task) samples {
 		}
 		values[fmt.Sprintf(tasksSeries, id, status, name)]++
 		keep(math.Max, start, lastSeries, id, status, name)
-		keep(math.Min, start, firstSeries, id)
 		if status == "pending" || status == "executing" {
 			keep(math.Min, start, oldestSeries, id, status, name)
 		}
@@ -264,9 +262,7 @@ func TestHistories(t *testing.T) {
 			if want := model.show(scraped); !maps.Equal(got.transitions(), want) {
 				r.Fatalf("counters: got %v, want %v", got.transitions(), want)
 			}
-			got = got.listed().where(func(series, _ string) bool {
-				return !strings.HasPrefix(series, "crs_instance_gone") && !strings.Contains(series, "_usual_")
-			})
+			got = got.listed()
 			if !maps.Equal(got, listed) {
 				r.Fatalf("list: got %v, want %v", got, listed)
 			}
@@ -308,40 +304,8 @@ func TestHistories(t *testing.T) {
 	})
 }
 
-func TestUsualInterval(t *testing.T) {
-	const day = 24
-	for name, test := range map[string]struct {
-		want    string
-		backups []float64 // hours
-	}{
-		"one backup":                 {"", []float64{0}},
-		"three backups":              {"", []float64{0, day, 2 * day}},
-		"nightly":                    {"86400", []float64{0, day, 2 * day, 3 * day}},
-		"nightly, one night missing": {"86400", []float64{0, day, 3 * day, 4 * day}},
-		"nightly at other hours":     {"84600", []float64{0, day + 1, 2*day + 0.5, 3 * day}},
-		"Monday to Friday":           {"259200", []float64{0, day, 2 * day, 3 * day, 4 * day, 7 * day, 8 * day, 9 * day, 10 * day, 11 * day, 14 * day}},
-		"every six hours":            {"21600", []float64{0, 6, 12, 18, 24}},
-		"all in one second":          {"", []float64{0, 0, 0, 0, 0}},
-	} {
-		tasks := []crsapi.Task{
-			task("crs-a", backup, "2017-01-01 00:00:00", crsapi.StatusPending),
-			task("crs-a", clean, "2017-01-01 00:00:00", crsapi.StatusSucceeded),
-			task("crs-b", backup, "2017-01-01 00:00:00", crsapi.StatusSucceeded),
-		}
-		for i, hours := range test.backups {
-			status := []crsapi.Status{crsapi.StatusSucceeded, crsapi.StatusFailed, crsapi.StatusError}[i%3]
-			b := task("crs-a", []string{backup, "AUTOBACKUP"}[i%2], "2017-02-10 00:00:00", status)
-			b.StartTime = b.StartTime.Add(time.Duration(hours * float64(time.Hour)))
-			tasks = append(tasks, b)
-		}
-		t.Run(name, func(t *testing.T) {
-			shown(t, tasks...).want(t, samples{fmt.Sprintf(usualSeries, "crs-a"): test.want, fmt.Sprintf(usualSeries, "crs-b"): ""})
-		})
-	}
-}
-
 func TestLifeOfAnInstance(t *testing.T) {
-	const ok, failed, running = crsapi.StatusSucceeded, crsapi.StatusFailed, crsapi.StatusExecuting
+	const ok, failed, running, gone = crsapi.StatusSucceeded, crsapi.StatusFailed, crsapi.StatusExecuting, "+Inf"
 	type step struct {
 		task   string
 		status crsapi.Status
@@ -349,42 +313,44 @@ func TestLifeOfAnInstance(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		steps []step // one a second
-		gone  string
-		since string // second in which it was last created or restored
+		good  string // second from which on a backup is due; -1 is before the first task
 	}{
-		{"created", []step{{"newInstance", ok}}, "0", "0"},
-		{"creation runs", []step{{"newInstance", running}}, "0", ""},
-		{"creation failed", []step{{"newInstance", failed}}, "1", ""},
-		{"creation ended with an error", []step{{"newInstance", crsapi.StatusError}}, "1", ""},
-		{"creation failed, and then it is used", []step{{"newInstance", failed}, {clean, running}}, "0", ""},
-		{"isolated", []step{{"newInstance", ok}, {"closeInstance", ok}}, "1", "0"},
-		{"isolation failed", []step{{"newInstance", ok}, {"closeInstance", failed}}, "0", "0"},
-		{"a restoration runs", []step{{"closeInstance", ok}, {"startInstance", running}}, "1", ""},
-		{"a restoration failed", []step{{"closeInstance", ok}, {"startInstance", failed}}, "1", ""},
-		{"restored", []step{{"newInstance", ok}, {"closeInstance", ok}, {"startInstance", ok}}, "0", "2"},
-		{"alive again without a restoration", []step{{"closeInstance", ok}, {backup, running}}, "0", ""},
-		{"isolated and deleted", []step{{"closeInstance", ok}, {"deleteInstance", ok}}, "1", ""},
-		{"a row that never ends", []step{{backup, running}, {"deleteInstance", ok}}, "1", ""},
+		{"created", []step{{"newInstance", ok}}, "0"},
+		{"creation runs", []step{{"newInstance", running}}, "-1"},
+		{"creation failed", []step{{"newInstance", failed}}, gone},
+		{"creation ended with an error", []step{{"newInstance", crsapi.StatusError}}, gone},
+		{"creation failed, and then it is used", []step{{"newInstance", failed}, {clean, running}}, "-1"},
+		{"isolated", []step{{"newInstance", ok}, {"closeInstance", ok}}, gone},
+		{"isolation failed", []step{{"newInstance", ok}, {"closeInstance", failed}}, "0"},
+		{"a restoration runs", []step{{"closeInstance", ok}, {"startInstance", running}}, gone},
+		{"a restoration failed", []step{{"closeInstance", ok}, {"startInstance", failed}}, gone},
+		{"restored", []step{{"newInstance", ok}, {"closeInstance", ok}, {"startInstance", ok}}, "2"},
+		{"alive again without a restoration", []step{{"closeInstance", ok}, {backup, running}}, "-1"},
+		{"isolated and deleted", []step{{"closeInstance", ok}, {"deleteInstance", ok}}, gone},
+		{"a row that never ends", []step{{backup, running}, {"deleteInstance", ok}}, gone},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			begin := beijing("2017-02-10 01:00:00")
 			var tasks []crsapi.Task
 			for i, s := range test.steps {
-				tasks = append(tasks, task("crs-a", s.task, fmt.Sprintf("1970-01-01 08:00:%02d", i), s.status))
+				tasks = append(tasks, task("crs-a", s.task, fmt.Sprintf("2017-02-10 01:00:%02d", i), s.status))
 			}
-			shown(t, tasks...).want(t, samples{
-				fmt.Sprintf(goneSeries, "crs-a"): test.gone, fmt.Sprintf(aliveSeries, "crs-a"): test.since, fmt.Sprintf(firstSeries, "crs-a"): "0",
-			})
+			want := test.good
+			if second, err := strconv.ParseInt(test.good, 10, 64); err == nil {
+				want = decimal(float64(begin.Unix() + second))
+			}
+			shown(t, tasks...).want(t, samples{fmt.Sprintf(goodSeries, "crs-a"): want})
 		})
 	}
 }
 
 // The order of tasks of one second says nothing: an instance that was deleted then is gone.
 func TestInstanceDeletedInTheSecondOfAnotherTask(t *testing.T) {
-	for _, first := range []string{backup, "exportBackup"} { // before and behind in the order of names
+	for _, other := range []string{backup, "exportBackup"} { // before and behind in the order of names
 		shown(t,
-			task("crs-a", first, "2017-02-10 01:00:00", crsapi.StatusSucceeded),
+			task("crs-a", other, "2017-02-10 01:00:00", crsapi.StatusSucceeded),
 			task("crs-a", "deleteInstance", "2017-02-10 01:00:00", crsapi.StatusSucceeded),
-		).want(t, samples{fmt.Sprintf(goneSeries, "crs-a"): "1"})
+		).want(t, samples{fmt.Sprintf(goodSeries, "crs-a"): "+Inf"})
 	}
 }
 
@@ -417,8 +383,8 @@ func TestTaskLists(t *testing.T) {
 			}
 		}
 		check("first", first, "crs-b crs-c crs-a")
-		if first.Region != guangzhou || first.API != crsapi.API20 || !first.Read.Equal(time.Now()) {
-			t.Errorf("the list is %s, API %s, read %v", first.Region, first.API, first.Read)
+		if !first.Read.Equal(time.Now()) {
+			t.Errorf("the list was read %v", first.Read)
 		}
 		if got := fmt.Sprint(first.Counts()); got != "map[error:0 executing:0 failed:1 pending:1 succeeded:1 unknown:0]" {
 			t.Error(got)
@@ -462,38 +428,76 @@ func TestServerThatIgnoresTheFilter(t *testing.T) {
 	}
 }
 
+// Instances come from the list and from the facts of the same poll.
 func TestInstances(t *testing.T) {
-	e := watch(t, &fakeSource{list: list(
-		task("crs-b", "deleteInstance", "2017-02-12 03:00:00", crsapi.StatusSucceeded),
-		task("crs-a", backup, "2017-02-10 01:00:00", crsapi.StatusSucceeded),
-		task("crs-a", "AUTOBACKUP", "2017-02-11 01:00:00", crsapi.StatusFailed),
-		task("crs-a", clean, "2017-02-09 01:00:00", crsapi.StatusSucceeded),
-		task("crs-c", clean, "2017-02-09 01:00:00", crsapi.StatusSucceeded),
-		task("crs-c", "startInstance", "2017-02-09 02:00:00", crsapi.StatusSucceeded),
-	)})
-	e.Poll(t.Context())
-	got := slices.Collect(e.TaskLists()[0].Instances())
-	if len(got) != 3 {
-		t.Fatal(got)
-	}
-	a, b, c := got[0], got[1], got[2]
-	if a.RedisID != "crs-a" || a.RedisName != "name of crs-a" || a.ProjectID != "0" || a.Gone ||
-		!a.BackupSucceeded.Equal(beijing("2017-02-10 01:00:00")) || !a.BackupFailed.Equal(beijing("2017-02-11 01:00:00")) ||
-		!a.Known.Equal(beijing("2017-02-09 01:00:00")) || a.UsualInterval != 0 {
-		t.Errorf("%+v", a)
-	}
-	if b.RedisID != "crs-b" || !b.Gone || !b.BackupSucceeded.IsZero() || !b.BackupFailed.IsZero() {
-		t.Errorf("%+v", b)
-	}
-	if c.RedisID != "crs-c" || !c.Known.Equal(beijing("2017-02-09 02:00:00")) {
-		t.Errorf("%+v", c)
-	}
-	backups := slices.Collect(a.Backups(beijing("2017-02-10 01:00:00")))
-	want := []collector.Backup{{a.BackupFailed, "failed"}, {a.BackupSucceeded, "succeeded"}}
-	if !slices.EqualFunc(backups, want, func(a, b collector.Backup) bool { return a.Submitted.Equal(b.Submitted) && a.Status == b.Status }) {
-		t.Errorf("backups %v, want %v", backups, want)
-	}
-	if later := slices.Collect(a.Backups(beijing("2017-02-10 01:00:01"))); len(later) != 1 {
-		t.Error(later)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		deletion := backupOf("crs-d", time.Hour, crsapi.StatusSucceeded)
+		deletion.TaskName = "deleteInstance"
+		automatic := backupOf("crs-a", 2*time.Hour, crsapi.StatusPending)
+		automatic.TaskName = "AUTOBACKUP"
+		source := &fakeSource{list: list(
+			backupOf("crs-a", 9*time.Hour, crsapi.StatusSucceeded), backupOf("crs-a", 8*time.Hour, crsapi.StatusFailed),
+			automatic, backupOf("crs-a", time.Hour, crsapi.StatusExecuting),
+			backupOf("crs-b", 40*time.Hour, crsapi.StatusSucceeded), backupOf("crs-c", time.Hour, crsapi.StatusSucceeded),
+			deletion,
+		)}
+		e := watch(t, source)
+		e.Poll(t.Context())
+		first, begin := e.TaskLists()[0], time.Now()
+		describe := func(l *collector.TaskList) (all []string) {
+			after := func(t time.Time) time.Duration { return t.Sub(begin) }
+			for in := range l.Instances() {
+				text := fmt.Sprintf("%s %q listed %t owed %t", in.RedisID, in.RedisName, in.Listed, in.Owed)
+				if in.Owed {
+					text += fmt.Sprint(" good ", after(in.LastGood), " until ", after(in.Deadline))
+				}
+				if in.FailingSince.After(in.LastGood) {
+					text += fmt.Sprint(" fails since ", after(in.FailingSince))
+				}
+				if !in.Unfinished.IsZero() {
+					text += fmt.Sprint(" unfinished ", after(in.Unfinished))
+				}
+				for b := range in.Backups(begin.Add(-8 * time.Hour)) {
+					text += fmt.Sprint(", ", b.Status, " ", after(b.Submitted))
+				}
+				all = append(all, text)
+			}
+			return all
+		}
+		before := []string{
+			`crs-a "x" listed true owed true good -9h0m0s until 17h0m0s fails since -8h0m0s unfinished -2h0m0s, executing -1h0m0s, pending -2h0m0s, failed -8h0m0s`,
+			`crs-b "x" listed true owed true good -40h0m0s until -14h0m0s`,
+			`crs-c "x" listed true owed true good -1h0m0s until 25h0m0s, succeeded -1h0m0s`,
+			`crs-d "x" listed true owed false`,
+		}
+		check := func(when string, l *collector.TaskList, seen time.Duration, believed bool, want []string) {
+			t.Helper()
+			if got := describe(l); !slices.Equal(got, want) {
+				t.Errorf("%s: got\n%s\nwant\n%s", when, strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+			if l.Seen().Sub(begin) != seen || l.Believed() != believed {
+				t.Errorf("%s: seen %s, believed %t", when, l.Seen().Sub(begin), l.Believed())
+			}
+		}
+		check("first", first, 0, true, before)
+		time.Sleep(time.Minute)
+		source.set(list(), nil)
+		e.Poll(t.Context())
+		check("an empty list", e.TaskLists()[0], 0, false, []string{
+			`crs-a "" listed false owed true good -9h0m0s until 17h0m0s fails since -8h0m0s unfinished -2h0m0s`,
+			`crs-b "" listed false owed true good -40h0m0s until -14h0m0s`,
+			`crs-c "" listed false owed true good -1h0m0s until 25h0m0s`,
+			`crs-d "" listed false owed false`,
+		})
+		source.set(list(backupOf("crs-e", time.Minute, crsapi.StatusSucceeded)), nil)
+		e.Poll(t.Context())
+		check("others left", e.TaskLists()[0], time.Minute, true, []string{
+			`crs-a "" listed false owed true good -9h0m0s until 17h0m0s fails since -8h0m0s`,
+			`crs-b "" listed false owed true good -40h0m0s until -14h0m0s`,
+			`crs-c "" listed false owed false`,
+			`crs-d "" listed false owed false`,
+			`crs-e "x" listed true owed true good 0s until 26h0m0s, succeeded 0s`,
+		})
+		check("the first again", first, 0, true, before)
+	})
 }

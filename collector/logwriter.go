@@ -29,8 +29,7 @@ type LogWriter struct {
 // NewLogWriter returns a LogWriter that writes to w until Close.
 func NewLogWriter(w io.Writer) *LogWriter {
 	l := &LogWriter{lines: make(chan []byte, maxQueuedLines), closing: make(chan struct{}), done: make(chan struct{})}
-	l.Collector = prometheus.NewCounterFunc(prometheus.CounterOpts{Name: droppedLinesMetric.Name, Help: droppedLinesMetric.Help},
-		func() float64 { return float64(l.dropped.Load()) })
+	l.Collector = prometheus.NewCounterFunc(droppedLinesMetric.counter(), func() float64 { return float64(l.dropped.Load()) })
 	go l.run(w)
 	return l
 }

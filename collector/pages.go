@@ -6,6 +6,7 @@ import (
 	"sort"
 	"time"
 
+	"github.com/crs-exporter/crs_exporter/collector/ledger"
 	"github.com/crs-exporter/crs_exporter/crsapi"
 )
 
@@ -52,11 +53,51 @@ type Backup struct {
 	Status    string // as the label status names it
 }
 
-// Instances yields the instances of the list, ordered by redisId.
+// Instance is what is known of an instance, from its list and the facts.
+type Instance struct {
+	RedisID   string
+	RedisName string // empty if the instance is not listed
+	Listed    bool
+	Owed      bool // it is in use, or left the list while its backups were not in order
+
+	LastGood     time.Time // from then on the next backup is due
+	Deadline     time.Time // by when it must have succeeded
+	FailingSince time.Time // not after LastGood unless backups fail since then
+	Unfinished   time.Time // submission of the oldest unfinished backup; zero without one
+
+	backups []ledger.Backup // oldest first
+}
+
+// Seen returns when a poll last saw the list, by the API's clock. Facts are as of then.
+func (l *TaskList) Seen() time.Time { return time.Unix(l.facts.Seen, 0) }
+
+// Believed reports whether the facts are of this list: not if it is empty, and was not
+// before.
+func (l *TaskList) Believed() bool {
+	return len(l.tasks) > 0 || !slices.ContainsFunc(l.facts.Instances, ledger.Known.InUse)
+}
+
+// Instances yields the instances that are known, ordered by redisId. The list may have
+// some of them no more.
 func (l *TaskList) Instances() iter.Seq[Instance] {
 	return func(yield func(Instance) bool) {
-		for _, in := range l.instances {
-			if !yield(*in) {
+		rest := l.instances
+		for i := range l.facts.Instances {
+			known := &l.facts.Instances[i]
+			in := Instance{
+				RedisID: known.RedisID, Owed: l.facts.Owed(known),
+				LastGood: time.Unix(known.Good, 0), Deadline: time.Unix(known.Deadline, 0), FailingSince: time.Unix(known.FailingSince, 0),
+			}
+			if len(rest) > 0 && rest[0].RedisID == in.RedisID {
+				in.Listed, in.RedisName, in.backups = true, rest[0].redisName, rest[0].Backups
+				rest = rest[1:]
+			}
+			for _, t := range known.Tasks {
+				if at := time.Unix(t.Unfinished, 0); isBackup(t.TaskName) && t.Unfinished != 0 && (in.Unfinished.IsZero() || at.Before(in.Unfinished)) {
+					in.Unfinished = at
+				}
+			}
+			if !yield(in) {
 				return
 			}
 		}
@@ -66,7 +107,7 @@ func (l *TaskList) Instances() iter.Seq[Instance] {
 // Backups yields the listed backups that were submitted from a time on, newest first.
 func (in *Instance) Backups(from time.Time) iter.Seq[Backup] {
 	return func(yield func(Backup) bool) {
-		for _, b := range slices.Backward(in.listed) {
+		for _, b := range slices.Backward(in.backups) {
 			if b.Start < from.Unix() || !yield(Backup{time.Unix(b.Start, 0), statusNames[b.Status]}) {
 				return
 			}

@@ -166,16 +166,19 @@ func (r *region) describe(list *TaskList, o *outcome) {
 	o.list, o.LastSuccess = list, o.End
 	o.Tasks, o.Instances, o.NewestTask = len(list.tasks), len(list.instances), list.newest()
 	for _, id := range r.cfg.RedisIDs {
-		if _, listed := slices.BinarySearchFunc(list.instances, id, func(in *Instance, id string) int { return strings.Compare(in.RedisID, id) }); !listed {
+		if _, listed := slices.BinarySearchFunc(list.instances, id, func(in *instance, id string) int { return strings.Compare(in.RedisID, id) }); !listed {
 			o.Unlisted = append(o.Unlisted, id)
 		}
 	}
 	if o.NewestTask.After(r.newest) {
 		r.newest = o.NewestTask
-		r.metrics.firstSeen.WithLabelValues().Set(r.metrics.clock.Time(o.End).Sub(r.newest).Seconds())
+		// The first list has old tasks too: there, only a task of the future says something.
+		if delay := r.metrics.clock.Time(o.End).Sub(r.newest); delay < 0 || r.shown.Load() != nil {
+			r.metrics.firstSeen.WithLabelValues().Set(delay.Seconds())
+		}
 	}
 	shown := *list
-	shown.Region, shown.API, shown.Read = r.name, o.API, o.End
+	shown.Read, shown.facts = o.End, r.facts()
 	r.shown.Store(&shown)
 }
 

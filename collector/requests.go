@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/crs-exporter/crs_exporter/collector/ledger"
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -23,14 +24,12 @@ type requestMetrics struct {
 
 func newRequestMetrics(registry prometheus.Registerer, region string) *requestMetrics {
 	with := promauto.With(prometheus.WrapRegistererWith(prometheus.Labels{"region": region}, registry))
-	counter := func(m Metric) prometheus.CounterOpts { return prometheus.CounterOpts{Name: m.Name, Help: m.Help} }
-	gauge := func(m Metric) prometheus.GaugeOpts { return prometheus.GaugeOpts{Name: m.Name, Help: m.Help} }
 	m := &requestMetrics{
-		requests:    with.NewCounter(counter(apiRequestsMetric)),
-		corrections: with.NewCounter(counter(correctionsMetric)),
-		failures:    with.NewCounterVec(counter(apiFailuresMetric), []string{"reason"}),
-		clockSkew:   with.NewGaugeVec(gauge(apiClockSkewMetric), nil),
-		firstSeen:   with.NewGaugeVec(gauge(firstSeenMetric), nil),
+		requests:    with.NewCounter(apiRequestsMetric.counter()),
+		corrections: with.NewCounter(correctionsMetric.counter()),
+		failures:    with.NewCounterVec(apiFailuresMetric.counter(), []string{"reason"}),
+		clockSkew:   with.NewGaugeVec(apiClockSkewMetric.gauge(), nil),
+		firstSeen:   with.NewGaugeVec(firstSeenMetric.gauge(), nil),
 		duration: with.NewHistogram(prometheus.HistogramOpts{
 			Name:                            apiDurationMetric.Name,
 			Help:                            apiDurationMetric.Help,
@@ -45,6 +44,16 @@ func newRequestMetrics(registry prometheus.Registerer, region string) *requestMe
 		m.failures.WithLabelValues(string(reason))
 	}
 	return m
+}
+
+// registerState registers the metrics of the state file.
+func registerState(registry prometheus.Registerer, store *ledger.Store) {
+	with := promauto.With(registry)
+	with.NewCounterFunc(stateErrorsMetric.counter(), func() float64 { return float64(store.Status().Errors) })
+	with.NewGaugeFunc(stateSizeMetric.gauge(), func() float64 { return float64(store.Status().Size) })
+	with.NewGaugeFunc(stateLastResetMetric.gauge(), func() float64 {
+		return max(0, float64(store.Status().LastReset.Unix())) // a zero time is long before 1970
+	})
 }
 
 func (m *requestMetrics) fail(reason crsapi.Reason) { m.failures.WithLabelValues(string(reason)).Inc() }

@@ -64,3 +64,23 @@ func TestDelayOfANewTask(t *testing.T) {
 		scrape(t, e).want(t, samples{series: "-28800"})
 	})
 }
+
+// A task of the first list may have been listed for long: its age says nothing, unless it
+// is of the future.
+func TestDelayOfTheFirstList(t *testing.T) {
+	for name, test := range map[string]struct {
+		age  time.Duration
+		want string
+	}{"past": {2 * time.Hour, ""}, "future": {-8 * time.Hour, "-28800"}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const series = `crs_task_first_seen_delay_seconds{region="ap-guangzhou"}`
+				source := &fakeSource{list: list(backupOf("crs-a", test.age, crsapi.StatusSucceeded))}
+				e := watch(t, source)
+				for range 2 {
+					scrape(t, e).want(t, samples{series: test.want})
+				}
+			})
+		})
+	}
+}

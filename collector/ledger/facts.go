@@ -35,11 +35,11 @@ const (
 // Listed is what a list says of an instance. Times are UNIX seconds, 0 if unknown.
 type Listed struct {
 	RedisID string
-	Gone    bool         // it was closed or deleted, or could not be created
-	Oldest  int64        // submission of its oldest task
-	Alive   int64        // submission of the newest task that created or restored it
-	Backups []Backup     // oldest first
-	Tasks   []ListedTask // ordered by name
+	Gone    bool     // it was closed or deleted, or could not be created
+	Oldest  int64    // submission of its oldest task
+	Alive   int64    // submission of the newest task that created or restored it
+	Backups []Backup // oldest first
+	Tasks   []Task   // ordered by name
 }
 
 // Backup is a listed backup.
@@ -52,10 +52,10 @@ func (b Backup) unfinished() bool { return b.Status == Pending || b.Status == Ex
 func (b Backup) failed() bool     { return b.Status == Failed || b.Status == Errored }
 func (b Backup) finished() bool   { return b.Status == Succeeded || b.failed() }
 
-// ListedTask is the listed tasks of one instance and name.
-type ListedTask struct {
+// Task is the tasks of one instance and name: those that are listed, or what is known.
+type Task struct {
 	TaskName          string
-	Unfinished        int64 // submission of the oldest
+	Unfinished        int64 // submission of the oldest listed one
 	Failed, Succeeded Ended // the newest; Failed has those in status Errored too
 }
 
@@ -77,7 +77,7 @@ type Known struct {
 	Good         int64 // from then on the next backup is due
 	Deadline     int64 // by when it must have succeeded
 	FailingSince int64 // not above Good unless backups fail since then
-	Tasks        []KnownTask
+	Tasks        []Task
 
 	Failed   int64   // submission of the first failed backup after Good, or of one before
 	Interval int64   // the last usual one
@@ -85,13 +85,6 @@ type Known struct {
 	Gone     bool
 	Left     int64 // the first poll that did not list it; 0 while it is listed
 	Troubled bool  // it was failing or overdue when it left
-}
-
-// KnownTask is what is known of the tasks of one instance and name.
-type KnownTask struct {
-	TaskName          string
-	Unfinished        int64 // submission of the oldest listed one
-	Failed, Succeeded Ended
 }
 
 // Facts returns the facts of a source through whatever API. Without any, Seen is 0.
@@ -120,7 +113,7 @@ func (l *Ledger) see(b Batch) (old bool) {
 // after returns the facts after a poll. The list is nil if it is the same as in the last
 // poll, and not empty. An empty list is not believed while an instance in use was listed.
 func (f *Facts) after(list []Listed, now int64) *Facts {
-	if list != nil && len(list) == 0 && slices.ContainsFunc(f.Instances, Known.inUse) {
+	if list != nil && len(list) == 0 && slices.ContainsFunc(f.Instances, Known.InUse) {
 		return f
 	}
 	if now < f.Seen && now > f.Seen-hour {
@@ -142,7 +135,8 @@ func (f *Facts) after(list []Listed, now int64) *Facts {
 	return next
 }
 
-func (in Known) inUse() bool { return in.Left == 0 && !in.Gone }
+// InUse reports whether the instance is listed, and not closed or deleted.
+func (in Known) InUse() bool { return in.Left == 0 && !in.Gone }
 
 func (in Known) compare(l *Listed) int { return strings.Compare(in.RedisID, l.RedisID) }
 
@@ -173,8 +167,8 @@ func (in Known) listed(l *Listed, seen, now int64) Known {
 	in.good(l)
 	in.failing(l, seen)
 	in.deadline(l)
-	in.Tasks = merge(in.Tasks, l.Tasks, KnownTask.compare, func(t KnownTask, l *ListedTask) KnownTask {
-		return t.listed(cmp.Or(l, &ListedTask{}), seen, now)
+	in.Tasks = merge(in.Tasks, l.Tasks, Task.compare, func(t Task, l *Task) Task {
+		return t.listed(cmp.Or(l, &Task{}), seen, now)
 	})
 	return in
 }
@@ -241,25 +235,20 @@ func (in *Known) interval(l *Listed) {
 	}
 	slices.Sort(finished)
 	finished = slices.Compact(finished)
-	var longest, second int64
+	var intervals []int64
 	for i := 1; i < len(finished); i++ {
-		switch interval := finished[i] - finished[i-1]; {
-		case interval > longest:
-			longest, second = interval, longest
-		case interval > second:
-			second = interval
-		}
+		intervals = append(intervals, finished[i]-finished[i-1])
 	}
-	if len(finished) > minIntervals {
-		in.Interval = second
+	if slices.Sort(intervals); len(intervals) >= minIntervals {
+		in.Interval = intervals[len(intervals)-2]
 	}
 	in.Finished = slices.Clone(finished[max(0, len(finished)-remembered):])
 }
 
-func (t KnownTask) compare(l *ListedTask) int { return strings.Compare(t.TaskName, l.TaskName) }
+func (t Task) compare(l *Task) int { return strings.Compare(t.TaskName, l.TaskName) }
 
 // listed returns what is known of tasks, of which maybe none is listed now.
-func (t KnownTask) listed(l *ListedTask, seen, now int64) KnownTask {
+func (t Task) listed(l *Task, seen, now int64) Task {
 	if t.TaskName == "" {
 		t.TaskName = strings.Clone(l.TaskName)
 	}
@@ -275,7 +264,7 @@ func (t KnownTask) listed(l *ListedTask, seen, now int64) KnownTask {
 // ended returns the newer of two tasks that ended alike. One without an end ended now,
 // unless it may have ended long ago: at the first poll, or if it was submitted long before
 // the last poll, which did not show it unfinished.
-func (t *KnownTask) ended(known, listed Ended, seen, now int64) Ended {
+func (t *Task) ended(known, listed Ended, seen, now int64) Ended {
 	if listed.Start <= known.Start {
 		return known
 	}
@@ -301,7 +290,7 @@ func (f *Facts) Owed(in *Known) bool {
 
 // FinishedBefore returns since when tasks may be unfinished: all submitted before have
 // ended.
-func (f *Facts) FinishedBefore(t *KnownTask) int64 {
+func (f *Facts) FinishedBefore(t *Task) int64 {
 	if t.Unfinished != 0 {
 		return t.Unfinished
 	}

@@ -79,9 +79,9 @@ func listed(all []factRow) []ledger.Listed {
 		if r.taskName == "backup" || r.taskName == "auto" {
 			l.Backups = append(l.Backups, ledger.Backup{Start: r.start, Status: r.status})
 		}
-		i, known := slices.BinarySearchFunc(l.Tasks, r.taskName, func(t ledger.ListedTask, name string) int { return strings.Compare(t.TaskName, name) })
+		i, known := slices.BinarySearchFunc(l.Tasks, r.taskName, func(t ledger.Task, name string) int { return strings.Compare(t.TaskName, name) })
 		if !known {
-			l.Tasks = slices.Insert(l.Tasks, i, ledger.ListedTask{TaskName: r.taskName})
+			l.Tasks = slices.Insert(l.Tasks, i, ledger.Task{TaskName: r.taskName})
 		}
 		switch task := &l.Tasks[i]; r.status {
 		case ledger.Pending, ledger.Executing:
@@ -529,7 +529,7 @@ func (w *factWorld) check(t *rapid.T, was *ledger.Facts, in *ledger.Known, shown
 	falls := in.Good < old.Good
 	for j := range old.Tasks {
 		task := &old.Tasks[j]
-		k := slices.IndexFunc(in.Tasks, func(other ledger.KnownTask) bool { return other.TaskName == task.TaskName })
+		k := slices.IndexFunc(in.Tasks, func(other ledger.Task) bool { return other.TaskName == task.TaskName })
 		if k < 0 {
 			t.Fatalf("%s: %s is forgotten", described(f), task.TaskName)
 		}

@@ -39,7 +39,7 @@ type Store struct {
 
 // Status describes the file.
 type Status struct {
-	Errors    uint64    // failed and stalled writes
+	Errors    uint64    // failed and stalled writes, and calls of Save during a stall
 	Err       error     // of the last write, also while it is stalled; nil if it succeeded
 	Size      int64     // bytes; 0 if there is no file
 	LastReset time.Time // when a file was last set aside; zero if no such file is there
@@ -151,6 +151,9 @@ func (s *Store) save(last bool) bool {
 		return false
 	}
 	s.closed = last
+	if s.status.Err == errStalled {
+		s.status.Errors++ // a stall of hours must not look like one error
+	}
 	if s.next == nil {
 		s.next = make(chan struct{})
 		go s.write(s.next)

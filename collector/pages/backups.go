@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"time"
-
-	"github.com/crs-exporter/crs_exporter/collector"
 )
 
 const (
@@ -24,18 +22,17 @@ type backupsPage struct {
 	pager             // of the instances that match
 	Days  []time.Time // their begins, newest first
 	Rows  []calendarRow
-	Bad   int // instances without a good backup
-	Gone  int // instances that match, but do not exist any more
+	Bad   int // instances with a problem
+	Gone  int // listed instances that match, but do not exist any more
 }
 
 // calendarRow is the backups of an instance.
 type calendarRow struct {
-	collector.Instance
-	Region, Link string
-	Bad          bool
-	Without      time.Duration  // a successful backup
-	Cells        [maxDays]*cell // newest first
-	failures     int            // days with one
+	instance
+	Link     string
+	Without  time.Duration  // a good backup
+	Cells    [maxDays]*cell // newest first
+	failures int            // days with one
 }
 
 // cell is how the page shows the backups of a day.
@@ -68,16 +65,13 @@ func (p *pages) backups(v *view) (any, error) {
 	midnight := time.Date(year, month, today, 0, 0, 0, 0, p.zone)
 	matches := v.Query.instances()
 	for _, l := range v.Lists {
-		if l.List == nil {
-			continue
-		}
-		for in := range l.List.Instances() {
+		for in := range l.instances {
 			switch {
 			case !matches(in.RedisID, in.RedisName):
-			case in.Gone:
+			case in.Owed:
+				page.Rows = append(page.Rows, newCalendarRow(in, v.Now, midnight))
+			case in.Listed:
 				page.Gone++
-			default:
-				page.Rows = append(page.Rows, newCalendarRow(l.Region, in, v.Now, midnight))
 			}
 		}
 	}
@@ -85,7 +79,7 @@ func (p *pages) backups(v *view) (any, error) {
 	longest, days := maxCell, 1 // days up to the oldest backup
 	for _, row := range page.Rows {
 		longest = max(longest, cellMarkup+len(row.Link))
-		if row.Bad {
+		if row.Problem != "" {
 			page.Bad++
 		}
 		for i, c := range row.Cells {
@@ -103,12 +97,8 @@ func (p *pages) backups(v *view) (any, error) {
 }
 
 // newCalendarRow returns the row of an instance. midnight is the begin of today.
-func newCalendarRow(region string, in collector.Instance, now, midnight time.Time) calendarRow {
-	kind, _ := backupProblemOf(in, now)
-	row := calendarRow{Instance: in, Region: region, Link: linkTo(region, in.RedisID), Bad: kind != ""}
-	if row.Without = now.Sub(in.BackupSucceeded); in.BackupSucceeded.IsZero() {
-		row.Without = now.Sub(in.Known)
-	}
+func newCalendarRow(in instance, now, midnight time.Time) calendarRow {
+	row := calendarRow{instance: in, Link: linkTo(in.Region, in.RedisID), Without: now.Sub(in.LastGood)}
 	for i := range row.Cells {
 		row.Cells[i] = none
 	}
@@ -132,11 +122,12 @@ func newCalendarRow(region string, in collector.Instance, now, midnight time.Tim
 	return row
 }
 
-// worstFirst orders instances: first those without a good backup, longest first, then
+// worstFirst orders instances: first those with a problem, longest without a good backup
+// first, then
 // those with the most days of failures.
 func worstFirst(a, b calendarRow) int {
 	urgency := func(r calendarRow) time.Duration {
-		if !r.Bad {
+		if r.Problem == "" {
 			return -1
 		}
 		return max(0, r.Without)

@@ -154,7 +154,7 @@ type view struct {
 	Regions                 []string // all that are watched
 	Lists                   []list   // of these regions, or of the one that the request names
 	AnyRead                 bool     // one of the lists was read
-	Stale                   bool     // one of the lists was not read, or not by the last poll
+	Stale                   bool     // one of the lists was not read, not by the last poll, or is not believed
 	Query                   query
 	Page                    any
 }
@@ -182,7 +182,7 @@ func (p *page) view(r *http.Request) (*view, error) {
 		if region == "" || region == status.Region {
 			v.Lists = append(v.Lists, list{status, lists[i]})
 			v.AnyRead = v.AnyRead || lists[i] != nil
-			v.Stale = v.Stale || lists[i] == nil || status.Err != nil
+			v.Stale = v.Stale || lists[i] == nil || status.Err != nil || !lists[i].Believed()
 		}
 	}
 	return v, nil

@@ -103,7 +103,7 @@ func TestNothingIsGreen(t *testing.T) {
 	all := some()
 	good := map[string][]crsapi.Task{guangzhou: all[guangzhou][:7], shanghai: all[shanghai]} // the newest backups
 	gone := map[string][]crsapi.Task{guangzhou: all[guangzhou][18:20]}                       // a deleted instance
-	const allGood = `<span class="good">✓ all with a good backup</span>.`
+	const allGood = `<span class="good">✓ all in order</span>.`
 	for name, test := range map[string]struct {
 		tasks                  map[string][]crsapi.Task
 		down                   []string // regions
@@ -112,7 +112,7 @@ func TestNothingIsGreen(t *testing.T) {
 	}{
 		"all is well":         {good, nil, "", `<p class="good">✓ None.</p>`, "of 9 tasks", "2 instances; " + allGood},
 		"never read":          {good, []string{guangzhou, shanghai}, "", "<p>Not read yet.</p>", "<p>Not read yet.</p>", "<p>Not read yet.</p>"},
-		"one region not read": {good, []string{shanghai}, "", "<p>None so far: not every list is current.</p>", "of 7 tasks", "1 instance; none without a good backup so far: not every list is current."},
+		"one region not read": {good, []string{shanghai}, "", "<p>None so far: not every list is current.</p>", "of 7 tasks", "1 instance; no problem so far: not every list is current."},
 		"filter by region":    {good, []string{shanghai}, "?region=ap-shanghai", "<p>None so far", "<p>Not read yet.</p>", "<p>Not read yet.</p>"},
 		"nothing matches":     {good, nil, "?redisId=crs-unknown", "✓ None.", "<p>No task matches.</p>", "<p>No instance matches.</p>"},
 		"nothing matches yet": {good, []string{shanghai}, "?redisId=crs-other", "<p>None so far", "<p>No task matches so far: not every list is current.</p>", "<p>No instance matches so far: not every list is current.</p>"},
@@ -149,7 +149,7 @@ func TestStaleIsNotGreen(t *testing.T) {
 		s := polled(t, map[string][]crsapi.Task{guangzhou: some()[guangzhou][:7]})
 		s.regions[guangzhou].err = errors.New("refused")
 		s.exporter.Poll(t.Context())
-		for path, want := range map[string]string{"/": "<p>None so far: not every", "/backups": "1 instance; none without a good backup so far: not every"} {
+		for path, want := range map[string]string{"/": "<p>None so far: not every", "/backups": "1 instance; no problem so far: not every"} {
 			if page := s.page(path); !strings.Contains(page, want) {
 				t.Errorf("%s does not say %q:\n%s", path, want, page)
 			}

@@ -12,21 +12,16 @@ const (
 	// maxProblems limits the instances on the status page.
 	maxProblems = 200
 
-	// The thresholds of the alert rules, without their exceptions.
-	maxBackupAge   = 26 * time.Hour
-	minUsual       = 4 * time.Hour
-	usualTolerance = 1.05
-	backupMayLast  = 2 * time.Hour
-	maxPending     = time.Hour
-	maxExecuting   = 3 * time.Hour
+	// maxRun is how long a backup may take, as in the alert rules without their exceptions.
+	maxRun = 3 * time.Hour
 )
 
 // statusPage is what only the status page shows.
 type statusPage struct {
 	Cards          []card
-	BackupProblems []backupProblem
+	BackupProblems []instance
 	More           int // problems that are not shown
-	Instances      int // that exist
+	Instances      int // that need backups
 	Source         string
 	Expiry         time.Time
 }
@@ -38,13 +33,25 @@ type card struct {
 	Listed, Instances, Unfinished, Failed int
 }
 
-// backupProblem is an instance without a good backup.
-type backupProblem struct {
+// instance is an instance of a region with its problem.
+type instance struct {
 	collector.Instance
 	Region  string
-	Kind    string    // failed, missing, or never if no successful one is listed
-	Since   time.Time // submission time of the failed backup, or since when one is missing
-	Allowed time.Duration
+	Problem string    // failed, overdue, stuck, or empty
+	Since   time.Time // when the problem began
+}
+
+// instances yields the instances that are known.
+func (l *list) instances(yield func(instance) bool) {
+	if l.List == nil {
+		return
+	}
+	for in := range l.List.Instances() {
+		problem, since := problemOf(in, l.List.Seen())
+		if !yield(instance{in, l.Region, problem, since}) {
+			return
+		}
+	}
 }
 
 func (p *pages) status(v *view) (any, error) {
@@ -62,19 +69,21 @@ func (p *pages) status(v *view) (any, error) {
 			}
 			c.Unfinished = counts["pending"] + counts["executing"]
 			c.Failed = counts["failed"] + counts["error"]
-			for in := range l.List.Instances() {
+		}
+		for in := range l.instances {
+			if in.Listed {
 				c.Instances++
-				if !in.Gone {
-					page.Instances++
-				}
-				if kind, since := backupProblemOf(in, v.Now); kind != "" {
-					page.BackupProblems = append(page.BackupProblems, backupProblem{in, l.Region, kind, since, allowedAge(in)})
-				}
+			}
+			if in.Owed {
+				page.Instances++
+			}
+			if in.Problem != "" {
+				page.BackupProblems = append(page.BackupProblems, in)
 			}
 		}
 		page.Cards = append(page.Cards, c)
 	}
-	slices.SortStableFunc(page.BackupProblems, func(a, b backupProblem) int {
+	slices.SortStableFunc(page.BackupProblems, func(a, b instance) int {
 		return cmp.Or(b.Since.Compare(a.Since), cmp.Compare(a.RedisID, b.RedisID))
 	})
 	if n := len(page.BackupProblems); n > maxProblems {
@@ -83,47 +92,19 @@ func (p *pages) status(v *view) (any, error) {
 	return page, nil
 }
 
-// backupProblemOf returns the kind of problem that an instance has with its backups, and
-// since when; an empty kind without one.
-func backupProblemOf(in collector.Instance, now time.Time) (kind string, since time.Time) {
-	since = in.BackupSucceeded
-	if in.Known.After(since) { // restored after its last backup, or new
-		since = in.Known
-	}
+// problemOf returns the problem that an instance has with its backups, and since when; an
+// empty one if they are in order. The conditions are those of the alerts CRSBackupFailed,
+// CRSBackupMissing and CRSBackupStuck.
+func problemOf(in collector.Instance, seen time.Time) (problem string, since time.Time) {
 	switch {
-	case in.Gone:
+	case !in.Owed:
 		return "", time.Time{}
-	case in.BackupFailed.After(in.BackupSucceeded):
-		return "failed", in.BackupFailed
-	case now.Sub(since) <= allowedAge(in) || isUnderWay(in, now):
-		return "", time.Time{}
-	case in.BackupSucceeded.IsZero():
-		return "never", since
-	default:
-		return "missing", since
+	case in.FailingSince.After(in.LastGood) && in.FailingSince.Before(in.Deadline):
+		return "failed", in.FailingSince
+	case in.Deadline.Before(seen):
+		return "overdue", in.Deadline
+	case !in.Unfinished.IsZero() && in.Unfinished.Add(maxRun).Before(seen):
+		return "stuck", in.Unfinished
 	}
-}
-
-// isUnderWay reports whether a backup of the instance is unfinished, and none for too long.
-func isUnderWay(in collector.Instance, now time.Time) bool {
-	underWay := false
-	for b := range in.Backups(time.Time{}) {
-		age := now.Sub(b.Submitted)
-		switch b.Status {
-		case "pending", "executing":
-			if b.Status == "pending" && age > maxPending || age > maxExecuting {
-				return false
-			}
-			underWay = true
-		}
-	}
-	return underWay
-}
-
-// allowedAge is how old the newest good backup of an instance may be.
-func allowedAge(in collector.Instance) time.Duration {
-	if in.UsualInterval < minUsual {
-		return maxBackupAge
-	}
-	return time.Duration(float64(in.UsualInterval)*usualTolerance) + backupMayLast
+	return "", time.Time{}
 }

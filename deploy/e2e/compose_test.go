@@ -18,6 +18,8 @@ import (
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/discovery"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
 )
 
 const (
@@ -121,8 +123,8 @@ func TestComposeExporter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			exporter := loadProject(t, tc.env...).Services["exporter"]
-			if want := append([]string{"--web.external-url=http://localhost:10991"}, tc.args...); !slices.Equal(exporter.Command, want) {
-				t.Errorf("command %q, want %q", exporter.Command, want)
+			if !slices.Equal(exporter.Command[2:], tc.args) {
+				t.Errorf("command %q, want it to end with %q", exporter.Command, tc.args)
 			}
 			checkFlags(t, exporter.Command)
 			goMemLimit := exporter.Environment["GOMEMLIMIT"]
@@ -137,6 +139,31 @@ func TestComposeExporter(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestComposeState checks that the exporter can write its state file. A new named volume on a directory of the image has
+// the owner of that directory; on any other path it belongs to root.
+func TestComposeState(t *testing.T) {
+	exporter := loadProject(t).Services["exporter"]
+	dir := filepath.Dir(flagValue(t, exporter.Command, "state.file"))
+	if v := exporter.Volumes; len(v) != 1 || v[0].Type != types.VolumeTypeVolume || v[0].Target != dir {
+		t.Errorf("volumes %+v, want a named one on %s", v, dir)
+	}
+	copied := regexp.MustCompile(fmt.Sprintf(`(?m)^COPY .*--chown=%d:%[1]d \S+ %s$`, imageUID, dir))
+	if !copied.MatchString(readFile(t, "../../Dockerfile")) {
+		t.Errorf("the image has no directory %s of the user", dir)
+	}
+}
+
+// TestMove checks that an exporter that moves keeps its labels, but for the instance.
+func TestMove(t *testing.T) {
+	target := labels.FromStrings("job", "crs", "instance", "10.0.0.1:10991", "namespace", "crs-exporter", "account", "a",
+		"node", "n", "container", "crs-exporter", "endpoint", "metrics", "service", "crs-exporter", "pod", "crs-exporter-x")
+	want := labels.FromStrings("job", "crs", "instance", "10.0.0.1:10991", "namespace", "crs-exporter", "account", "a")
+	got := labels.NewBuilder(target)
+	if !relabel.ProcessBuilder(got, shippedScrape(t).RelabelConfigs...) || !labels.Equal(got.Labels(), want) {
+		t.Errorf("labels %s, want %s", got.Labels(), want)
 	}
 }
 

@@ -5,10 +5,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,17 +16,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
-	"go.yaml.in/yaml/v3"
+	"github.com/prometheus/prometheus/promql/promqltest"
 	k8syaml "k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/kubernetes/pkg/apis/apps"
 	"k8s.io/kubernetes/pkg/apis/core"
 	sigsyaml "sigs.k8s.io/yaml"
 )
 
 const chartDir = "../helm/crs-exporter"
-
-var updateChart = flag.Bool("update-chart", false, "regenerate the copies of other files in the Helm chart, and the table of its README.md")
 
 // helm runs Helm, which cannot reach a cluster or the user's settings.
 func helm(t *testing.T, args ...string) (string, error) {
@@ -152,25 +150,36 @@ func TestHelmMinimal(t *testing.T) {
 }
 
 func TestHelmFull(t *testing.T) {
-	objects := renderChart(t, chartValues(t, "full"))
-	c := admitAll(t, objects)
+	c := admitAll(t, renderChart(t, chartValues(t, "full")))
 	checkSelectors(t, c)
 	pod := c.deployment.Spec.Template
 	container := pod.Spec.Containers[0]
 
 	t.Run("restricted", func(t *testing.T) { checkRestricted(t, pod) })
 	t.Run("rules", func(t *testing.T) {
-		var want any
-		var got struct{ Spec any }
-		if err := sigsyaml.UnmarshalStrict([]byte(readFile(t, rulesFile)), &want); err != nil {
-			t.Fatal(err)
+		const load = `load 1m
+  crs_backup_last_good_timestamp_seconds{instance="a", redisId="crs-weekly"} 100
+  crs_backup_deadline_timestamp_seconds{instance="a", redisId="crs-weekly"} 1
+  crs_backup_deadline_timestamp_seconds{instance="a", redisId="crs-never"} 1
+  crs_backup_deadline_timestamp_seconds{instance="a", redisId="crs-daily"} 1
+  crs_task_finished_before_timestamp_seconds{instance="a", redisId="crs-daily", taskName="importRdb"} 100
+  crs_task_finished_before_timestamp_seconds{instance="a", redisId="crs-daily", taskName="resizeInstance"} 100
+`
+		store := promqltest.LoadedStorage(t, load)
+		got := map[string]float64{}
+		for _, r := range checkRules(t, c.rule).Groups[0].Rules {
+			if strings.HasSuffix(r.Record, "_deadline_timestamp_seconds") {
+				for _, s := range ask(t, store, r.Expr, time.Unix(60, 0)) {
+					got[s.Metric.String()] = s.F
+				}
+			}
 		}
-		i := slices.IndexFunc(objects, func(o object) bool { return o.kind == "PrometheusRule" })
-		if err := sigsyaml.Unmarshal(objects[i].yaml, &got); err != nil {
-			t.Fatal(err)
+		want := map[string]float64{
+			`{redisId="crs-weekly"}`: 100 + 8*86400, `{redisId="crs-never"}`: math.Inf(1), `{redisId="crs-daily"}`: 1,
+			`{redisId="crs-daily", taskName="importRdb"}`: 100 + 12*3600, `{redisId="crs-daily", taskName="resizeInstance"}`: 100 + 3*3600,
 		}
-		if !reflect.DeepEqual(got.Spec, want) {
-			t.Errorf("the rules differ from %s", rulesFile)
+		if !maps.Equal(got, want) {
+			t.Errorf("deadlines %v, want %v", got, want)
 		}
 	})
 	t.Run("dashboard", func(t *testing.T) {
@@ -195,15 +204,15 @@ func TestHelmFull(t *testing.T) {
 		}
 	})
 	t.Run("persistence", func(t *testing.T) {
-		claim := volume(t, c.deployment, "/var/lib/crs_exporter").PersistentVolumeClaim
-		if claim == nil || claim.ClaimName != c.claim.Name || !slices.Contains(container.Args, "--state.file=/var/lib/crs_exporter/state") {
-			t.Errorf("claim %+v, arguments %v", claim, container.Args)
+		_, v := mounted(t, c.deployment, flagValue(t, container.Args, "state.file"))
+		if v.PersistentVolumeClaim == nil || v.PersistentVolumeClaim.ClaimName != c.claim.Name {
+			t.Errorf("volume %+v, the claim is %s", v, c.claim.Name)
 		}
 	})
 	t.Run("web configuration", func(t *testing.T) {
-		secret := volume(t, c.deployment, "/etc/crs_exporter_web").Secret
-		if secret == nil || secret.SecretName != "crs-exporter-web" || !slices.Contains(container.Args, "--web.config.file=/etc/crs_exporter_web/web-config.yml") {
-			t.Errorf("secret %+v, arguments %v", secret, container.Args)
+		_, v := mounted(t, c.deployment, flagValue(t, container.Args, "web.config.file"))
+		if v.Secret == nil || v.Secret.SecretName != "crs-exporter-web" {
+			t.Errorf("volume %+v", v)
 		}
 		if e := c.monitor.Spec.Endpoints[0]; e.Path != "/crs/metrics" || e.Scheme == nil || e.Scheme.String() != "https" || e.TLSConfig == nil || e.BasicAuth == nil {
 			t.Errorf("endpoint %+v", e)
@@ -248,23 +257,11 @@ func TestHelmRole(t *testing.T) {
 	if !allowsEgress(t, c.policy, connection{"169.254.0.23", 80, core.ProtocolTCP}) {
 		t.Error("does not allow the metadata service")
 	}
-	if v := c.deployment.Spec.Template.Spec.Volumes; len(v) > 0 {
-		t.Errorf("volumes %+v", v)
-	}
-}
-
-// volume returns the volume that the container has at a path.
-func volume(t *testing.T, d *apps.Deployment, path string) core.Volume {
-	t.Helper()
-	for _, m := range d.Spec.Template.Spec.Containers[0].VolumeMounts {
-		for _, v := range d.Spec.Template.Spec.Volumes {
-			if m.MountPath == path && v.Name == m.Name {
-				return v
-			}
+	for _, v := range c.deployment.Spec.Template.Spec.Volumes {
+		if v.Secret != nil {
+			t.Errorf("volume %+v", v)
 		}
 	}
-	t.Fatalf("nothing is mounted at %s", path)
-	return core.Volume{}
 }
 
 // TestHelmArguments starts the exporter with the arguments of the container, on a simulated API, and runs its probe.
@@ -411,6 +408,8 @@ func TestHelmRefuses(t *testing.T) {
 		"web: {routePrefix: crs}":                                 "at '/web/routePrefix': 'crs' does not match pattern",
 		"extraArgs: [--crs.region, gz]":                           "at '/extraArgs/1': 'gz' does not match pattern",
 		"extraArgs: [--crs.region=gz]":                            "extraArgs must not have --crs.region:",
+		"extraArgs: [--state.file=/state]":                        "extraArgs must not have --state.file:",
+		`prometheusRule: {backupDeadlineExceptions: ["a\nb"]}`:    "at '/prometheusRule/backupDeadlineExceptions/0': 'a\\nb' does not match pattern",
 		"persistence: {enabled: 'yes'}":                           "at '/persistence/enabled': got string, want boolean",
 		"serviceMonitor: {interval: 60}":                          "at '/serviceMonitor/interval': got number, want string",
 		"podAnnotations: {prometheus.io/port: 123}":               "at '/podAnnotations/prometheus.io~1port': got number, want string",
@@ -423,68 +422,6 @@ func TestHelmRefuses(t *testing.T) {
 		if got := refusal(t, values); !strings.Contains(got, want) {
 			t.Errorf("%s: %s\nwant %s", values, got, want)
 		}
-	}
-}
-
-// TestHelmCopies checks the files of the chart that are made from others. A chart can read only files below its folder.
-func TestHelmCopies(t *testing.T) {
-	generated := map[string]string{
-		chartDir + "/files/" + filepath.Base(rulesFile):     readFile(t, rulesFile),
-		chartDir + "/files/" + filepath.Base(dashboardFile): readFile(t, dashboardFile),
-		chartDir + "/README.md":                             withValuesTable(t, readFile(t, chartDir+"/README.md")),
-	}
-	for file, want := range generated {
-		if *updateChart {
-			writeFile(t, file, want)
-		}
-		if readFile(t, file) != want {
-			t.Errorf("%s is out of date: run this test with -update-chart", file)
-		}
-	}
-}
-
-// withValuesTable returns the chart's README with the table of values.yaml.
-func withValuesTable(t *testing.T, readme string) string {
-	t.Helper()
-	const begin, end = "-update-chart -->\n", "<!-- end of values -->\n"
-	before, rest, ok := strings.Cut(readme, begin)
-	_, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("the README of the chart has no %q or no %q", begin, end)
-	}
-	var document yaml.Node
-	if err := yaml.Unmarshal([]byte(readFile(t, chartDir+"/values.yaml")), &document); err != nil {
-		t.Fatal(err)
-	}
-	var table strings.Builder
-	table.WriteString("| value | default | |\n|---|---|---|\n")
-	writeValues(t, &table, "", document.Content[0])
-	return before + begin + table.String() + end + after
-}
-
-// writeValues writes a row for each value that has a comment. An object whose keys have comments has no row.
-func writeValues(t *testing.T, table *strings.Builder, prefix string, object *yaml.Node) {
-	t.Helper()
-	for i := 0; i < len(object.Content); i += 2 {
-		key, value := object.Content[i], object.Content[i+1]
-		name := prefix + key.Value
-		if value.Kind == yaml.MappingNode && len(value.Content) > 0 && value.Content[0].HeadComment != "" {
-			writeValues(t, table, name+".", value)
-			continue
-		}
-		var content any
-		if err := value.Decode(&content); err != nil {
-			t.Fatal(err)
-		}
-		preset, err := json.Marshal(content)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text := strings.ReplaceAll(strings.ReplaceAll(key.HeadComment, "\n# ", " "), "# ", "")
-		if text == "" {
-			t.Errorf("values.yaml: %s has no comment", name)
-		}
-		fmt.Fprintf(table, "| `%s` | `%s` | %s |\n", name, preset, text)
 	}
 }
 

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"flag"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -53,8 +52,6 @@ const (
 	prometheusRuleFile = "../kubernetes/operator/prometheusrule.yaml"
 	policyFile         = "../kubernetes/base/networkpolicy.yaml"
 )
-
-var updatePrometheusRule = flag.Bool("update-prometheusrule", false, "regenerate the PrometheusRule from the rules file")
 
 // shippedRules parses the rules of deploy/prometheus with the code of Prometheus.
 func shippedRules(t *testing.T) *rulefmt.RuleGroups {
@@ -352,27 +349,49 @@ func TestKubernetesBase(t *testing.T) {
 		if !ok || secret.Namespace != c.namespace.Name {
 			t.Fatalf("the example is not a Secret in namespace %s", c.namespace.Name)
 		}
-		var file string
-		for _, v := range pod.Spec.Volumes {
-			if v.Secret == nil || v.Secret.SecretName != secret.Name {
-				t.Fatalf("volume %s does not use Secret %s", v.Name, secret.Name)
-			}
-			for _, m := range container.VolumeMounts {
-				for _, i := range v.Secret.Items {
-					if len(secret.Data[i.Key]) == 0 {
-						t.Errorf("the example has no key %q", i.Key)
-					}
-					file = m.MountPath + "/" + i.Path
-				}
-				if m.SubPath != "" || !m.ReadOnly {
-					t.Errorf("mount %+v: must be read-only and without subPath, which does not update when the Secret changes", m)
-				}
-			}
+		mount, v := mounted(t, c.deployment, flagValue(t, container.Args, "crs.credentials-file"))
+		if v.Secret == nil || v.Secret.SecretName != secret.Name || len(secret.Data[v.Secret.Items[0].Key]) == 0 {
+			t.Errorf("volume %+v does not have the key of the example", v)
 		}
-		if !slices.Contains(container.Args, "--crs.credentials-file="+file) {
-			t.Errorf("the credentials file is %q, the flags are %v", file, container.Args)
+		if mount.SubPath != "" || !mount.ReadOnly {
+			t.Errorf("mount %+v: must be read-only and without subPath, which does not update when the Secret changes", mount)
 		}
 	})
+	t.Run("state", func(t *testing.T) {
+		mount, v := mounted(t, c.deployment, flagValue(t, container.Args, "state.file"))
+		if v.EmptyDir == nil || mount.ReadOnly {
+			t.Errorf("volume %+v, mount %+v", v, mount)
+		}
+		if group := pod.Spec.SecurityContext.FSGroup; group == nil || *group != imageUID {
+			t.Error("the group of the volume is not that of the user")
+		}
+	})
+}
+
+// flagValue returns the value of a flag.
+func flagValue(t *testing.T, args []string, name string) string {
+	t.Helper()
+	for _, a := range args {
+		if value, ok := strings.CutPrefix(a, "--"+name+"="); ok {
+			return value
+		}
+	}
+	t.Fatalf("no --%s in %q", name, args)
+	return ""
+}
+
+// mounted returns what the container has mounted at the folder of a file.
+func mounted(t *testing.T, d *apps.Deployment, file string) (core.VolumeMount, core.Volume) {
+	t.Helper()
+	for _, m := range d.Spec.Template.Spec.Containers[0].VolumeMounts {
+		for _, v := range d.Spec.Template.Spec.Volumes {
+			if m.MountPath == filepath.Dir(file) && v.Name == m.Name {
+				return m, v
+			}
+		}
+	}
+	t.Fatalf("nothing is mounted for %s", file)
+	return core.VolumeMount{}, core.Volume{}
 }
 
 // checkRestricted checks that a namespace with the restricted pod security standard admits a pod.
@@ -480,13 +499,6 @@ func checkMemoryLimit(t *testing.T, goMemLimit string, limit int64) {
 }
 
 func TestKubernetesOperator(t *testing.T) {
-	rules, err := os.ReadFile(rulesFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if *updatePrometheusRule {
-		writePrometheusRule(t, rules)
-	}
 	c := loadCluster(t, "operator")
 	t.Run("monitor", func(t *testing.T) {
 		if c.monitor.Namespace != c.namespace.Name || !contains(c.service.Labels, c.monitor.Spec.Selector.MatchLabels) {
@@ -500,56 +512,34 @@ func TestKubernetesOperator(t *testing.T) {
 		if parseDuration(t, string(e.Interval)) != time.Duration(interval) || parseDuration(t, string(e.ScrapeTimeout)) != time.Duration(timeout) {
 			t.Errorf("interval %s and timeout %s, prometheus.yml has %s and %s", e.Interval, e.ScrapeTimeout, interval, timeout)
 		}
-		if r := e.RelabelConfigs; len(r) != 1 || r[0].TargetLabel != "job" || r[0].Replacement == nil || *r[0].Replacement != shippedJob(t) {
-			t.Errorf("relabelings are %+v, the job in prometheus.yml is %s", r, shippedJob(t))
+		r := e.RelabelConfigs
+		if len(r) != 2 || r[0].TargetLabel != "job" || r[0].Replacement == nil || *r[0].Replacement != shippedJob(t) {
+			t.Fatalf("relabelings are %+v, the job in prometheus.yml is %s", r, shippedJob(t))
+		}
+		if shipped := shippedScrape(t).RelabelConfigs[0]; r[1].Action != string(shipped.Action) || r[1].Regex != shipped.Regex.String() {
+			t.Errorf("drops %+v, prometheus.yml drops %+v", r[1], shipped)
 		}
 	})
 	t.Run("rules", func(t *testing.T) {
 		if c.rule.Namespace != c.namespace.Name {
 			t.Errorf("namespace is %q, want %q", c.rule.Namespace, c.namespace.Name)
 		}
-		b, err := os.ReadFile(prometheusRuleFile)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var want map[string]any
-		var got struct {
-			Spec map[string]any `json:"spec"`
-		}
-		if err := sigsyaml.UnmarshalStrict(rules, &want); err != nil {
-			t.Fatal(err)
-		}
-		if err := sigsyaml.Unmarshal(b, &got); err != nil {
-			t.Fatal(err)
-		}
-		if !reflect.DeepEqual(got.Spec, want) {
-			t.Errorf("%s differs from %s: run this test with -update-prometheusrule", prometheusRuleFile, rulesFile)
-		}
-		spec, err := sigsyaml.Marshal(c.rule.Spec)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, errs := rulefmt.Parse(spec, false, model.UTF8Validation, parser.NewParser(parser.Options{}), promslog.NewNopLogger()); len(errs) > 0 {
-			t.Errorf("Prometheus rejects the rules of the PrometheusRule: %v", errs)
-		}
+		checkRules(t, c.rule)
 	})
 }
 
-// writePrometheusRule writes the rules file, including its comments, as the spec of a PrometheusRule.
-func writePrometheusRule(t *testing.T, rules []byte) {
+// checkRules parses the rules of a PrometheusRule as Prometheus does.
+func checkRules(t *testing.T, rule monitoringv1.PrometheusRule) *rulefmt.RuleGroups {
 	t.Helper()
-	var b strings.Builder
-	b.WriteString("# Generated from deploy/prometheus/rules/crs.yml by TestKubernetesOperator -update-prometheusrule; edit that file.\n")
-	b.WriteString("apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: crs-exporter\nspec:\n")
-	for line := range strings.Lines(string(rules)) {
-		if strings.TrimSpace(line) != "" {
-			b.WriteString("  ")
-		}
-		b.WriteString(line)
-	}
-	if err := os.WriteFile(prometheusRuleFile, []byte(b.String()), 0o644); err != nil {
+	spec, err := sigsyaml.Marshal(rule.Spec)
+	if err != nil {
 		t.Fatal(err)
 	}
+	groups, errs := rulefmt.Parse(spec, false, model.UTF8Validation, parser.NewParser(parser.Options{}), promslog.NewNopLogger())
+	if len(errs) > 0 {
+		t.Fatalf("Prometheus rejects the rules of the PrometheusRule: %v", errs)
+	}
+	return groups
 }
 
 // contains reports whether labels has every label of selector. It is false for an empty selector, which would select

@@ -21,11 +21,12 @@ import (
 
 var benchRules = flag.String("bench-rules", rulesFile, "the rules file of BenchmarkRules, to compare two versions")
 
-// How BenchmarkRules fills the storage: two hours of samples, as the longest range that
-// the rules read for each instance.
+// How BenchmarkRules fills the storage: as long as the longest ranges that the rules read
+// for each region, and for each instance.
 const (
-	benchHistory  = 2 * time.Hour
-	benchInterval = 30 * time.Second
+	benchRegionHistory = 14 * 24 * time.Hour
+	benchHistory       = 2 * time.Hour
+	benchInterval      = 30 * time.Second
 )
 
 // BenchmarkRules measures one evaluation of all rules, with the engine, the storage and
@@ -49,10 +50,15 @@ func benchmarkRules(b *testing.B, instances int, failed bool) {
 	now := time.Unix(1_800_000_000, 0)
 	begin := now.Add(-benchHistory)
 	store := teststorage.New(b, func(o *tsdb.Options) { o.WALSegmentSize = -1 })
+	store.DisableCompactions() // none during the measurement; one runs before it
 
-	exported := exportedSeries(instances, failed, float64(begin.Unix()))
+	regions := regionSeries()
+	for at := now.Add(-benchRegionHistory); at.Before(begin); at = at.Add(benchInterval) {
+		appendAt(b, store, regions, at)
+	}
+	series := append(regions, instanceSeries(instances, failed, float64(begin.Unix()))...)
 	for at := begin; !at.After(now); at = at.Add(benchInterval) {
-		appendAt(b, store, exported, at)
+		appendAt(b, store, series, at)
 	}
 
 	engine := promqltest.NewTestEngineWithOpts(b, promql.EngineOpts{MaxSamples: 50_000_000, Timeout: 2 * time.Minute})
@@ -94,9 +100,13 @@ func benchmarkRules(b *testing.B, instances int, failed bool) {
 	for i, s := range vector {
 		recorded[i] = benchSeries{labels: s.Metric, value: s.F, isTime: s.F == float64(begin.Unix())}
 	}
-	for at := begin.Add(benchInterval); !at.After(now); at = at.Add(benchInterval) {
+	for at := begin.Add(benchInterval); at.Before(now); at = at.Add(benchInterval) {
 		appendAt(b, store, recorded, at)
 	}
+	if err := store.Compact(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	evaluate(now) // from here on, ALERTS_FOR_STATE has a fresh sample
 
 	want := 0
 	if failed {
@@ -154,24 +164,40 @@ func appendAt(b *testing.B, store *teststorage.TestStorage, series []benchSeries
 	}
 }
 
-// exportedSeries returns what the exporter exports for instances of two regions that are
-// backed up nightly, as far as rules read it, with the values at time now.
-func exportedSeries(instances int, failed bool, now float64) []benchSeries {
-	var series []benchSeries
-	add := func(value float64, name string, pairs ...string) {
-		pairs = append([]string{labels.MetricName, name, "job", "crs", "instance", "exporter:10991"}, pairs...)
-		series = append(series, benchSeries{labels: labels.FromStrings(pairs...), value: value})
-	}
-	add(1, "up")
+// exported returns a series as the exporter's target has it.
+func exported(value float64, name string, pairs ...string) benchSeries {
+	pairs = append([]string{labels.MetricName, name, "job", "crs", "instance", "exporter:10991"}, pairs...)
+	return benchSeries{labels: labels.FromStrings(pairs...), value: value}
+}
+
+// regionSeries returns what the exporter exports of itself and two regions, as far as
+// rules read it.
+func regionSeries() []benchSeries {
+	series := []benchSeries{exported(1, "up")}
 	for _, region := range []string{"ap-guangzhou", "ap-shanghai"} {
-		add(1, "crs_up", "region", region)
-		add(1, "crs_api_requests_total", "region", region)
-		add(0, "crs_api_clock_skew_seconds", "region", region)
-		add(0, "crs_poll_rejected_rows", "region", region)
+		seen := exported(0, "crs_region_seen_timestamp_seconds", "region", region)
+		seen.isTime = true
+		series = append(series, seen,
+			exported(1, "crs_up", "region", region),
+			exported(1, "crs_api_requests_total", "region", region),
+			exported(0, "crs_api_clock_skew_seconds", "region", region),
+			exported(30, "crs_task_first_seen_delay_seconds", "region", region),
+			exported(0, "crs_poll_rejected_rows", "region", region))
 		for _, reason := range closedSets["reason"] {
-			add(0, "crs_api_failures_total", "region", region, "reason", reason)
+			series = append(series, exported(0, "crs_api_failures_total", "region", region, "reason", reason))
 		}
 	}
+	return series
+}
+
+// instanceSeries returns what the exporter exports for instances of two regions that are
+// backed up nightly, as far as rules read it, with the values at time now.
+func instanceSeries(instances int, failed bool, now float64) []benchSeries {
+	var series []benchSeries
+	add := func(value float64, name string, pairs ...string) {
+		series = append(series, exported(value, name, pairs...))
+	}
+	lastGood := now - 20*3600
 	for i := range instances {
 		region := "ap-guangzhou"
 		if i%2 == 1 {
@@ -181,17 +207,21 @@ func exportedSeries(instances int, failed bool, now float64) []benchSeries {
 			return append([]string{"region", region, "redisId", fmt.Sprintf("crs-%08d", i)}, pairs...)
 		}
 		add(1, "crs_instance_info", of("redisName", fmt.Sprintf("name of %d", i), "projectId", "0")...)
-		add(0, "crs_instance_gone", of()...)
-		add(86400, "crs_backup_usual_interval_seconds", of()...)
-		add(now-30*86400, "crs_instance_oldest_start_timestamp_seconds", of()...)
-		add(now-30*86400, "crs_instance_alive_since_timestamp_seconds", of()...)
-		add(now-20*3600, "crs_backup_last_start_timestamp_seconds", of("outcome", "succeeded")...)
+		add(lastGood, "crs_backup_last_good_timestamp_seconds", of()...)
+		add(lastGood+86400*1.05+2*3600, "crs_backup_deadline_timestamp_seconds", of()...)
+		add(lastGood, "crs_backup_last_start_timestamp_seconds", of("outcome", "succeeded")...)
 		if failed {
+			add(now-3600, "crs_backup_failing_since_timestamp_seconds", of()...)
 			add(now-3600, "crs_backup_last_start_timestamp_seconds", of("outcome", "failed")...)
 			add(now-3600, "crs_task_last_start_timestamp_seconds", of("taskName", "backupInstance", "status", "failed")...)
+			add(now-3600, "crs_task_last_failure_timestamp_seconds", of("taskName", "backupInstance")...)
+			add(lastGood, "crs_task_last_success_timestamp_seconds", of("taskName", "backupInstance")...)
 		}
 		for _, task := range []string{"backupInstance", "newInstance", "resizeInstance", "setPassword"} {
-			add(now-20*3600, "crs_task_last_start_timestamp_seconds", of("taskName", task, "status", "succeeded")...)
+			finished := exported(now, "crs_task_finished_before_timestamp_seconds", of("taskName", task)...)
+			finished.isTime = true
+			series = append(series, finished)
+			add(lastGood, "crs_task_last_start_timestamp_seconds", of("taskName", task, "status", "succeeded")...)
 			for _, status := range []string{"failed", "error"} {
 				add(0, "crs_task_transitions_total", of("taskName", task, "status", status)...)
 			}

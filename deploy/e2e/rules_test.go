@@ -83,65 +83,15 @@ func TestPromtool(t *testing.T) {
 	}
 }
 
-// TestCommentExamples checks that the examples in comments work.
-func TestCommentExamples(t *testing.T) {
+// TestPairOfPrometheus checks the commented configuration for a pair of Prometheus servers.
+func TestPairOfPrometheus(t *testing.T) {
 	promtool := program(t, "promtool")
-	t.Run("a pair of Prometheus servers", func(t *testing.T) {
-		dir := t.TempDir()
-		config := uncomment(t, readFile(t, prometheusFile), "# external_labels:", "replica: a")
-		config = uncomment(t, config, "# alert_relabel_configs:", "regex: replica")
-		writeFile(t, filepath.Join(dir, "prometheus.yml"), config)
-		writeFile(t, filepath.Join(dir, "rules/crs.yml"), readFile(t, rulesFile))
-		run(t, promtool, "check", "config", "--lint=all", "--lint-fatal", filepath.Join(dir, "prometheus.yml"))
-	})
-	t.Run("exceptions for thresholds", func(t *testing.T) {
-		dir := t.TempDir()
-		rules := readFile(t, rulesFile)
-		for _, record := range []string{"crs:backup_max_age_seconds", "crs:task_max_age_seconds"} {
-			rules = moveExceptions(t, rules, record)
-		}
-		writeFile(t, filepath.Join(dir, "crs.yml"), rules)
-		writeFile(t, filepath.Join(dir, "exceptions_test.yml"), readFile(t, "testdata/exceptions_test.yml"))
-		run(t, promtool, "test", "rules", filepath.Join(dir, "exceptions_test.yml"))
-	})
-	t.Run("regions and exporters that are forgotten", func(t *testing.T) {
-		dir := t.TempDir()
-		rules := readFile(t, rulesFile)
-		for _, name := range []struct{ shipped, tested string }{
-			{`{region=~"none"}`, `{region=~"sh|other"}`},
-			{`{instance=~"none"}`, `{instance=~"b:10991"}`},
-		} {
-			if strings.Count(rules, name.shipped) != 1 {
-				t.Fatalf("%s must contain %s exactly once", rulesFile, name.shipped)
-			}
-			rules = strings.Replace(rules, name.shipped, name.tested, 1)
-		}
-		writeFile(t, filepath.Join(dir, "crs.yml"), rules)
-		writeFile(t, filepath.Join(dir, "forgotten_test.yml"), readFile(t, "testdata/forgotten_test.yml"))
-		run(t, promtool, "test", "rules", filepath.Join(dir, "forgotten_test.yml"))
-	})
-}
-
-var exception = regexp.MustCompile(`(?m)^ *# +(\S.* or)$`)
-
-// moveExceptions inserts the exceptions from the comment above a threshold into its
-// expression, where the comment says.
-func moveExceptions(t *testing.T, rules, record string) string {
-	t.Helper()
-	head, rule, found := strings.Cut(rules, "- record: "+record+"\n        expr: |\n")
-	if !found {
-		t.Fatalf("no rule %s", record)
-	}
-	comment := head[strings.LastIndex(head, "\n\n")+1:]
-	examples := exception.FindAllStringSubmatch(comment, -1)
-	if len(examples) == 0 {
-		t.Fatalf("the comment of %s has no example of an exception", record)
-	}
-	var b strings.Builder
-	for _, e := range examples {
-		b.WriteString("          " + e[1] + "\n")
-	}
-	return head + "- record: " + record + "\n        expr: |\n" + b.String() + rule
+	dir := t.TempDir()
+	config := uncomment(t, readFile(t, prometheusFile), "# external_labels:", "replica: a")
+	config = uncomment(t, config, "# alert_relabel_configs:", "regex: replica")
+	writeFile(t, filepath.Join(dir, "prometheus.yml"), config)
+	writeFile(t, filepath.Join(dir, "rules/crs.yml"), readFile(t, rulesFile))
+	run(t, promtool, "check", "config", "--lint=all", "--lint-fatal", filepath.Join(dir, "prometheus.yml"))
 }
 
 // alerts returns the shipped alerting rules by name.
@@ -199,6 +149,8 @@ func TestAlertsAreDocumented(t *testing.T) {
 	}
 }
 
+var promqlBlock = regexp.MustCompile("(?s)```promql\n(.*?)```")
+
 // TestBackupNames checks that all rules, queries and examples mean the same tasks by
 // backups.
 func TestBackupNames(t *testing.T) {
@@ -245,7 +197,10 @@ var (
 func TestRulesNames(t *testing.T) {
 	// Assume that the result of a rule has all labels of its inputs. checkNames then
 	// finds names that do not exist at all.
-	recorded := map[string][]string{"up": {"job", "instance"}}
+	recorded := map[string][]string{
+		"up":               {"job", "instance"},
+		"ALERTS_FOR_STATE": {"alertname", "severity", "job", "instance", "region", "redisId", "taskName"},
+	}
 	inputs := func(t *testing.T, r rulefmt.Rule) (expr parser.Expr, names []string) {
 		t.Helper()
 		expr, err := parser.NewParser(parser.Options{}).ParseExpr(r.Expr)
@@ -269,12 +224,10 @@ func TestRulesNames(t *testing.T) {
 		return expr, names
 	}
 	groups := shippedRules(t).Groups
-	for range 3 { // a rule can read its own result and those of later rules
-		for _, g := range groups {
-			for _, r := range g.Rules {
-				if r.Record != "" {
-					_, recorded[r.Record] = inputs(t, r)
-				}
+	for _, g := range groups {
+		for _, r := range g.Rules {
+			if r.Record != "" {
+				_, recorded[r.Record] = inputs(t, r)
 			}
 		}
 	}
@@ -304,62 +257,6 @@ func TestRulesNames(t *testing.T) {
 	}
 }
 
-var promqlBlock = regexp.MustCompile("(?s)```promql\n(.*?)```")
-
-// TestReadmeAlerts evaluates the three alerts of the README on the metrics of the exporter.
-func TestReadmeAlerts(t *testing.T) {
-	const metrics = `load 1m
-  crs_instance_gone{job="crs",instance="a",region="gz",redisId="well"} 0x10
-  crs_instance_gone{job="crs",instance="b",region="gz",redisId="well"} 0x10
-  crs_instance_gone{job="crs",instance="a",region="gz",redisId="ill"} 0x10
-  crs_instance_gone{job="crs",instance="b",region="gz",redisId="ill"} 0x10
-  crs_instance_gone{job="crs",instance="a",region="gz",redisId="new"} 0x10
-  crs_instance_gone{job="crs",instance="a",region="gz",redisId="never"} 0x10
-  crs_instance_gone{job="crs",instance="a",region="gz",redisId="restored"} 0x10
-  crs_instance_gone{job="crs",instance="a",region="gz",redisId="gone"} 1x10
-  crs_backup_last_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="well",outcome="succeeded"} -3600x10
-  crs_backup_last_start_timestamp_seconds{job="crs",instance="b",region="gz",redisId="well",outcome="succeeded"} -3600x10
-  crs_backup_last_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="well",outcome="failed"} -90000x10
-  crs_backup_last_start_timestamp_seconds{job="crs",instance="b",region="gz",redisId="well",outcome="failed"} -90000x10
-  crs_backup_last_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="ill",outcome="succeeded"} -100000x10
-  crs_backup_last_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="ill",outcome="failed"} -3600x10
-  crs_backup_last_start_timestamp_seconds{job="crs",instance="b",region="gz",redisId="ill",outcome="failed"} -3600x10
-  crs_backup_last_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="restored",outcome="succeeded"} -500000x10
-  crs_backup_last_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="gone",outcome="failed"} -100000x10
-  crs_instance_alive_since_timestamp_seconds{job="crs",instance="a",region="gz",redisId="restored"} -3600x10
-  crs_instance_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="ill"} -900000x10
-  crs_instance_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="restored"} -900000x10
-  crs_instance_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="new"} -3600x10
-  crs_instance_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="never"} -900000x10
-  crs_instance_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="gone"} -900000x10
-  crs_task_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="ill",taskName="AUTOBACKUP",status="executing"} -20000x10
-  crs_task_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="well",taskName="backupInstance",status="executing"} -60x10
-  crs_task_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="well",taskName="importRdb",status="executing"} -20000x10
-  crs_task_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="gone",taskName="AUTOBACKUP",status="executing"} -20000x10
-`
-	want := [][]string{{"ill"}, {"ill", "never"}, {"ill"}} // failed, missing, stuck
-	blocks := promqlBlock.FindAllStringSubmatch(readFile(t, readmeFile), -1)
-	if len(blocks) != len(want) {
-		t.Fatalf("the README has %d alerts, want %d", len(blocks), len(want))
-	}
-	store := promqltest.LoadedStorage(t, metrics)
-	for i, block := range blocks {
-		if n := strings.Count(block[1], "\n"); n > 2 {
-			t.Errorf("%d lines, want at most 2: %s", n, block[1])
-		}
-		var got []string
-		for _, s := range ask(t, store, block[1], time.Unix(300, 0)) {
-			if id := s.Metric.Get("redisId"); !slices.Contains(got, id) {
-				got = append(got, id)
-			}
-		}
-		slices.Sort(got)
-		if !slices.Equal(got, want[i]) {
-			t.Errorf("got %v, want %v: %s", got, want[i], block[1])
-		}
-	}
-}
-
 // ask evaluates an expression at a time.
 func ask(t *testing.T, store storage.Queryable, expr string, at time.Time) promql.Vector {
 	t.Helper()
@@ -373,35 +270,4 @@ func ask(t *testing.T, store storage.Queryable, expr string, at time.Time) promq
 		t.Fatalf("%s: %v", expr, err)
 	}
 	return slices.Clone(vector)
-}
-
-// TestReadmeExamples evaluates the PromQL examples of the README on the metrics of the
-// exporter. Each of them has a result.
-func TestReadmeExamples(t *testing.T) {
-	store := promqltest.LoadedStorage(t, `load 1m
-  crs_up{job="crs",instance="a",region="gz"} 1x200
-  crs_api_requests_total{job="crs",instance="a",region="gz"} 0+2x200
-  crs_instance_info{job="crs",instance="a",region="gz",redisId="ill",redisName="cart",projectId="0"} 1x200
-  crs_instance_info{job="crs",instance="a",region="gz",redisId="never",redisName="new",projectId="0"} 1x200
-  crs_backup_last_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="ill",outcome="succeeded"} -100000x200
-  crs_backup_last_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="ill",outcome="failed"} -3600x200
-  crs_task_oldest_start_timestamp_seconds{job="crs",instance="a",region="gz",redisId="ill",taskName="importRdb",status="executing"} -20000x200
-  crs_task_transitions_total{job="crs",instance="a",region="gz",redisId="ill",taskName="backupInstance",status="succeeded"} 0x100 1x100
-  crs_task_transitions_total{job="crs",instance="a",region="gz",redisId="ill",taskName="backupInstance",status="failed"} 0x50 1x150
-`)
-	_, table, found := strings.Cut(readFile(t, readmeFile), "<!-- examples: evaluated by a test -->\n")
-	table, _, ended := strings.Cut(table, "<!-- end of examples -->")
-	if !found || !ended {
-		t.Fatal("no PromQL examples")
-	}
-	for line := range strings.Lines(table) {
-		cells := strings.SplitN(line, " | ", 2)
-		if len(cells) != 2 || !strings.Contains(cells[1], "`") {
-			continue // the head of the table
-		}
-		expr := strings.ReplaceAll(strings.Trim(cells[1], " `|\n"), `\|`, "|")
-		if vector := ask(t, store, expr, time.Unix(200*60, 0)); len(vector) == 0 {
-			t.Errorf("no result: %s", expr)
-		}
-	}
 }

@@ -11,23 +11,17 @@ const (
 	taskFailed    = "CRSTaskFailed"
 	taskStuck     = "CRSTaskStuck"
 	statusUnknown = "CRSTaskStatusUnknown"
-	unlisted      = "CRSInstanceUnlisted" // in trouble, and listed no more
 	pollFailing   = "CRSRegionPollFailing"
 	unwatched     = "CRSRegionUnwatched"
 	exporterDown  = "CRSExporterDown"
-	keysRefused   = "CRSCredentialsRejected"
-	apiRetired    = "CRSAPIRetired"
+	refused       = "CRSRequestsRefused"
 	throttled     = "CRSThrottled"
-	clockSkew     = "CRSClockSkew"
+	clock         = "CRSClock"
 	rowsRejected  = "CRSRowsRejected"
-	timesWrong    = "CRSTaskTimesWrong"
 )
 
-// How soon a fault must be told.
-const (
-	minutesToSee   = 5 * time.Minute
-	minutesMissing = 20 * time.Minute // the alert waits for a quarter of an hour
-)
+// minutesToSee is how soon a fault must be told.
+const minutesToSee = 5 * time.Minute
 
 // fault is the truth about one trouble that a scenario injects, from the user's view.
 type fault struct {
@@ -48,6 +42,7 @@ type fault struct {
 
 	failed   time.Time // a task that was told before; from here on it is news for a day
 	unlisted time.Time // no row shows it any more; zero if one does
+	misread  bool      // each time of the region is wrong, so that any alert on its tasks may follow
 }
 
 // wrong reports if the fault is a trouble. Else it only looks like one, and every

@@ -22,6 +22,7 @@ type incident struct {
 	rawRow     string            // a row that cannot be read
 
 	exporterDoes exporterDoes
+	behind       time.Duration // how far a zone that is misread is behind the API's
 	promDoes     promDoes
 	prom         int  // which of a pair
 	auto         bool // afterwards the exporter reads through any API
@@ -38,6 +39,7 @@ const (
 	cut                    // cannot reach the API
 	unscraped              // runs, but scrapes of it fail
 	misread                // takes the API's times for those of another zone
+	moves                  // is replaced by one with another address
 )
 
 type promDoes int
@@ -93,24 +95,24 @@ var regionIncidents = []incidentKind{
 	},
 	{
 		incident: incident{kind: "keys refused", effect: crsapitest.APIError(4100), blinds: true}, weight: 3,
-		from: 3 * time.Hour, to: 10 * time.Hour, right: tells(keysRefused), explained: tells(pollFailing, unwatched), slack: 10 * time.Minute,
+		from: 3 * time.Hour, to: 10 * time.Hour, right: tells(refused), explained: tells(pollFailing, unwatched), slack: 10 * time.Minute,
 	},
 	{
 		incident: incident{kind: "permission denied", effect: crsapitest.APIError(4102), blinds: true}, weight: 2,
-		from: 3 * time.Hour, to: 10 * time.Hour, right: tells(keysRefused), explained: tells(pollFailing, unwatched), slack: 10 * time.Minute,
+		from: 3 * time.Hour, to: 10 * time.Hour, right: tells(refused), explained: tells(pollFailing, unwatched), slack: 10 * time.Minute,
 	},
 	// An exporter whose clock is late sees a Date that is ahead. The clock of a bubble is
 	// everybody's, so that the API's header tells of it.
 	{
 		incident: incident{kind: "clock wrong by minutes", effect: crsapitest.DateSkew(2 * time.Minute)}, weight: 2,
-		from: 2 * time.Hour, to: 8 * time.Hour, right: tells(clockSkew), slack: 15 * time.Minute,
+		from: 2 * time.Hour, to: 8 * time.Hour, right: tells(clock), slack: 15 * time.Minute,
 	},
 	{
 		incident: incident{
 			kind: "clock wrong by more than the API allows", blinds: true,
 			effect: crsapitest.All(crsapitest.DateSkew(20*time.Minute), crsapitest.APIError(4200)),
 		}, weight: 1,
-		from: 2 * time.Hour, to: 8 * time.Hour, right: tells(keysRefused, clockSkew), explained: tells(pollFailing, unwatched), slack: 15 * time.Minute,
+		from: 2 * time.Hour, to: 8 * time.Hour, right: tells(refused, clock), explained: tells(pollFailing, unwatched), slack: 15 * time.Minute,
 	},
 	{
 		incident: incident{kind: "a row that cannot be read", rawRow: `{"redisId":"crs-unreadable","startTime":"soon","taskName":"backupInstance","status":3}`}, weight: 2,
@@ -139,17 +141,25 @@ var regionIncidents = []incidentKind{
 		from: 2 * time.Minute, to: 4 * time.Minute,
 	},
 
+	{incident: incident{kind: "exporter moves", exporterDoes: moves, blinds: true}, weight: 3, from: time.Minute, to: 3 * time.Minute},
+
 	// The next task that is submitted shows it.
 	{
-		incident: incident{kind: "wrong time zone", exporterDoes: misread}, weight: 1, of: calm,
-		from: 30 * time.Hour, to: 60 * time.Hour, right: tells(timesWrong), slack: 25 * time.Hour,
+		incident: incident{kind: "wrong time zone", exporterDoes: misread, behind: 3 * time.Hour}, weight: 1, of: calm,
+		from: 30 * time.Hour, to: 60 * time.Hour, right: tells(clock), slack: 25 * time.Hour,
+	},
+	// The alert takes the smallest delay of a day, so one from before hides it so long.
+	{
+		incident: incident{kind: "wrong time zone, tasks look six hours old", exporterDoes: misread, behind: -6 * time.Hour}, weight: 1, of: calm,
+		from: 60 * time.Hour, to: 80 * time.Hour, right: tells(clock),
+		explained: tells(backupMissing, backupStuck, taskStuck, taskFailed), slack: 50 * time.Hour,
 	},
 }
 
 var retirement = incidentKind{
 	incident: incident{kind: "API 2.0 retired", effect: crsapitest.RetiredForbidden, api: "2.0", blinds: true, auto: true},
 	from:     3 * time.Hour, to: 8 * time.Hour,
-	right: tells(apiRetired), explained: tells(pollFailing, unwatched), slack: 15 * time.Minute,
+	right: tells(refused), explained: tells(pollFailing, unwatched), slack: 15 * time.Minute,
 }
 
 // changeOver is the same retirement where the exporter goes on through API 3.0.
@@ -169,7 +179,7 @@ func (sc *scenario) addIncidents(r region) {
 	for t := begin.Add(12 * time.Hour); ; {
 		t = t.Add(4*time.Hour + time.Duration(rng.Int64N(int64(sc.often()/2))).Truncate(time.Second))
 		k := pick(rng, regionIncidents, func(k incidentKind) int {
-			if k.of != nil && !k.of(r) || r.calm && k.exporterDoes != misread {
+			if k.of != nil && !k.of(r) || r.calm && k.exporterDoes != misread && k.exporterDoes != moves {
 				return 0
 			}
 			return k.weight
@@ -240,7 +250,7 @@ func (sc *scenario) happen(i incident, k incidentKind) {
 	sc.faults = append(sc.faults, fault{
 		kind: i.kind, region: i.region, instance: i.exporter,
 		right: k.right, explained: k.explained, optional: k.optional,
-		known: i.from, slack: k.slack, cured: i.to, until: i.to,
+		known: i.from, slack: k.slack, cured: i.to, until: i.to, misread: i.exporterDoes == misread,
 	})
 }
 

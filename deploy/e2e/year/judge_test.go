@@ -21,7 +21,7 @@ type firing struct {
 
 // identity is what makes two firings the same alert for a reader.
 func (f *firing) identity() string {
-	return fmt.Sprintf("%s %s %s", f.alert, f.labels.Get("region"), f.labels.Get("redisId")+f.labels.Get("taskName")+f.labels.Get("instance"))
+	return fmt.Sprintf("%s %s %s", f.alert, regionOf(f.labels), f.labels.Get("redisId")+f.labels.Get("taskName")+f.labels.Get("instance"))
 }
 
 // notices follows which alerts fire, and which of them page.

@@ -59,7 +59,7 @@ func TestJudge(t *testing.T) {
 		{"comes and goes", instead("3 * 3600", "3 * 3600 and on () (vector(time()) % 7200 < 3600)"), map[string]int{
 			late + ": " + hanging: 1, cleared + ": " + hanging: 5, again + ": " + hanging: 1,
 		}},
-		{"fires for a region", instead(expr, `expr: crs_up{region="ap-guangzhou"}`+"\n"), map[string]int{
+		{"fires for a region", instead(expr, `expr: crs_up{region="ap-beijing"}`+"\n"), map[string]int{
 			missed + ": " + failing: 1, unexplained + ": CRSBackupFailed at nothing": 1,
 		}},
 		{"fires for all", instead(expr, "expr: max without (instance, redisName) (crs_instance_info)\n"), map[string]int{

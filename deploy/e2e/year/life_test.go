@@ -33,7 +33,10 @@ type life struct {
 
 func (sc *scenario) addInstance(i int) {
 	r := regions[i%3]
-	if i%10 == 9 {
+	switch i % 10 {
+	case 4:
+		r = regions[4]
+	case 9:
 		r = regions[3]
 	}
 	rng := sc.random(fmt.Sprintf("instance %d", i))
@@ -204,32 +207,32 @@ func (l *life) upTo(d time.Duration) time.Duration {
 }
 
 // missing returns when a backup is missing: when the newest success is older than the
-// exception allows. Without one, older than the usual interval × 1.05 + 2 h, or than 26 h while fewer than three intervals between
-// finished backups are listed. The usual one is the second longest, so that one
-// exception changes nothing.
+// exception allows. Without one, older than the usual interval × 1.05 + 2 h, or than 26 h
+// while fewer than three intervals between finished backups are known. The usual one is the
+// second longest, so that one exception changes nothing. Known are the backups that were
+// listed when the last one finished, and the last five.
 func (l *life) missing() time.Time {
 	if l.except > 0 {
 		return l.succeeded.Add(l.except)
 	}
-	deadline := l.deadline(l.slot)
-	return l.deadline(deadline) // by then more rows have left
-}
-
-// deadline returns by when a success is due, as the rows that are listed at a time say.
-func (l *life) deadline(at time.Time) time.Time {
-	listed := slices.DeleteFunc(slices.Clone(l.finished), func(t time.Time) bool {
-		return t.Before(at.Add(-l.region.retention))
-	})
-	if len(listed) < 4 {
+	if len(l.finished) < 4 {
 		return l.succeeded.Add(26 * time.Hour)
 	}
-	slices.SortFunc(listed, time.Time.Compare)
+	slices.SortFunc(l.finished, time.Time.Compare)
+	last := l.finished[len(l.finished)-1]
+	known := slices.DeleteFunc(slices.Clone(l.finished[:max(0, len(l.finished)-5)]), func(t time.Time) bool {
+		return t.Before(last.Add(-l.region.retention))
+	})
+	known = append(known, l.finished[max(0, len(l.finished)-5):]...)
 	var intervals []time.Duration
-	for i := range len(listed) - 1 {
-		intervals = append(intervals, listed[i+1].Sub(listed[i]))
+	for i := range len(known) - 1 {
+		intervals = append(intervals, known[i+1].Sub(known[i]))
 	}
 	slices.Sort(intervals)
 	usual := intervals[len(intervals)-2]
+	if usual < 4*time.Hour {
+		return l.succeeded.Add(26 * time.Hour)
+	}
 	return l.succeeded.Add(usual + usual/20 + 2*time.Hour)
 }
 

@@ -24,6 +24,7 @@ type view struct {
 // scrape is what one target answers, as the difference to its last scrape.
 type scrape struct {
 	Target int
+	Moves  int // to other addresses, up to now
 	State  scrapeState
 	New    []string // series that were never seen before; their ids go on from the last
 	Set    []sample

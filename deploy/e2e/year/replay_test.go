@@ -71,11 +71,14 @@ func (all prometheuses) close() (err error) {
 
 // target is the state of one target's scrape.
 type target struct {
-	parser parser.Parser
-	labels labels.Labels
-	up     series
-	known  []series // by id
-	values map[int]float64
+	parser  parser.Parser
+	region  region
+	address string
+	moves   int
+	labels  labels.Labels
+	up      series
+	known   []series // by id
+	values  map[int]float64
 }
 
 type series struct {
@@ -90,11 +93,9 @@ func newPrometheus(dir, rulesFile string) (*prometheus, error) {
 	})
 	for _, r := range regions {
 		for _, e := range r.exporters {
-			own := labels.FromStrings("job", "crs", "instance", e.address)
-			p.targets = append(p.targets, &target{
-				parser: p.parser, labels: own, values: map[int]float64{},
-				up: series{labels: labels.FromStrings(labels.MetricName, "up", "job", "crs", "instance", e.address)},
-			})
+			t := &target{parser: p.parser, region: r, address: e.address, values: map[int]float64{}}
+			t.move(0)
+			p.targets = append(p.targets, t)
 		}
 	}
 	return p, p.open()
@@ -162,17 +163,38 @@ func (p *prometheus) stop(how promDoes) error {
 	return nil
 }
 
+// move gives the target, and all of its series, the address that it has after so many moves.
+func (t *target) move(moves int) {
+	t.moves = moves
+	t.labels = labels.FromStrings("job", "crs", "account", t.region.account, "instance", moved(t.address, moves))
+	t.up = series{labels: t.own(labels.FromStrings(labels.MetricName, "up"))}
+	for i := range t.known {
+		t.known[i] = series{labels: t.own(t.known[i].labels)}
+	}
+}
+
+// own returns labels of the target's series as Prometheus stores them.
+func (t *target) own(l labels.Labels) labels.Labels {
+	b := labels.NewBuilder(l)
+	if l.Has("region") && t.region.shown != "" {
+		b.Set("region", t.region.shown)
+	}
+	t.labels.Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
+	return b.Labels()
+}
+
 // append adds what one scrape of a target adds to the storage, with a stale marker for
 // each series that ends, as a scrape of Prometheus does.
 func (t *target) append(app storage.Appender, at time.Time, s *scrape) error {
+	if s.Moves != t.moves {
+		t.move(s.Moves)
+	}
 	for _, text := range s.New {
 		l, err := t.parser.ParseMetric(text)
 		if err != nil {
 			return err
 		}
-		b := labels.NewBuilder(l)
-		t.labels.Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
-		t.known = append(t.known, series{labels: b.Labels()})
+		t.known = append(t.known, series{labels: t.own(l)})
 	}
 	stale := math.Float64frombits(value.StaleNaN)
 	up := 1.0

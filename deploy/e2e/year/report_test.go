@@ -17,12 +17,20 @@ const tolerance = 5 * time.Minute
 // watcher keep firing for a while, so that flapping is one alert.
 const mayRingOn = 30 * time.Minute
 
+// bridged is how long the rules read the facts of an exporter that has restarted.
+const bridged = 20 * time.Minute
+
 // The ways in which an alert is wrong.
 const (
 	missed      = "missed"
 	late        = "told late"
 	cleared     = "cleared without a cure"
-	dataLost    = "cleared when the data was lost"
+	dataLost    = "cleared when Prometheus lost its data"
+	forgotten   = "cleared after an exporter without a state file restarted"
+	missedByOne = "cleared when one of a pair came back, which had missed the failure"
+	bothAway    = "cleared while Prometheus and the exporter were away"
+	secondTime  = "fired or paged again after one of these"
+	muted       = "inhibited by the alert of another fault"
 	again       = "fired again"
 	pages       = "more than one page"
 	rangOn      = "fired on after the cure"
@@ -30,7 +38,10 @@ const (
 	unexplained = "no fault explains it"
 )
 
-var problems = []string{missed, late, cleared, dataLost, again, pages, rangOn, early, unexplained}
+var problems = []string{missed, late, cleared, again, pages, muted, rangOn, early, unexplained, dataLost, forgotten, missedByOne, bothAway, secondTime}
+
+// excused are the problems that no rule can prevent.
+var excused = []string{dataLost, forgotten, missedByOne, bothAway, secondTime}
 
 // judgement compares what fired with the truth.
 type judgement struct {
@@ -84,6 +95,12 @@ func (j *judgement) adjust(f fault, later []fault) *fault {
 		unseen := j.seen(&f, f.failed, 0).Sub(f.failed)
 		f.cured, f.until = f.cured.Add(unseen), f.until.Add(unseen)
 	}
+	// One of a pair that was away tells of the failure for a day from when it is back.
+	for _, i := range j.sc.incidents {
+		if f.taskName != "" && i.exporter != "" && i.region == f.region && i.from.Before(f.cured) && i.to.After(f.known) {
+			f.until = latest(f.until, i.to.Add(26*time.Hour))
+		}
+	}
 	for i := range later {
 		if l := &later[i]; f.taskName != "" && l.region == f.region && l.redisID == f.redisID && l.taskName == f.taskName && l.known.Before(f.cured) {
 			f.cured = l.known
@@ -98,14 +115,14 @@ func about(f *fault, a *firing) bool {
 	get := a.labels.Get
 	switch {
 	case f.redisID != "":
-		return get("region") == f.region && get("redisId") == f.redisID &&
+		return regionOf(a.labels) == f.region && get("redisId") == f.redisID &&
 			(f.taskName == "" || get("taskName") == "" || get("taskName") == f.taskName)
 	case get("redisId") != "":
-		return false
+		return f.misread && f.region == regionOf(a.labels)
 	case get("region") != "":
-		return f.region == get("region")
+		return f.region == regionOf(a.labels)
 	case get("instance") != "":
-		return f.instance == get("instance")
+		return f.instance != "" && strings.HasSuffix(get("instance"), "."+f.instance)
 	default:
 		return f.instance != "" || f.region == "" // that no exporter is there at all
 	}
@@ -174,7 +191,7 @@ func (j *judgement) judgeFault(f *fault, window span) {
 		return
 	}
 	k.toldOf++
-	at := later(all[first].from, f.known)
+	at := latest(all[first].from, f.known)
 	k.detection = append(k.detection, max(0, at.Sub(j.seen(f, f.known, 0))))
 	if !f.optional && at.After(deadline.Add(tolerance)) {
 		v.wrong(late)
@@ -219,36 +236,87 @@ func (v *verdict) judgeCourse(all []*firing, told time.Time) {
 	if !v.optional {
 		v.judgeGaps(all, told, to)
 	}
-	fired, paged := map[string]int{}, map[int]int{}
+	fired, paged := map[string][]time.Time{}, map[string][]time.Time{}
+	critical := false
 	for _, a := range all {
 		if !a.from.Before(to) {
 			break
 		}
+		if v.misread && !v.tells(a.alert) {
+			continue // as often as there is a task
+		}
+		critical = critical || a.labels.Get("severity") == "critical"
 		if !a.from.Before(v.known.Add(-tolerance)) {
-			fired[fmt.Sprint(v.losses(a.from), a.identity())]++
+			fired[a.identity()] = append(fired[a.identity()], a.from)
 		}
 		if !a.paged.IsZero() && a.paged.Before(to) {
-			paged[v.losses(a.paged)]++
+			paged["page"] = append(paged["page"], a.paged)
 		}
 	}
-	twice := func(n int) bool { return n > 1 }
-	if slices.ContainsFunc(slices.Collect(maps.Values(fired)), twice) {
-		v.wrong(again)
+	if critical && len(paged) == 0 {
+		v.wrong(muted)
 	}
-	if slices.ContainsFunc(slices.Collect(maps.Values(paged)), twice) {
-		v.wrong(pages)
+	v.judgeTimes(again, fired)
+	v.judgeTimes(pages, paged)
+}
+
+// judgeTimes counts a problem if something of one key happens twice. After an excuse nobody
+// knows what was told before.
+func (v *verdict) judgeTimes(problem string, of map[string][]time.Time) {
+	excused := false
+	for _, times := range of {
+		for i := 1; i < len(times); i++ {
+			if slices.ContainsFunc(v.excuses(), func(e excuse) bool {
+				return e.from.After(times[i-1]) && !e.from.After(times[i]) || e.contains(times[i])
+			}) {
+				excused = true
+				continue
+			}
+			v.wrong(problem)
+			return
+		}
+	}
+	if excused {
+		v.wrong(secondTime)
 	}
 }
 
-// losses returns how often Prometheus has lost its data up to a time. It does not know
-// what it told before.
-func (j *judgement) losses(at time.Time) (n int) {
-	for _, l := range j.lost {
-		if !l.from.After(at) {
-			n++
+// excuse is a time in which an alert can end for a reason that no rule can prevent.
+type excuse struct {
+	span
+	problem string
+}
+
+// excuses returns those of a fault.
+func (v *verdict) excuses() (all []excuse) {
+	for _, l := range v.lost {
+		all = append(all, excuse{span{l.from.Add(-tolerance), l.to}, dataLost})
+	}
+	if v.redisID == "" {
+		return all
+	}
+	for _, i := range v.sc.incidents {
+		if i.region != v.region {
+			continue
+		}
+		if !alone(v.sc.region(i.region)) {
+			if i.exporter != "" && i.contains(v.unlisted) {
+				all = append(all, excuse{span{i.to.Add(-tolerance), v.seen(v.fault, i.to, bridged)}, missedByOne})
+			}
+			continue
+		}
+		gone := i.exporterDoes == down || i.exporterDoes == away || i.exporterDoes == unscraped || i.exporterDoes == moves
+		for _, r := range v.restart {
+			if gone && r.from.Before(i.to) && i.from.Before(r.to) {
+				all = append(all, excuse{span{latest(r.from, i.from).Add(-tolerance), latest(r.to, i.to)}, bothAway})
+			}
+		}
+		restarts := i.exporterDoes == down || i.exporterDoes == moves || i.exporterDoes == misread || i.auto
+		if restarts && !v.sc.region(i.region).exporters[0].state {
+			all = append(all, excuse{span{i.from.Add(-tolerance), v.seen(v.fault, i.to, bridged)}, forgotten})
 		}
 	}
-	return n
+	return all
 }
 
 // judgeGaps judges that something fires all the time from the first alert to the cure.
@@ -264,7 +332,7 @@ func (v *verdict) judgeGaps(all []*firing, from, to time.Time) {
 		if a.to.IsZero() {
 			return
 		}
-		at = later(at, a.to)
+		at = latest(at, a.to)
 	}
 	if at.Add(tolerance).Before(to) {
 		v.gap(span{at, to})
@@ -278,8 +346,9 @@ func (v *verdict) gap(s span) {
 	if slices.ContainsFunc(v.restart, func(r span) bool { return r.contains(s.from) && r.contains(v.cured) }) {
 		return // it was cured while Prometheus started
 	}
-	if slices.ContainsFunc(v.lost, func(l span) bool { return span{l.from.Add(-tolerance), l.to}.contains(s.from) }) {
-		v.wrong(dataLost)
+	excuses := v.excuses()
+	if i := slices.IndexFunc(excuses, func(e excuse) bool { return e.contains(s.from) }); i >= 0 {
+		v.wrong(excuses[i].problem)
 	} else {
 		v.wrong(cleared)
 	}
@@ -299,7 +368,7 @@ func (j *judgement) judgeFiring(a *firing) {
 		if f.explains(a) {
 			began = began || !a.from.Before(w.from)
 			follows = true
-			end = later(end, w.to)
+			end = latest(end, w.to)
 		}
 		if kind == "nothing" || f.explains(a) {
 			kind = f.kind
@@ -341,7 +410,7 @@ func (j *judgement) report() string {
 		k := j.kinds[name]
 		p := k.problems
 		fmt.Fprintf(&b, "%-52s %6d %6d %6d %6d %6d %6d %6d %6d %9s %9s\n", name, k.faults, k.toldOf, k.unseen,
-			p[missed], p[late], p[cleared]+p[dataLost], p[again], p[pages], k.median(), k.maximum())
+			p[missed], p[late], p[cleared]+p[dataLost]+p[forgotten]+p[missedByOne]+p[bothAway], p[again], p[pages], k.median(), k.maximum())
 	}
 	b.WriteString("\n")
 	for _, key := range slices.Sorted(maps.Keys(j.counts)) {
@@ -394,7 +463,7 @@ func stamp(t time.Time) string {
 	return t.UTC().Format("01-02 15:04:05")
 }
 
-func later(a, b time.Time) time.Time {
+func latest(a, b time.Time) time.Time {
 	if cmp.Compare(a.Unix(), b.Unix()) < 0 {
 		return b
 	}

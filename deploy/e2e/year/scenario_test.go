@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"github.com/crs-exporter/crs_exporter/crsapi"
 )
 
@@ -54,8 +56,8 @@ type schedule struct {
 var schedules = []schedule{
 	{name: "nightly", every: 24 * time.Hour, weight: 14},
 	{name: "every eight hours", every: 8 * time.Hour, weight: 3},
-	// After a failure or a pause fewer than four of its backups are listed.
-	{name: "weekly", every: 7 * day, needs: 30 * day, except: 8 * day, weight: 3},
+	{name: "weekly", every: 7 * day, needs: 30 * day, weight: 2},
+	{name: "weekly, with an exception", every: 7 * day, needs: 30 * day, except: 8 * day, weight: 2},
 	{name: "Monday to Friday", every: 24 * time.Hour, needs: 30 * 24 * time.Hour, weight: 2, skips: func(d time.Weekday) bool {
 		return d == time.Saturday || d == time.Sunday
 	}},
@@ -73,6 +75,8 @@ func (s schedule) next(t time.Time) time.Time {
 // region is a region of the account, and who watches it.
 type region struct {
 	name      string
+	shown     string // the name by which its account has it; empty for the same
+	account   string
 	retention time.Duration // a row leaves the list at this age
 	exporters []exporterPlan
 	calm      bool // nothing goes wrong with its instances
@@ -85,20 +89,36 @@ type exporterPlan struct {
 }
 
 var regions = []region{
-	{"ap-guangzhou", 7 * 24 * time.Hour, []exporterPlan{
+	{name: "ap-guangzhou", account: "a", retention: 7 * day, exporters: []exporterPlan{
 		{"gz:10991", []crsapi.API{crsapi.API20}, true},
-	}, false},
-	{"ap-shanghai", 30 * 24 * time.Hour, []exporterPlan{ // a pair, which switches to API 3.0
+	}},
+	{name: "ap-shanghai", account: "a", retention: 30 * day, exporters: []exporterPlan{ // a pair, which switches to API 3.0
 		{"sh-a:10991", []crsapi.API{crsapi.API20, crsapi.API30}, true},
-		{"sh-b:10991", []crsapi.API{crsapi.API20, crsapi.API30}, false},
-	}, false},
-	{"ap-beijing", 7 * 24 * time.Hour, []exporterPlan{
+		{"sh-b:10991", []crsapi.API{crsapi.API20, crsapi.API30}, true},
+	}},
+	{name: "ap-beijing", account: "a", retention: 7 * day, exporters: []exporterPlan{
 		{"bj:10991", []crsapi.API{crsapi.API30}, false},
-	}, false},
-	{"ap-chengdu", 7 * 24 * time.Hour, []exporterPlan{ // now and then in a wrong zone
+	}},
+	{name: "ap-chengdu", account: "a", retention: 7 * day, calm: true, exporters: []exporterPlan{ // now and then in a wrong zone
 		{"cd:10991", []crsapi.API{crsapi.API20}, false},
-	}, true},
+	}},
+	{name: "ap-hongkong", shown: "ap-guangzhou", account: "b", retention: 7 * day, exporters: []exporterPlan{
+		{"b:10991", []crsapi.API{crsapi.API20}, true},
+	}},
 }
+
+// regionOf returns the region that an alert is about.
+func regionOf(l labels.Labels) string {
+	for _, r := range regions {
+		if r.account == l.Get("account") && cmp.Or(r.shown, r.name) == l.Get("region") {
+			return r.name
+		}
+	}
+	return ""
+}
+
+// moved returns the address of an exporter after so many moves.
+func moved(address string, moves int) string { return fmt.Sprintf("%d.%s", moves, address) }
 
 // rename gives an instance another name. All of its rows show it.
 type rename struct {
@@ -172,6 +192,10 @@ func newScenario(o options) *scenario {
 		return cmp.Or(a.known.Compare(b.known), cmp.Compare(a.region, b.region), cmp.Compare(a.redisID, b.redisID))
 	})
 	return sc
+}
+
+func (sc *scenario) region(name string) region {
+	return regions[slices.IndexFunc(regions, func(r region) bool { return r.name == name })]
 }
 
 func (sc *scenario) prometheuses() int {

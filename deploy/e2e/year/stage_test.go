@@ -102,7 +102,7 @@ func (s *stage) start(t *testing.T, i incident) (end func()) {
 		return func() { s.promDoes[i.prom] = runs }
 	case i.exporter != "":
 		w := s.watchers[slices.IndexFunc(s.watchers, func(w *watcher) bool { return w.address == i.exporter })]
-		return s.startOf(t, w, i.exporterDoes)
+		return s.startOf(t, w, i)
 	case i.rawRow != "":
 		s.server.SetRawRows(i.region, i.rawRow)
 		return func() { s.server.SetRawRows(i.region) }
@@ -135,8 +135,8 @@ func (s *stage) flap() {
 	}
 }
 
-func (s *stage) startOf(t *testing.T, w *watcher, does exporterDoes) (end func()) {
-	switch does {
+func (s *stage) startOf(t *testing.T, w *watcher, i incident) (end func()) {
+	switch i.exporterDoes {
 	case down:
 		w.stop()
 		w.downs++
@@ -148,6 +148,14 @@ func (s *stage) startOf(t *testing.T, w *watcher, does exporterDoes) (end func()
 	case cut:
 		w.cut.Store(true)
 		return func() { w.cut.Store(false) }
+	case moves:
+		stopped := s.startOf(t, w, incident{exporterDoes: down})
+		w.away = true
+		return func() {
+			stopped()
+			w.away = false
+			w.moves++
+		}
 	case away:
 		w.away = true
 		return func() { w.away = false }
@@ -155,7 +163,7 @@ func (s *stage) startOf(t *testing.T, w *watcher, does exporterDoes) (end func()
 		w.unscraped = true
 		return func() { w.unscraped = false }
 	case misread:
-		w.restart(t, 3*time.Hour)
+		w.restart(t, i.behind)
 		return func() { w.restart(t, 0) }
 	default:
 		panic("nothing happens to " + w.address)
@@ -201,7 +209,7 @@ func (s *stage) scrape(t *testing.T, known memories) []scrape {
 				t.Fatal(err)
 			}
 		}
-		scrapes[n].Target = n
+		scrapes[n].Target, scrapes[n].Moves = n, w.moves
 	}
 	return scrapes
 }

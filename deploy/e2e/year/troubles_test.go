@@ -66,31 +66,31 @@ var troubles = []trouble{
 	}},
 	{kind: "backup pending for hours", weight: 5, right: tells(backupStuck), explained: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
 		t := l.row(backup, l.start(), pending, phase{l.hours(3, 7), executing}, phase{10 * time.Minute, succeeded})
-		l.is(t.submitted().Add(time.Hour), t.changes[1].at, t.last().at, "")
+		l.is(t.submitted().Add(3*time.Hour), t.last().at, t.last().at, "")
 	}},
 	{kind: "backup pending, then hangs", weight: 4, right: tells(backupStuck), explained: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
 		t := l.row(backup, l.start(), pending, phase{l.hours(3, 5), executing}, phase{2*time.Hour + l.upTo(time.Hour), succeeded})
-		l.is(t.submitted().Add(time.Hour), t.last().at, t.last().at, "")
+		l.is(t.submitted().Add(3*time.Hour), t.last().at, t.last().at, "")
 	}},
 	{kind: "backup never ends", weight: 3, of: frequent, right: tells(backupStuck), explained: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
 		t := l.row(backup, l.start(), executing)
 		l.skip(1) // the service does not run two at a time
 		l.is(t.submitted().Add(3*time.Hour), l.success(), t.leaves, "")
 	}},
-	{kind: "backup switched off", weight: 8, right: tells(backupMissing), explained: tells(unlisted), slack: minutesMissing, happens: func(l *life) {
+	{kind: "backup switched off", weight: 8, right: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
 		known := l.missing()
 		l.skip(2 + l.IntN(3))
 		cured := l.success()
 		l.is(known, cured, cured, "")
 	}},
-	{kind: "backup switched off, renamed meanwhile", weight: 2, of: nightly, right: tells(backupMissing), slack: minutesMissing, happens: func(l *life) {
+	{kind: "backup switched off, renamed meanwhile", weight: 2, of: nightly, right: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
 		known := l.missing()
 		l.skip(3)
 		l.rename(known.Add(5 * time.Hour))
 		cured := l.success()
 		l.is(known, cured, cured, "")
 	}},
-	{kind: "backup switched off until no row is left", weight: 2, of: shortList, right: tells(backupMissing, unlisted), slack: minutesMissing, happens: func(l *life) {
+	{kind: "backup switched off until no row is left", weight: 2, of: shortList, right: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
 		known := l.missing()
 		l.skip(9 + l.IntN(3))
 		cured := l.success()
@@ -183,7 +183,7 @@ var troubles = []trouble{
 		at := l.delete()
 		l.leave(at)
 	}},
-	{kind: "failed, and listed no more", weight: 2, right: tells(backupFailed, unlisted), explained: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
+	{kind: "failed, and listed no more", weight: 2, right: tells(backupFailed), explained: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
 		known := l.failure(failed)
 		left := known.Add(3 * time.Hour)
 		l.leave(left)

@@ -25,6 +25,7 @@ type watcher struct {
 	stateFile string
 	cut       atomic.Bool   // cannot reach the API
 	away      bool          // not in service discovery
+	moves     int           // to other addresses
 	unscraped bool          // runs, but cannot be reached
 	behind    time.Duration // its time zone, relative to the API's
 

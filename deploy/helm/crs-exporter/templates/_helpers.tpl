@@ -57,9 +57,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 - {{ printf "--crs.role-arn=%s" . | quote }}
 {{- end }}
 {{- end }}
-{{- if .Values.persistence.enabled }}
 - --state.file=/var/lib/crs_exporter/state
-{{- end }}
 {{- range $flag, $value := dict "external-url" .Values.web.externalUrl "route-prefix" .Values.web.routePrefix }}
 {{- with $value }}
 - {{ printf "--web.%s=%s" $flag . | quote }}
@@ -69,7 +67,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 - {{ printf "--web.config.file=/etc/crs_exporter_web/%s" .Values.webConfig.key | quote }}
 {{- end }}
 {{- /* Other objects depend on these flags: a second value would break them where nobody sees it. */ -}}
-{{- $fixed := list "--crs.region" "--crs.api" "--crs.role-arn" "--web.config.file" "--web.external-url" "--web.listen-address" "--web.route-prefix" "--web.systemd-socket" "--web.telemetry-path" }}
+{{- $fixed := list "--crs.region" "--crs.api" "--crs.role-arn" "--state.file" "--web.config.file" "--web.external-url" "--web.listen-address" "--web.route-prefix" "--web.systemd-socket" "--web.telemetry-path" }}
 {{- range .Values.extraArgs }}
 {{- $flag := regexFind "^--[a-z0-9.-]+" . }}
 {{- if has $flag $fixed }}
