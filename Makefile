@@ -81,7 +81,7 @@ year:
 	cd deploy/e2e && $(GO) test -run TestScenario -v -timeout 3h ./year -days 365 -coarse -seed $(SEED)
 
 # Opens the pages in Debian's chromium (apt-get install chromium), and writes the pictures
-# of the README anew.
+# of the documents anew.
 browser:
 	cd deploy/e2e/browser && $(GO) test -count=1 -timeout 10m . -screenshots ../../screenshots
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"regexp"
 	"slices"
 	"strings"
@@ -231,6 +232,23 @@ func (s *settings) warnings(configs []crsapi.Config) (all []string) {
 		all = append(all, "the endpoint is plain http: others on the network can read tasks and key id")
 	}
 	return all
+}
+
+// demoPages returns what to open in a browser, on this machine unless there is an
+// external URL.
+func (s *settings) demoPages() string {
+	base := s.collector.PagesURL
+	if base == "" {
+		host, port, _ := net.SplitHostPort((*s.web.WebListenAddresses)[0])
+		if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
+			host = "localhost"
+		}
+		base = "http://" + net.JoinHostPort(host, port) + s.routePrefix
+	}
+	return "Demo of a simulated account, no real one is needed. Status: " + base + "/\n" +
+		"  calendar of backups: " + base + "/backups\n" +
+		"  tasks: " + base + "/tasks\n" +
+		"  metrics for Prometheus: " + base + s.telemetryPath + "\n"
 }
 
 // flagError returns the error of an invalid field of a Config with the name of its flag,

@@ -124,7 +124,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 	level.Info(logger).Log("msg", "starting crs_exporter", "version", version.Info(), "build", version.BuildContext())
 	if s.demo {
-		level.Info(logger).Log("msg", "demo of a simulated CRS", "pages", s.routePrefix+"/", "metrics", s.routePrefix+s.telemetryPath)
+		fmt.Fprint(stdout, s.demoPages())
 	}
 	// The toolkit's log records have their own time.
 	slogger := slog.New(sloggokit.NewGoKitHandler(unstamped, slog.LevelDebug))

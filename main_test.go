@@ -3,21 +3,23 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"flag"
 	"fmt"
 	"html"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -47,8 +49,6 @@ const (
 	backupInstance      = "backupInstance"
 )
 
-var update = flag.Bool("update", false, "rewrite the README's tables")
-
 // TestMain sets a credentials file with the simulator's key for all tests.
 func TestMain(m *testing.M) {
 	if os.Getenv(envMain) != "" {
@@ -77,7 +77,7 @@ func credentialsFile(id, key string) []byte {
 	return []byte("[default]\nsecret_id = " + id + "\nsecret_key = " + key + "\n")
 }
 
-// lockedBuffer is a bytes.Buffer for the log of a running exporter.
+// lockedBuffer is a bytes.Buffer for what a running exporter writes.
 type lockedBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -99,6 +99,7 @@ func (b *lockedBuffer) String() string {
 type running struct {
 	t    *testing.T
 	url  string
+	out  *lockedBuffer
 	log  *lockedBuffer
 	stop context.CancelFunc
 	done chan error
@@ -110,10 +111,10 @@ var loopback = regexp.MustCompile(`127\.0\.0\.1:[0-9]+`)
 func start(t *testing.T, args ...string) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	r := &running{t: t, log: &lockedBuffer{}, stop: cancel, done: make(chan error, 1)}
+	r := &running{t: t, out: &lockedBuffer{}, log: &lockedBuffer{}, stop: cancel, done: make(chan error, 1)}
 	logs, pipe := io.Pipe()
 	go func() {
-		err := run(ctx, append([]string{"--web.listen-address=127.0.0.1:0"}, args...), io.Discard, io.MultiWriter(r.log, pipe))
+		err := run(ctx, append([]string{"--web.listen-address=127.0.0.1:0"}, args...), r.out, io.MultiWriter(r.log, pipe))
 		_ = pipe.CloseWithError(io.EOF)
 		r.done <- err
 	}()
@@ -378,6 +379,42 @@ func TestDemo(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// TestDemoPrintsItsPages opens what the demo says.
+func TestDemoPrintsItsPages(t *testing.T) {
+	for args, base := range map[string]string{
+		"":                     "http://127.0.0.1:0",
+		"--web.route-prefix=y": "http://127.0.0.1:0/y",
+		"--web.external-url=https://example.com/ops/ --web.telemetry-path=/m": "https://example.com/ops",
+	} {
+		exporter := start(t, append([]string{"--demo"}, strings.Fields(args)...)...)
+		pages := regexp.MustCompile(`http\S+`).FindAllString(exporter.out.String(), -1)
+		if len(pages) != 4 {
+			t.Errorf("%q prints %q", args, exporter.out)
+		}
+		for _, page := range pages {
+			u, err := url.Parse(page)
+			if err != nil || !strings.HasPrefix(page, base+"/") {
+				t.Errorf("%q prints %q, want pages at %s: %v", args, page, base, err)
+			} else if status, _ := exporter.get(u.Path); status != http.StatusOK {
+				t.Errorf("%q: status %d of %s", args, status, page)
+			}
+		}
+	}
+}
+
+// TestDemoIsAtLocalhost listens at addresses that no browser can open.
+func TestDemoIsAtLocalhost(t *testing.T) {
+	for _, address := range []string{":10991", "0.0.0.0:10991", "[::]:10991"} {
+		s, err := parseFlags([]string{"--demo", "--web.listen-address=" + address}, io.Discard, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pages := s.demoPages(); strings.Count(pages, " http://localhost:10991/") != 4 {
+			t.Errorf("at %s: %q", address, pages)
+		}
 	}
 }
 
@@ -964,57 +1001,130 @@ func TestHelpAndVersion(t *testing.T) {
 	}
 }
 
-// TestREADMETables compares the README's tables with the code.
-func TestREADMETables(t *testing.T) {
-	const path = "README.md"
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	readme := string(text)
-	for name, table := range map[string]string{"metrics": metricsTable(), "flags": flagsTable()} {
-		begin, end := fmt.Sprintf("<!-- %s: checked by a test -->\n", name), fmt.Sprintf("<!-- end of %s -->", name)
-		before, rest, found := strings.Cut(readme, begin)
-		got, after, ended := strings.Cut(rest, end)
-		if !found || !ended {
-			t.Fatalf("no %s table", name)
+// documents returns the Markdown files of the repository by path. A test that checks names
+// leaves out CHANGELOG.md, which names what was removed.
+func documents(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".md" {
+			return err
 		}
-		if got != table {
-			t.Errorf("the %s table differs from the code; go test -run %s -update rewrites it. Want:\n%s", name, t.Name(), table)
-		}
-		readme = before + begin + table + end + after
+		text, err := os.ReadFile(path)
+		all[filepath.ToSlash(path)] = string(text)
+		return err
+	})
+	if err != nil || all["README.md"] == "" {
+		t.Fatalf("no README.md: %v", err)
 	}
-	if *update {
-		if err := os.WriteFile(path, []byte(readme), 0o644); err != nil {
+	return all
+}
+
+func TestREADMEIsShort(t *testing.T) {
+	if size := len(documents(t)["README.md"]); size > 12_000 {
+		t.Errorf("README.md has %d bytes, want at most 12000: move details to deploy/README.md, collector/METRICS.md or a package's documentation", size)
+	}
+}
+
+var (
+	metricName = regexp.MustCompile(`\bcrs_[a-z0-9_]+`)
+	flagName   = regexp.MustCompile(`--(?:no-)?((?:crs|web|scrape|state|log|demo)(?:\.[a-z0-9-]+)+)`)
+	alertName  = regexp.MustCompile(`\bCRS[A-Z][A-Za-z]+`)
+	makeTarget = regexp.MustCompile("(?m)(?:^|`)make ([a-z0-9-]+)")
+)
+
+// TestDocumentedNames checks that the metrics, flags, alerts and make targets in the
+// documents exist, and that the README names all alerts.
+func TestDocumentedNames(t *testing.T) {
+	all, exist := documents(t), map[string]bool{"crs_exporter": true, "crs_task_transitions_created": true}
+	for _, m := range slices.Concat(collector.Metrics(), collector.StateMetrics(), collector.RegisteredMetrics()) {
+		exist[m.Name] = true
+	}
+	for _, f := range newApplication(&settings{}).Model().Flags {
+		exist[f.Name] = true
+	}
+	for file, definition := range map[string]string{
+		"deploy/prometheus/rules/crs.yml": `- alert: (\w+)`,
+		"Makefile":                        `(?m)^([a-z0-9-]+):`,
+	} {
+		text, err := os.ReadFile(file)
+		if err != nil {
 			t.Fatal(err)
 		}
+		for _, m := range regexp.MustCompile(definition).FindAllStringSubmatch(string(text), -1) {
+			exist[m[1]] = true
+			if alertName.MatchString(m[1]) && !strings.Contains(all["README.md"], m[1]) {
+				t.Errorf("README.md does not name the alert %s", m[1])
+			}
+		}
 	}
-}
-
-func metricsTable() string {
-	var b strings.Builder
-	b.WriteString("| metric | type | labels | meaning |\n|---|---|---|---|\n")
-	for _, m := range slices.Concat(collector.Metrics(), collector.StateMetrics(), collector.RegisteredMetrics()) {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", m.Name, m.Type, strings.Join(m.Labels, ", "), m.Help)
-	}
-	return b.String()
-}
-
-func flagsTable() string {
-	var b strings.Builder
-	b.WriteString("| flag | default | |\n|---|---|---|\n")
-	for _, f := range newApplication(&settings{}).Model().Flags {
-		if f.Name == "help" || f.Name == "version" || f.Hidden {
+	for file, text := range all {
+		if file == "CHANGELOG.md" {
 			continue
 		}
-		preset := ""
-		if len(f.Default) > 0 && f.Default[0] != "" {
-			preset = "`" + f.Default[0] + "`"
+		for _, names := range []*regexp.Regexp{metricName, flagName, alertName, makeTarget} {
+			for _, m := range names.FindAllStringSubmatch(text, -1) {
+				if name := m[len(m)-1]; !exist[name] {
+					t.Errorf("%s: %s does not exist", file, name)
+				}
+			}
 		}
-		if f.Envar != "" {
-			preset = "`$" + f.Envar + "`"
-		}
-		fmt.Fprintf(&b, "| `--%s` | %s | %s |\n", f.Name, preset, f.Help)
 	}
-	return b.String()
+}
+
+// TestREADMEFlags compares the defaults in the README's table of flags with the program.
+func TestREADMEFlags(t *testing.T) {
+	_, rest, found := strings.Cut(documents(t)["README.md"], "<!-- flags: checked by a test -->\n")
+	table, _, ended := strings.Cut(rest, "<!-- end of flags -->")
+	rows := regexp.MustCompile("(?m)^\\| `--([a-z0-9.-]+)` \\| (.*?) ?\\| ").FindAllStringSubmatch(table, -1)
+	if !found || !ended || len(rows) == 0 {
+		t.Fatal("no table of flags")
+	}
+	defaults := map[string]string{}
+	for _, f := range newApplication(&settings{}).Model().Flags {
+		preset := strings.Join(f.Default, "")
+		if f.Envar != "" {
+			preset = "$" + f.Envar
+		}
+		defaults[f.Name] = preset
+	}
+	for _, row := range rows {
+		if want, exists := defaults[row[1]]; !exists || strings.Trim(row[2], "`") != want {
+			t.Errorf("--%s: default %s, want %q", row[1], row[2], want)
+		}
+	}
+}
+
+var (
+	markdownLink = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	codeBlock    = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
+	heading      = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	notInAnchor  = regexp.MustCompile(`[^a-z0-9 _-]`)
+)
+
+// TestLinks checks the relative links of the documents, with their anchors.
+func TestLinks(t *testing.T) {
+	all, anchors := documents(t), map[string]bool{}
+	for file, text := range all {
+		for _, m := range heading.FindAllStringSubmatch(codeBlock.ReplaceAllString(text, ""), -1) {
+			anchor := notInAnchor.ReplaceAllString(strings.ToLower(m[1]), "")
+			anchors[file+"#"+strings.ReplaceAll(anchor, " ", "-")] = true
+		}
+	}
+	for file, text := range all {
+		for _, m := range markdownLink.FindAllStringSubmatch(text, -1) {
+			target, anchor, hasAnchor := strings.Cut(m[1], "#")
+			if strings.Contains(target, "://") {
+				continue
+			}
+			target = cmp.Or(target, path.Base(file))
+			target = path.Join(path.Dir(file), target)
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s: %v", file, err)
+			}
+			if hasAnchor && !anchors[target+"#"+anchor] {
+				t.Errorf("%s: %s has no heading #%s", file, target, anchor)
+			}
+		}
+	}
 }

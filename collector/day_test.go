@@ -11,7 +11,7 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi"
 )
 
-var wholeDay = flag.Bool("day", false, "measure the requests of a day, for the README")
+var wholeDay = flag.Bool("day", false, "measure the requests of a day, for deploy/README.md")
 
 // TestRequestsOfADay simulates a day of scrapes of a region whose instances are
 // backed up every night, and whose tasks are listed for 30 days.

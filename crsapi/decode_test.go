@@ -357,15 +357,15 @@ func TestErrorResponse(t *testing.T) {
 	})
 }
 
-// TestREADMETaskNames compares the README's table of task names with what the client
+// TestTaskNamesTable compares the table of task names in METRICS.md with what the client
 // makes of each code.
-func TestREADMETaskNames(t *testing.T) {
+func TestTaskNamesTable(t *testing.T) {
 	const begin, end, head = "<!-- task names: checked by a test -->\n", "<!-- end of task names -->", "| code | taskName |\n|---|---|\n"
-	readme, err := os.ReadFile("../README.md")
+	document, err := os.ReadFile("../collector/METRICS.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, found := strings.Cut(string(readme), begin)
+	_, rest, found := strings.Cut(string(document), begin)
 	table, _, ended := strings.Cut(rest, end)
 	if !found || !ended {
 		t.Fatal("no table of task names")
@@ -386,7 +386,7 @@ func TestREADMETaskNames(t *testing.T) {
 		}
 	}
 	if table != want {
-		t.Errorf("the README has\n%s\nwant\n%s", table, want)
+		t.Errorf("the document has\n%s\nwant\n%s", table, want)
 	}
 	if len(names) != 58 {
 		t.Errorf("%d names; the documents have 56 types, and 2 of private clouds", len(names))

@@ -1,7 +1,3 @@
-// Package ledger counts how many tasks were seen to enter each status. No task counts
-// twice in one status, the first sample of every series is 0, and no counter decreases.
-// It knows the [Facts] that outlive a list. With a [Store] that has a file, both survive
-// restarts, kills and full disks.
 package ledger
 
 import (

@@ -1,5 +1,3 @@
-// Package pages serves what an Exporter knows as HTML: the status of each region, the
-// tasks of the lists, and a calendar of the backups. No page sends a request to the API.
 package pages
 
 import (

@@ -19,7 +19,8 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
-// The tests in this file hold what the README says of other programs.
+// The tests in this file hold what collector/METRICS.md and deploy/README.md say of other
+// programs.
 
 // TestCreatedSamples checks which settings of Prometheus keep the created samples of
 // counters out of its database.

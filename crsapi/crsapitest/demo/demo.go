@@ -1,11 +1,14 @@
-// Package demo is a simulated account for crs_exporter --demo: regions with a few
-// instances whose backups succeed, fail and hang while the program runs. It does not
-// know who reads the lists.
+// Package demo is a simulated account for crs_exporter --demo: two regions with thirty
+// nights of backups, an example of each problem that the alerts on tasks report, and
+// backups that start, end and fail while the program runs. It does not know who reads the
+// lists.
 package demo
 
 import (
+	"cmp"
 	"fmt"
-	"math/rand/v2"
+	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,17 +17,28 @@ import (
 )
 
 const (
-	tickInterval = 3 * time.Second
-	// maxAge is the age of the oldest task at the start, and maxListed the maximum
-	// number of tasks in a region's list.
-	maxAge    = 72 * time.Hour
-	maxListed = 250
+	day = 24 * time.Hour
 
-	backupInstance = "backupInstance"
-	autoBackup     = "AUTOBACKUP" // API 2.0 lists it as backupInstance
+	tickInterval = 3 * time.Second // between changes of the lists
+	listedFor    = 30 * day        // older tasks leave the lists
+	pendingFor   = 4 * time.Second // before a task begins
+
+	// A backup by hand begins in each region every byHandInterval, the first one byHandFirst
+	// before the start, of one of the first byHandInstances. One in byHandFailing fails.
+	byHandInterval  = 2 * time.Minute
+	byHandFirst     = 24 * time.Minute
+	byHandInstances = 3
+	byHandFailing   = 8
+
+	succeeded    = crsapi.StatusSucceeded
+	failed       = crsapi.StatusFailed
+	hangs        = crsapi.StatusExecuting // how a task ends that never ends
+	undocumented = crsapi.Status(7)
+
+	always = math.MaxInt // stands for all numbers of backups
 )
 
-// Regions returns the regions of a Config that names none.
+// Regions returns the regions of an account, unless others are wanted.
 func Regions() []string { return []string{"ap-guangzhou", "ap-shanghai"} }
 
 // The only key that the account accepts.
@@ -33,9 +47,60 @@ const (
 	SecretKey = crsapitest.SecretKey
 )
 
+// instance is a line of the tables below. A backup by schedule has a number: the newest at
+// the start of the demo has 0, the one before it 1. Those after the start have negative
+// numbers. Ages are at the start.
+type instance struct {
+	name   string
+	every  time.Duration // between backups by schedule; 0 for each night
+	newest time.Duration // age of backup 0; not used if backups are at night
+	ends   statuses      // how backups by schedule end, by number, if not with succeeded
+	from   time.Duration // age of the schedule, if it is younger than the list
+	until  time.Duration // age of the schedule's end, if it has ended
+	tasks  []task        // beside its backups
+}
+
+type statuses map[int]crsapi.Status
+
+// task is a task that was submitted before the start.
+type task struct {
+	name string
+	age  time.Duration
+	ends crsapi.Status
+}
+
+// The first region has all the examples. The second one is in order.
+var tables = [][]instance{
+	{
+		{name: "sessions", tasks: []task{{"restoreBackup", 53 * time.Hour, succeeded}}},
+		{name: "carts", ends: statuses{6: failed, 20: failed}},
+		{name: "ranking", tasks: []task{{"resizeInstance", 11 * day, succeeded}}},
+		{name: "inventory"},
+		{name: "mail queue", ends: statuses{13: crsapi.StatusError}, tasks: []task{{"cleanInstance", 8 * day, succeeded}}},
+		{name: "search", ends: statuses{always: failed}},
+		{name: "feature flags", ends: statuses{2: hangs}},
+		{name: "reports", every: 7 * day, newest: 40 * time.Minute, ends: statuses{0: failed}},
+		{name: "archive", until: 3 * day},
+		{name: "orders", tasks: []task{{"resizeInstance", 50 * time.Minute, failed}}},
+		{name: "payments", tasks: []task{{"exportBackup", 7 * time.Hour, hangs}}},
+		{name: "chat", tasks: []task{{"setPassword", 2 * time.Hour, undocumented}}},
+		{name: "promotions", until: 4 * day, tasks: []task{{"deleteInstance", 4 * day, succeeded}}},
+	},
+	{
+		{name: "sessions"},
+		{name: "carts", ends: statuses{9: failed}},
+		{name: "ranking"},
+		{name: "profiles"},
+		{name: "notifications", ends: statuses{24: crsapi.StatusError}, tasks: []task{{"resizeInstance", 16 * day, succeeded}}},
+		{name: "prices"},
+		{name: "analytics", every: 7 * day, newest: 62 * time.Hour},
+		{name: "coupons", from: 10 * day, tasks: []task{{"newInstance", 10 * day, succeeded}}},
+	},
+}
+
 // Config configures an Account.
 type Config struct {
-	Regions     []string      // Regions() if empty
+	Regions     []string
 	UTCOffset   time.Duration // of the times in requests and responses
 	RetireAfter time.Duration // when API 2.0 is retired; never if 0
 }
@@ -45,7 +110,6 @@ type Account struct {
 	URL, URL3 string // of API 2.0, and of API 3.0 and the private cloud
 
 	server *crsapitest.Server
-	random *rand.Rand
 	stop   chan struct{}
 	done   sync.WaitGroup
 }
@@ -53,27 +117,19 @@ type Account struct {
 // Start starts a simulation that runs until Close. Some requests fail, so that metrics
 // show retries.
 func Start(cfg Config) *Account {
-	if len(cfg.Regions) == 0 {
-		cfg.Regions = Regions()
-	}
-	server := crsapitest.NewServer()
-	a := &Account{
-		URL: server.URL, URL3: server.URL3,
-		server: server, random: rand.New(rand.NewPCG(1, 2)), stop: make(chan struct{}),
-	}
+	server, start := crsapitest.NewServer(), time.Now()
+	a := &Account{URL: server.URL, URL3: server.URL3, server: server, stop: make(chan struct{})}
 	server.SetUTCOffset(cfg.UTCOffset)
-	for _, region := range cfg.Regions {
-		server.SetTasks(region, a.history(region, time.Now()))
-	}
-	server.Inject(crsapitest.Fault{Rate: 0.05, Do: crsapitest.APIError(4400)})
+	a.set(cfg, start, start)
+	server.Inject(crsapitest.Fault{Rate: 0.02, Do: crsapitest.APIError(4400)})
 	server.Inject(crsapitest.Fault{Rate: 0.02, Do: crsapitest.APIError(6000)})
 	server.Inject(crsapitest.Fault{Do: crsapitest.Latency(30 * time.Millisecond)})
-	a.done.Go(func() { a.run(cfg) })
+	a.done.Go(func() { a.run(cfg, start) })
 	return a
 }
 
 // run changes the lists until Close.
-func (a *Account) run(cfg Config) {
+func (a *Account) run(cfg Config, start time.Time) {
 	var retire <-chan time.Time // nil for never
 	if cfg.RetireAfter > 0 {
 		retire = time.After(cfg.RetireAfter)
@@ -87,10 +143,14 @@ func (a *Account) run(cfg Config) {
 		case <-retire:
 			a.server.Inject(crsapitest.Fault{API: string(crsapi.API20), Do: crsapitest.RetiredForbidden})
 		case now := <-tick.C:
-			for _, region := range cfg.Regions {
-				a.server.Update(region, func(tasks []crsapi.Task) []crsapi.Task { return a.advance(region, tasks, now) })
-			}
+			a.set(cfg, start, now)
 		}
+	}
+}
+
+func (a *Account) set(cfg Config, start, now time.Time) {
+	for n, region := range cfg.Regions {
+		a.server.SetTasks(region, Tasks(region, n, cfg.UTCOffset, start, now))
 	}
 }
 
@@ -101,108 +161,89 @@ func (a *Account) Close() {
 	a.server.Close()
 }
 
-// instances end one in so many backups with another status than StatusSucceeded. A
-// backup with StatusExecuting hangs.
-var instances = []struct {
-	name  string
-	other crsapi.Status
-	oneIn int
-}{
-	{"sessions", crsapi.StatusFailed, 40},
-	{"carts", crsapi.StatusFailed, 4},
-	{"ranking", crsapi.StatusError, 6},
-	{"search", crsapi.StatusFailed, 1},
-	{"mail queue", crsapi.StatusExecuting, 30},
-}
-
-// outcome returns the final status of a backup of an instance.
-func (a *Account) outcome(i int) crsapi.Status {
-	if a.random.IntN(instances[i].oneIn) == 0 {
-		return instances[i].other
-	}
-	return crsapi.StatusSucceeded
-}
-
-// idOf returns the ID of an instance, such as crs-zhou0001.
-func idOf(region string, i int) string {
-	return fmt.Sprintf("crs-%s%04d", region[max(0, len(region)-4):], i+1)
-}
-
-func (a *Account) task(region string, i int, name string, start time.Time, status crsapi.Status) crsapi.Task {
-	t := crsapi.Task{
-		RedisID: idOf(region, i), RedisName: instances[i].name, ProjectID: "0",
-		TaskName: name, StartTime: start.Truncate(time.Second).UTC(), Status: status,
-	}
-	if status == crsapi.StatusSucceeded {
-		t.Progress = 1
-	}
-	if status != crsapi.StatusPending && status != crsapi.StatusExecuting {
-		t.EndTime = t.StartTime.Add(time.Duration(20+a.random.IntN(200)) * time.Second)
-	}
-	return t
-}
-
-// history returns a backup of each instance every three hours, newest first.
-func (a *Account) history(region string, now time.Time) []crsapi.Task {
-	var tasks []crsapi.Task
-	for age := 10 * time.Minute; age < maxAge; age += 3 * time.Hour {
-		for i := range instances {
-			status := a.outcome(i)
-			if status == crsapi.StatusExecuting {
-				status = crsapi.StatusSucceeded // only new backups hang
-			}
-			tasks = append(tasks, a.task(region, i, autoBackup, now.Add(-age), status))
+// Tasks returns the list of region number n, newest first, as it is now in an account
+// that started at start. Equal arguments have equal lists.
+func Tasks(region string, n int, utcOffset time.Duration, start, now time.Time) []crsapi.Task {
+	l := &list{region: region, table: tables[n%len(tables)], now: now}
+	for i, in := range l.table {
+		l.schedule(i, utcOffset, start)
+		for _, t := range in.tasks {
+			l.add(i, t.name, start.Add(-t.age), t.ends)
 		}
 	}
-	return append(tasks, a.task(region, 0, "newInstance", now.Add(-maxAge), crsapi.StatusSucceeded))
+	l.byHand(start.Add(-byHandFirst + time.Duration(n)*time.Minute))
+	slices.SortStableFunc(l.tasks, func(a, b crsapi.Task) int { return b.StartTime.Compare(a.StartTime) })
+	return l.tasks
 }
 
-// advance returns the list one tick later: pending tasks begin, some executing tasks
-// end, and an instance without an unfinished task may get a new one.
-func (a *Account) advance(region string, tasks []crsapi.Task, now time.Time) []crsapi.Task {
-	busy := map[string]bool{}
-	for n := range tasks {
-		t := &tasks[n]
-		switch {
-		case t.Status == crsapi.StatusPending:
-			t.Status = crsapi.StatusExecuting
-		case t.Status != crsapi.StatusExecuting:
-			continue
-		case a.random.IntN(3) > 0:
-			t.Progress = min(t.Progress+0.2, 0.9)
-		default:
-			a.finish(region, t, now)
-		}
-		busy[t.RedisID] = busy[t.RedisID] || t.Status == crsapi.StatusExecuting
-	}
-	i, name := a.random.IntN(len(instances)), a.nextName()
-	if !busy[idOf(region, i)] {
-		tasks = append([]crsapi.Task{a.task(region, i, name, now, crsapi.StatusPending)}, tasks...)
-	}
-	return tasks[:min(len(tasks), maxListed)]
+// list is a list that is being made.
+type list struct {
+	region string
+	table  []instance
+	now    time.Time
+	tasks  []crsapi.Task
 }
 
-// finish gives an executing task its final status, unless it hangs.
-func (a *Account) finish(region string, t *crsapi.Task, now time.Time) {
-	status := crsapi.StatusSucceeded
-	for i := range instances {
-		if t.RedisID == idOf(region, i) && (t.TaskName == backupInstance || t.TaskName == autoBackup) {
-			status = a.outcome(i)
+// schedule adds the backups by schedule of an instance. Those at night begin after two
+// o'clock in the API's time zone, one instance after the other.
+func (l *list) schedule(i int, utcOffset time.Duration, start time.Time) {
+	in := l.table[i]
+	every, newest := in.every, start.Add(-in.newest)
+	if every == 0 {
+		every = day
+		midnight := start.Add(utcOffset).Truncate(day).Add(-utcOffset)
+		newest = midnight.Add(2*time.Hour + time.Duration(i)*11*time.Minute)
+		if newest.After(start) {
+			newest = newest.Add(-day)
 		}
 	}
-	if status == crsapi.StatusExecuting {
+	for number := int(listedFor / every); ; number-- {
+		at := newest.Add(-time.Duration(number) * every)
+		switch age := start.Sub(at); {
+		case at.After(l.now), in.until > 0 && age < in.until:
+			return
+		case in.from == 0 || age < in.from:
+			l.add(i, "AUTOBACKUP", at, cmp.Or(in.ends[number], in.ends[always], succeeded))
+		}
+	}
+}
+
+// byHand adds backups by hand, of one instance after the other. A backup that fails is
+// followed by another one of the same instance.
+func (l *list) byHand(at time.Time) {
+	i := 0
+	for n := 1; !at.After(l.now); n, at = n+1, at.Add(byHandInterval) {
+		if n%byHandFailing == 0 {
+			l.add(i, "backupInstance", at, failed)
+		} else {
+			l.add(i, "backupInstance", at, succeeded)
+			i = (i + 1) % byHandInstances
+		}
+	}
+}
+
+// add adds a task as it is now, unless it has left the list.
+func (l *list) add(i int, name string, start time.Time, ends crsapi.Status) {
+	start = start.Truncate(time.Second).UTC()
+	runs := l.now.Sub(start)
+	if runs > listedFor {
 		return
 	}
-	t.Status, t.EndTime = status, now.Truncate(time.Second).UTC()
-	if status == crsapi.StatusSucceeded {
-		t.Progress = 1
+	t := crsapi.Task{
+		RedisID:   fmt.Sprintf("crs-%s%04d", l.region[max(0, len(l.region)-4):], i+1), // such as crs-zhou0001
+		RedisName: l.table[i].name, ProjectID: "0", TaskName: name, StartTime: start, Status: ends,
 	}
-}
-
-func (a *Account) nextName() string {
-	names := []string{"restoreBackup", "resizeInstance", "cleanInstance", backupInstance}
-	if n := a.random.IntN(10); n < len(names) {
-		return names[n]
+	takes := time.Duration(20+(start.Unix()+int64(i))%70) * time.Second
+	switch {
+	case runs < pendingFor:
+		t.Status = crsapi.StatusPending
+	case runs < takes || ends == hangs:
+		t.Status, t.Progress = crsapi.StatusExecuting, min(0.9, float32(runs)/float32(takes))
+	default:
+		t.EndTime = start.Add(takes)
+		if ends == succeeded {
+			t.Progress = 1
+		}
 	}
-	return autoBackup
+	l.tasks = append(l.tasks, t)
 }

@@ -1,37 +1,198 @@
-package demo
+package demo_test
 
 import (
-	"math/rand/v2"
+	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest/demo"
+	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
-// TestAdvance runs two hours of a region.
-func TestAdvance(t *testing.T) {
-	a := &Account{random: rand.New(rand.NewPCG(1, 2))}
-	now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
-	tasks := a.history("gz", now)
-	statuses, names := map[crsapi.Status]bool{}, map[string]bool{}
-	for range 2 * time.Hour / tickInterval {
-		now = now.Add(tickInterval)
-		tasks = a.advance("gz", tasks, now)
-		if len(tasks) > maxListed || !slices.IsSortedFunc(tasks, func(a, b crsapi.Task) int { return b.StartTime.Compare(a.StartTime) }) {
-			t.Fatalf("%d tasks, or not newest first", len(tasks))
-		}
-		unfinished := map[string]bool{}
-		for _, task := range tasks {
-			open := task.Status == crsapi.StatusPending || task.Status == crsapi.StatusExecuting
-			if open && unfinished[task.RedisID] || open != task.EndTime.IsZero() || task.EndTime.After(now.Add(4*time.Minute)) {
-				t.Fatalf("%+v beside another unfinished task: %t", task, unfinished[task.RedisID])
-			}
-			unfinished[task.RedisID] = unfinished[task.RedisID] || open
-			statuses[task.Status], names[task.TaskName] = true, true
+const (
+	hour      = time.Hour
+	day       = 24 * hour
+	utcOffset = 8 * hour
+)
+
+// TestEachAlertHasItsExample compares what an exporter shows of the demo with the
+// conditions of the alerts, whatever the time of day when the demo starts, and two hours
+// later.
+func TestEachAlertHasItsExample(t *testing.T) {
+	want := map[string][]string{ // by alert, redisIds
+		"CRSBackupFailed":      {"crs-zhou0006", "crs-zhou0008"},
+		"CRSBackupMissing":     {"crs-zhou0006", "crs-zhou0009"},
+		"CRSBackupStuck":       {"crs-zhou0007"},
+		"CRSTaskStuck":         {"crs-zhou0011"},
+		"CRSTaskFailed":        {"crs-zhou0010"},
+		"CRSTaskStatusUnknown": {"crs-zhou0012"},
+	}
+	for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
+		for h := range 24 {
+			t.Run(fmt.Sprint(api, " at ", h), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					time.Sleep(time.Duration(h)*hour + 17*time.Minute)
+					server := crsapitest.NewMemoryServer()
+					defer server.Close()
+					e := watch(t, server, api)
+					defer e.Close()
+					start := time.Now()
+					for range 2 {
+						for n, region := range demo.Regions() {
+							server.SetTasks(region, demo.Tasks(region, n, utcOffset, start, time.Now()))
+						}
+						shown := gather(t, e)
+						if got := alerts(shown, time.Now()); fmt.Sprint(got) != fmt.Sprint(want) {
+							t.Errorf("%s after the start: alerts\n%v, want\n%v", time.Since(start), got, want)
+						}
+						if n := len(shown["crs_instance_info"]); n != 21 {
+							t.Errorf("%d instances", n) // two of three are in order
+						}
+						time.Sleep(2*hour + 10*time.Minute) // no backup by hand has just failed
+					}
+				})
+			})
 		}
 	}
-	if len(statuses) != 5 || len(names) < 5 {
-		t.Errorf("statuses %v, names %v", statuses, names)
+}
+
+func watch(t *testing.T, server *crsapitest.Server, api crsapi.API) *collector.Exporter {
+	t.Helper()
+	cfg := crsapi.DefaultConfig(api)
+	cfg.Endpoint, cfg.Transport = server.URL, server.Client().Transport
+	if api == crsapi.API30 {
+		cfg.Endpoint = server.URL3
+	}
+	cfg.Credentials = credentials.Static{SecretID: demo.SecretID, SecretKey: demo.SecretKey}
+	e, err := collector.New(collector.Config{
+		Regions: demo.Regions(), Dial: collector.DialAPIs(cfg), Logger: log.NewNopLogger(), FullSyncInterval: hour, Sync: collector.SyncFull,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// series are the values of a metric by redisId, taskName and status, with blanks between.
+type series map[string]float64
+
+func gather(t *testing.T, e *collector.Exporter) map[string]series {
+	t.Helper()
+	families, err := prometheus.Gatherers{e.Poll(t.Context())}.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]series{}
+	for _, f := range families {
+		all[f.GetName()] = series{}
+		for _, m := range f.GetMetric() {
+			labels := map[string]string{}
+			for _, l := range m.GetLabel() {
+				labels[l.GetName()] = l.GetValue()
+			}
+			key := strings.TrimSpace(labels["redisId"] + " " + labels["taskName"] + " " + labels["status"])
+			all[f.GetName()][key] = m.GetGauge().GetValue()
+		}
+	}
+	return all
+}
+
+// alerts returns the redisIds of which the conditions of the rules hold, by alert.
+func alerts(shown map[string]series, now time.Time) map[string][]string {
+	all := map[string][]string{}
+	add := func(when bool, alert, key string) {
+		if id, _, _ := strings.Cut(key, " "); when {
+			all[alert] = append(all[alert], id)
+		}
+	}
+	each := func(metric string, check func(key string, at float64)) {
+		for _, key := range slices.Sorted(maps.Keys(shown[metric])) {
+			check(key, shown[metric][key])
+		}
+	}
+	good, deadline := shown["crs_backup_last_good_timestamp_seconds"], shown["crs_backup_deadline_timestamp_seconds"]
+	seconds := float64(now.Unix())
+	isBackup := func(key string) bool {
+		return strings.Contains(key, "backupInstance") || strings.Contains(key, "AUTOBACKUP")
+	}
+	each("crs_backup_failing_since_timestamp_seconds", func(id string, since float64) {
+		add(since > good[id] && since < deadline[id], "CRSBackupFailed", id)
+	})
+	each("crs_backup_deadline_timestamp_seconds", func(id string, by float64) {
+		add(by < seconds, "CRSBackupMissing", id)
+	})
+	each("crs_task_finished_before_timestamp_seconds", func(key string, before float64) {
+		late := before+(3*hour).Seconds() < seconds
+		add(late && isBackup(key), "CRSBackupStuck", key)
+		add(late && !isBackup(key), "CRSTaskStuck", key)
+	})
+	each("crs_task_last_failure_timestamp_seconds", func(key string, at float64) {
+		success := shown["crs_task_last_success_timestamp_seconds"][key]
+		add(!isBackup(key) && at > seconds-day.Seconds() && at > success, "CRSTaskFailed", key)
+	})
+	each("crs_task_last_start_timestamp_seconds", func(key string, at float64) {
+		task, unknown := strings.CutSuffix(key, " unknown")
+		add(unknown && at >= shown["crs_task_last_start_timestamp_seconds"][task+" succeeded"], "CRSTaskStatusUnknown", key)
+	})
+	return all
+}
+
+// TestBackupsGoOn follows a region for half an hour: backups begin, succeed and fail, and
+// tasks that have ended stay as they are.
+func TestBackupsGoOn(t *testing.T) {
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	last, entered := map[string]crsapi.Status{}, map[crsapi.Status]int{}
+	for now := start; now.Before(start.Add(hour / 2)); now = now.Add(3 * time.Second) {
+		tasks := demo.Tasks("gz", 0, utcOffset, start, now)
+		if !slices.IsSortedFunc(tasks, func(a, b crsapi.Task) int { return b.StartTime.Compare(a.StartTime) }) {
+			t.Fatal("not newest first")
+		}
+		for _, task := range tasks {
+			key := fmt.Sprint(task.RedisID, task.TaskName, task.StartTime)
+			was, known := last[key]
+			ended := known && was != crsapi.StatusPending && was != crsapi.StatusExecuting
+			if ended && task.Status != was {
+				t.Fatalf("%s was %s, is %s", key, was, task.Status)
+			}
+			if now != start && (!known || task.Status != was) {
+				entered[task.Status]++
+			}
+			last[key] = task.Status
+		}
+	}
+	for status, atLeast := range map[crsapi.Status]int{
+		crsapi.StatusPending: 14, crsapi.StatusExecuting: 14, crsapi.StatusSucceeded: 10, crsapi.StatusFailed: 1,
+	} {
+		if entered[status] < atLeast {
+			t.Errorf("%d tasks entered %s, want %d or more", entered[status], status, atLeast)
+		}
+	}
+}
+
+// TestMonthLater follows the account for 40 days: each night has its backups, and the list
+// has those of 30 days.
+func TestMonthLater(t *testing.T) {
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	now := start.Add(40 * day)
+	nights := map[string]int{}
+	for _, task := range demo.Tasks("gz", 1, utcOffset, start, now) {
+		if now.Sub(task.StartTime) > 30*day {
+			t.Errorf("%+v is still listed", task)
+		}
+		if task.TaskName == "AUTOBACKUP" && task.Status == crsapi.StatusSucceeded {
+			nights[task.RedisName]++
+		}
+	}
+	if nights["profiles"] != 30 || nights["coupons"] != 30 || nights["analytics"] != 5 {
+		t.Errorf("backups by schedule: %v", nights)
 	}
 }
