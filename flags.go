@@ -248,7 +248,7 @@ func (s *settings) demoPages() string {
 	return "Demo of a simulated account, no real one is needed. Status: " + base + "/\n" +
 		"  calendar of backups: " + base + "/backups\n" +
 		"  tasks: " + base + "/tasks\n" +
-		"  metrics for Prometheus: " + base + s.telemetryPath + "\n"
+		"  metrics for Prometheus: " + base + s.telemetryPath
 }
 
 // flagError returns the error of an invalid field of a Config with the name of its flag,

@@ -124,7 +124,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 	level.Info(logger).Log("msg", "starting crs_exporter", "version", version.Info(), "build", version.BuildContext())
 	if s.demo {
-		fmt.Fprint(stdout, s.demoPages())
+		fmt.Fprintln(stdout, s.demoPages())
 	}
 	// The toolkit's log records have their own time.
 	slogger := slog.New(sloggokit.NewGoKitHandler(unstamped, slog.LevelDebug))
