@@ -58,6 +58,24 @@ func TestScenario(t *testing.T) {
 	}
 }
 
+// TestPath plays few troubles from the simulator of the API to the page: exporter, rules,
+// alerts, inhibitions. It is fast, so that each change is tested with the shipped rules.
+func TestPath(t *testing.T) {
+	const script = "backup failed;backup hangs, then fails;backup switched off;import runs long;resize fails;failed, and listed no more;renamed"
+	j, err := perform(t, newScenario(options{Seed: 1, Days: 3, Instances: 7, Coarse: true, Script: script}), "", *rulesFlag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range strings.Split(strings.TrimSuffix(script, ";renamed"), ";") {
+		if k := j.kinds[kind]; k == nil || k.toldOf != 1 {
+			t.Errorf("%s: no alert tells it", kind)
+		}
+	}
+	if len(j.counts) > 0 {
+		t.Error("\n" + j.report())
+	}
+}
+
 // TestPairOfPrometheus has one Prometheus of two in trouble: down for forty minutes, without
 // its data, restarted. That must change nothing.
 func TestPairOfPrometheus(t *testing.T) {
