@@ -5,7 +5,7 @@ SAY := $(CURDIR)/.ci/say
 
 .PHONY: test race e2e fuzz year bench soak lint browser release
 
-# All that a change must pass. It needs Go, git and make only.
+# All that a change must pass. It needs Go, git, make and bash.
 test:
 	@echo 'make test: about four minutes the first time, one minute later'
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run gofmt on these files'; exit 1; }
