@@ -52,7 +52,6 @@ func TestFind(t *testing.T) {
 		"only the pod region":     {env: map[string]string{"TKE_REGION": "ap-beijing"}, err: "no credentials: the machine has no role"},
 		"no source":               {err: "no credentials: the machine has no role"},
 		"login page of a network": {cloud: map[string]string{"": "<html>log in"}, err: "no credentials: metadata service: the response is not a role name"},
-		"redirect":                {cloud: map[string]string{"": "302", "elsewhere": "role"}, err: "no credentials: metadata service: HTTP status 302"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			home := t.TempDir()
@@ -119,29 +118,18 @@ func TestEnvironment(t *testing.T) {
 		want credentials.Key
 		err  string
 	}{
-		"permanent":             {map[string]string{id: "i", secret: "k"}, permanent, ""},
-		"temporary":             {map[string]string{id: "i", secret: "k", token: "t"}, temporary, ""},
-		"newlines":              {map[string]string{id: "i\n", secret: "k\r\n", token: "t\n\n"}, temporary, ""},
-		"blanks":                {map[string]string{id: " i", secret: "\tk ", token: "\u00a0t\u3000"}, temporary, ""},
-		"quotes":                {map[string]string{id: `"i"`, secret: "'k'", token: "`t"}, temporary, ""},
-		"marks":                 {map[string]string{id: "\ufeffi", secret: "\ufeff\"k\"\n", token: "t\ufeff"}, temporary, ""},
-		"signs":                 {map[string]string{id: "A-i_1", secret: "k+/=", token: "t.~:%&@#;"}, signs, ""},
-		"blank token":           {map[string]string{id: "i", secret: "k", token: " \n"}, permanent, ""},
-		"blank key":             {map[string]string{id: "i", secret: "\n"}, credentials.Key{}, "TENCENTCLOUD_SECRET_KEY is not"},
-		"bad id":                {map[string]string{id: "canary canary", secret: "k"}, credentials.Key{}, "TENCENTCLOUD_SECRET_ID contains an invalid character (printable ASCII only"},
-		"bad key":               {map[string]string{id: "i", secret: "canary\ncanary"}, credentials.Key{}, "TENCENTCLOUD_SECRET_KEY contains an invalid character"},
-		"bad token":             {map[string]string{id: "i", secret: "k", token: "canary\u200bcanary"}, credentials.Key{}, "TENCENTCLOUD_TOKEN contains an invalid character"},
-		"inner quote":           {map[string]string{id: `canary"canary`, secret: "k"}, credentials.Key{}, "TENCENTCLOUD_SECRET_ID contains an invalid character"},
-		"control character":     {map[string]string{id: "i", secret: "canary\x7f"}, credentials.Key{}, "TENCENTCLOUD_SECRET_KEY contains an invalid character"},
-		"no UTF-8":              {map[string]string{id: "i", secret: "canary\xff"}, credentials.Key{}, "TENCENTCLOUD_SECRET_KEY contains an invalid character"},
-		"only id":               {map[string]string{id: "i"}, credentials.Key{}, "TENCENTCLOUD_SECRET_KEY is not"},
-		"only key":              {map[string]string{secret: "k"}, credentials.Key{}, "TENCENTCLOUD_SECRET_ID is not"},
-		"private":               {map[string]string{privateID: "\ufeffi\r\n", privateSecret: " 'k'"}, permanent, ""},
-		"private and public":    {map[string]string{privateID: "p", privateSecret: "p", id: "i", secret: "k"}, permanent, ""},
-		"private, bad id":       {map[string]string{privateID: "canary canary", privateSecret: "k"}, credentials.Key{}, "TCECLOUD_SECRET_ID contains an invalid character"},
-		"private, bad key":      {map[string]string{privateID: "p", privateSecret: "canary\u00e9"}, credentials.Key{}, "TCECLOUD_SECRET_KEY contains an invalid character"},
-		"private, only id":      {map[string]string{privateID: "p"}, credentials.Key{}, "TCECLOUD_SECRET_KEY is not"},
-		"private, half of both": {map[string]string{privateID: "p", privateSecret: "k", id: "i"}, credentials.Key{}, "TENCENTCLOUD_SECRET_KEY is not"},
+		"permanent":          {map[string]string{id: "i", secret: "k"}, permanent, ""},
+		"blanks":             {map[string]string{id: " i", secret: "\tk ", token: "\u00a0t\u3000"}, temporary, ""},
+		"quotes":             {map[string]string{id: `"i"`, secret: "'k'", token: "`t"}, temporary, ""},
+		"marks":              {map[string]string{id: "\ufeffi", secret: "\ufeff\"k\"\n", token: "t\ufeff"}, temporary, ""},
+		"signs":              {map[string]string{id: "A-i_1", secret: "k+/=", token: "t.~:%&@#;"}, signs, ""},
+		"blank key":          {map[string]string{id: "i", secret: "\n"}, credentials.Key{}, "TENCENTCLOUD_SECRET_KEY is not"},
+		"bad id":             {map[string]string{id: "canary canary", secret: "k"}, credentials.Key{}, "TENCENTCLOUD_SECRET_ID contains an invalid character (printable ASCII only"},
+		"inner quote":        {map[string]string{id: `canary"canary`, secret: "k"}, credentials.Key{}, "TENCENTCLOUD_SECRET_ID contains an invalid character"},
+		"only key":           {map[string]string{secret: "k"}, credentials.Key{}, "TENCENTCLOUD_SECRET_ID is not"},
+		"private":            {map[string]string{privateID: "\ufeffi\r\n", privateSecret: " 'k'"}, permanent, ""},
+		"private and public": {map[string]string{privateID: "p", privateSecret: "p", id: "i", secret: "k"}, permanent, ""},
+		"private, only id":   {map[string]string{privateID: "p"}, credentials.Key{}, "TCECLOUD_SECRET_KEY is not"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := (&cloud{}).config(test.env)
@@ -269,11 +257,7 @@ func TestRoleFailures(t *testing.T) {
 		want   string
 	}{
 		"status":    {replace("500"), "HTTP status 500"},
-		"not found": {replace("404"), "HTTP status 404"},
-		"redirect":  {replace("302"), "HTTP status 302"},
 		"no JSON":   {replace("<canary>"), "not the documented JSON"},
-		"cut":       {func(body string) string { return body[:len(body)-3] }, "not the documented JSON"},
-		"type":      {func(body string) string { return strings.Replace(body, `"ExpiredTime":`, `"ExpiredTime":"canary",`, 1) }, "not the documented JSON"},
 		"huge":      {replace(big), "larger than 64 KiB"},
 		"no id":     {without("TmpSecretId"), "the SecretId is empty"},
 		"no key":    {without("TmpSecretKey"), "the SecretKey is empty"},
@@ -303,8 +287,6 @@ func TestRoleFailures(t *testing.T) {
 		want string
 	}{
 		"machine: code": {machine, `{"Code":"Failed\n\u001b"}`, `code "Failed  "`},
-		"machine: null": {machine, "null", `code ""`},
-		"pod: null":     {pod, "null", "not the documented JSON"},
 		"pod: refused":  {pod, `{"Response":{"Error":{"Code":"AuthFailure","Message":"the token ` + podToken + ` has\u0007 expired"}}}`, "AuthFailure: the token [redacted] has  expired"},
 		"assumed: long": {assumed, `{"Response":{"Error":{"Code":"c","Message":"` + strings.Repeat("x", 1000) + `"}}}`, "c: " + strings.Repeat("x", 256)},
 	} {
@@ -322,7 +304,6 @@ func TestRoleFailures(t *testing.T) {
 	for want, damage := range map[string]func(path string) error{
 		"tke-oidc: pod token: open /": os.Remove,
 		"/token is empty":             func(path string) error { return os.WriteFile(path, []byte("\n"), 0o600) },
-		"/token: larger than 64 KiB":  func(path string) error { return os.WriteFile(path, []byte(big), 0o600) },
 	} {
 		env := podEnv(t)
 		if err := damage(env["TKE_WEB_IDENTITY_TOKEN_FILE"]); err != nil {
@@ -337,11 +318,4 @@ func TestRoleFailures(t *testing.T) {
 	cfg := c.config(nil)
 	cfg.RoleARN = machineARN
 	expectError(t, find(t, cfg), "cvm-role+assume-role: cvm-role: metadata service: credentials of role watcher: HTTP status 500")
-	cfg = assumed.config(t, c)
-	cfg.STSURL = "https://u:canary@sts:x/"
-	expectError(t, find(t, cfg), "STS AssumeRole: invalid URL")
-	cfg = c.config(nil)
-	cfg.MetadataURL = "http://u:canary@metadata:x/"
-	_, err := credentials.Find(t.Context(), cfg)
-	wantError(t, err, "no credentials: metadata service: invalid URL")
 }

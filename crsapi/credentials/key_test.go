@@ -21,21 +21,3 @@ func TestSecretIsNotPrinted(t *testing.T) {
 		t.Errorf("JSON: %s, %v", text, err)
 	}
 }
-
-func TestValidate(t *testing.T) {
-	for want, key := range map[string]credentials.Key{
-		"the SecretId is empty":  {SecretKey: "k"},
-		"the SecretKey is empty": {SecretID: "i"},
-	} {
-		if err := key.Validate(); err == nil || err.Error() != want {
-			t.Errorf("got %v, want %q", err, want)
-		}
-	}
-	key := credentials.Key{SecretID: "i", SecretKey: "k"}
-	if err := key.Validate(); err != nil {
-		t.Error(err)
-	}
-	if got, err := credentials.Static(key).Key(t.Context()); err != nil || got != key {
-		t.Errorf("Static returns %v, %v", got, err)
-	}
-}

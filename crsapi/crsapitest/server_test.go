@@ -1,10 +1,8 @@
 package crsapitest_test
 
 import (
-	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -125,108 +123,46 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestBubble: in a bubble, the clock of the server is that of the bubble.
-func TestBubble(t *testing.T) {
-	for api := range actions {
-		synctest.Test(t, func(t *testing.T) {
-			srv := crsapitest.NewMemoryServer()
-			defer srv.Close()
-			srv.SetTasks(region, tasks("a"))
-			c := connect(srv, api)
-			took := func(effects ...crsapitest.Effect) time.Duration {
-				remove := srv.Inject(crsapitest.Fault{Do: crsapitest.All(effects...)})
-				defer remove()
-				start := time.Now()
-				if res := c.do(c.request(query{})); res.err != nil || res.Header.Get("Date") != start.UTC().Format(http.TimeFormat) {
-					t.Errorf("API %s: Date %s, error %v", api, res.Header.Get("Date"), res.err)
-				}
-				return time.Since(start)
-			}
-			time.Sleep(24 * time.Hour)
-			if got := took(crsapitest.Latency(time.Second)); got != time.Second {
-				t.Errorf("a latency of a second took %v", got)
-			}
-			if got := took(crsapitest.Body("12345"), crsapitest.SlowBody(2, time.Minute)); got != 3*time.Minute {
-				t.Errorf("three parts of a minute took %v", got)
-			}
-			// The list is read after the latency.
-			srv.Inject(crsapitest.Fault{Do: crsapitest.Latency(time.Minute)})
-			go func() {
-				time.Sleep(30 * time.Second)
-				srv.Add(region, tasks("b")...)
-			}()
-			if got := c.send(t, query{}).list; got != "2: b a" {
-				t.Errorf("API %s: %s", api, got)
-			}
-			// A hanging request does not end before the client ends it.
-			srv.Inject(crsapitest.Fault{Do: crsapitest.Hang})
-			ctx, cancel := context.WithTimeout(t.Context(), 48*time.Hour)
-			defer cancel()
-			start := time.Now()
-			res := c.do(c.request(query{}).WithContext(ctx))
-			if !errors.Is(res.err, context.DeadlineExceeded) || time.Since(start) != 48*time.Hour {
-				t.Errorf("API %s: error %v after %v", api, res.err, time.Since(start))
-			}
-		})
-	}
-}
-
-// TestHook: the hook sees each request before the list is read, and the requests are
-// counted.
-func TestHook(t *testing.T) {
-	eachServer(t, func(t *testing.T, srv *crsapitest.Server, c *client) {
+// TestLatency: in a bubble, the server has the clock of the bubble. It reads the list after
+// the latency.
+func TestLatency(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := crsapitest.NewMemoryServer()
+		defer srv.Close()
 		srv.SetTasks(region, tasks("a"))
-		var seen []crsapitest.Request
-		srv.OnRequest(func(r crsapitest.Request) {
-			seen = append(seen, r)
-			srv.Add(r.Region, tasks("b")...)
-			srv.Inject(crsapitest.Fault{Count: 1, Do: crsapitest.TotalAsText})
-		})
-		if body := c.do(c.request(query{})).body; !strings.Contains(strings.ToLower(body), `"totalcount":"2"`) {
-			t.Error(body)
-		}
-		srv.OnRequest(nil)
-		if got := c.send(t, query{}).list; got != "2: b a" || len(seen) != 1 || seen[0] != (crsapitest.Request{API: c.api, Action: c.action, Region: region}) {
-			t.Errorf("%s, hook got %+v", got, seen)
-		}
-		c.key = "wrong"
-		c.send(t, query{})
-		c.region = "ap-nowhere"
-		c.send(t, query{})
-		if got := [3]int{srv.Requests(""), srv.Requests(region), srv.Requests("ap-nowhere")}; got != [3]int{4, 3, 0} {
-			t.Errorf("requests %d", got)
+		srv.Inject(crsapitest.Fault{Do: crsapitest.Latency(time.Minute)})
+		go func() {
+			time.Sleep(30 * time.Second)
+			srv.Add(region, tasks("b")...)
+		}()
+		start := time.Now()
+		if got := connect(srv, "2.0").send(t, query{}).list; got != "2: b a" || time.Since(start) != time.Minute {
+			t.Errorf("%s after %v", got, time.Since(start))
 		}
 	})
 }
 
-// TestConnections: an effect may affect the connections of today only, and two servers
-// may serve one simulator.
-func TestConnections(t *testing.T) {
-	sim := crsapitest.New()
-	sim.SetTasks(region, tasks("a"))
-	for i := range 2 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+// TestHook: the hook sees each request before the list is read. Refused requests count, but
+// reach no hook.
+func TestHook(t *testing.T) {
+	eachAPI(t, func(t *testing.T, sim *crsapitest.Simulator, c *client) {
+		var seen []crsapitest.Request
+		sim.OnRequest(func(r crsapitest.Request) {
+			seen = append(seen, r)
+			sim.Add(r.Region, tasks("a")...)
+		})
+		got := c.send(t, query{}).list
+		c.key = "wrong"
+		c.send(t, query{})
+		c.region = "ap-nowhere"
+		c.send(t, query{})
+		if got != "1: a" || len(seen) != 1 || seen[0] != (crsapitest.Request{API: c.api, Action: c.action, Region: region}) {
+			t.Errorf("%s, hook got %+v", got, seen)
 		}
-		srv := sim.Serve(l)
-		defer srv.Close()
-		for api := range actions {
-			c := connect(srv, api)
-			if got := c.send(t, query{}).list; got != "1: a" {
-				t.Error(got)
-			}
-			remove := srv.Inject(crsapitest.Fault{Do: srv.OnOpenConnections(crsapitest.APIError(5100))})
-			if before, got := srv.Connections(), c.send(t, query{}).code; got == "" || srv.Connections() != before {
-				t.Errorf("server %d, API %s: %q over a connection that was open", i, api, got)
-			}
-			srv.Client().CloseIdleConnections()
-			if before, got := srv.Connections(), c.send(t, query{}).code; got != "" || srv.Connections() != before+1 {
-				t.Errorf("server %d, API %s: %q over a new connection", i, api, got)
-			}
-			remove()
+		if got := [3]int{sim.Requests(""), sim.Requests(region), sim.Requests("ap-nowhere")}; got != [3]int{3, 2, 0} {
+			t.Errorf("requests %d", got)
 		}
-	}
+	})
 }
 
 // TestImports: if the simulator used code of the client, both could have the same

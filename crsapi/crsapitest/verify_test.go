@@ -26,65 +26,26 @@ func at(t *testing.T, timestamp int64, test func(t *testing.T)) {
 	})
 }
 
-// TestSignatures shows that the client of these tests signs as the documents of API
-// 2.0 do. TestParameters shows that the simulator accepts what it signs.
-func TestSignatures(t *testing.T) {
-	d2 := "Action=DescribeInstances&InstanceIds.0=ins-09dx96dg&Nonce=11886&Region=ap-guangzhou&SecretId=" + documentID +
-		"&SignatureMethod=HmacSHA256&Timestamp=1465185768"
-	d1 := "Action=DescribeInstances&Nonce=345122&Region=gz&SecretId=" + documentID + "&Timestamp=1408704141"
-	g1 := "Action=GetRedisTaskList&Nonce=11886&Region=ap-guangzhou&SecretId=" + documentID +
-		"&SignatureMethod=HmacSHA256&Timestamp=1465185768&beginTime=2016-12-28 00:03:52&endTime=2017-02-11 00:03:52" +
-		"&limit=10&offset=0&redisId=crs-izbob1wh&redisName=for API test&taskStatus.0=2" +
-		"&taskType.0=task_restoreBackup&taskType.1=task_backupInstance&taskType.2=task_cleanInstance"
-	const g1Signature = "Te1WWg6K0nV83NexWUHvg4By+9Heg9w/8I8/BireGv8="
-	params := func(signed string) map[string]string {
-		p := make(map[string]string)
-		for pair := range strings.SplitSeq(signed, "&") {
-			name, value, _ := strings.Cut(pair, "=")
-			p[name] = value
-		}
-		return p
-	}
-	for _, test := range []struct{ id, host, params, want string }{
-		{"D1", "cvm.api.qcloud.com", d1, "HgIYOPcx5lN6gz8JsCFBNAWp2oQ="},
-		{"D2", "cvm.api.qcloud.com", d2, "0EEm/HtGRr/VJXTAD9tYMth1Bzm3lLHz5RCDv1GdM8s="},
-		{"D3", "cvm.api.qcloud.com", strings.Replace(d2, "SHA256", "SHA1", 1), "nPVnY6njQmwQ8ciqbPl5Qe+Oru4="},
-		{"G1", "redis.api.qcloud.com", g1, g1Signature},
-	} {
-		c := &client{url: "https://" + test.host + crsapitest.Path, method: http.MethodGet, key: documentKey}
-		if got := c.signature(params(test.params)); got != test.want {
-			t.Errorf("%s: signature %s, want %s", test.id, got, test.want)
-		}
-	}
+// TestSignature2 sends the request of the document of API 2.0 with its signature.
+func TestSignature2(t *testing.T) {
 	at(t, 1465185768, func(t *testing.T) {
 		sim, c := simulate("2.0")
 		sim.SetAccount(crsapitest.Account{SecretID: documentID, SecretKey: documentKey})
-		p := params(g1)
-		p["Signature"] = g1Signature
+		p := map[string]string{
+			"Action": "GetRedisTaskList", "Nonce": "11886", "Region": region, "SecretId": documentID, "SignatureMethod": "HmacSHA256", "Timestamp": "1465185768",
+			"beginTime": "2016-12-28 00:03:52", "endTime": "2017-02-11 00:03:52", "limit": "10", "offset": "0",
+			"redisId": "crs-izbob1wh", "redisName": "for API test", "taskStatus.0": "2",
+			"taskType.0": "task_restoreBackup", "taskType.1": "task_backupInstance", "taskType.2": "task_cleanInstance",
+			"Signature": "Te1WWg6K0nV83NexWUHvg4By+9Heg9w/8I8/BireGv8=",
+		}
 		if e := c.do(c.raw(encode(p))).result(t); e.code != "" {
 			t.Errorf("%+v", e)
 		}
 	})
 }
 
-// TestSignatures3: the documents print signatures for another service, which the
-// client of these tests must reproduce, and the simulator must accept requests
-// with known signatures for its own service.
+// TestSignatures3 sends requests of API 3.0 with known signatures.
 func TestSignatures3(t *testing.T) {
-	const example = `{"Limit": 1, "Filters": [{"Values": ["\u672a\u547d\u540d"], "Name": "instance-name"}]}`
-	for _, test := range []struct{ key, signed, want string }{
-		{"Gu5t9xGARNpq86cd98joQYCN3*******", "content-type;host", "2230eefd229f582d8b1b891af7107b91597240707d778ab3738f756258d7652c"},
-		{strings.Repeat("*", 32), "content-type;host;x-tc-action", "10b1a37a7301a02ca19a647ad722d5e43b4b3cff309d421d85b46093f6ab6c4f"},
-	} {
-		c := newClient(nil, "3.0")
-		c.url, c.key, c.signed, c.scope = "https://cvm.tencentcloudapi.com/", test.key, test.signed, "2019-02-25/cvm/tc3_request"
-		c.action = "DescribeInstances"
-		r := c.request3(example, "Content-Type", "application/json; charset=utf-8", "X-TC-Timestamp", "1551113065")
-		if got := r.Header.Get("Authorization"); !strings.HasSuffix(got, "Signature="+test.want) {
-			t.Errorf("%s: %s", test.signed, got)
-		}
-	}
-
 	const (
 		host = "content-type;host"
 		kind = "application/json"
@@ -95,10 +56,8 @@ func TestSignatures3(t *testing.T) {
 		timestamp                     int64
 		date, signature               string
 	}{
-		{"R1", `{"Limit":100,"Offset":0}`, kind, host, 1551113065, "2019-02-25", "d2ab5e4fe5e870d07b925ad4725caa1db176115756f4bb591b2c1bb8e805731b"},
 		{"R2", `{"Limit":100,"Offset":0}`, kind, host + ";x-tc-action", 1551113065, "2019-02-25", "3e8ad6d30b32075b9c406cbc81a8bc944c4b5d3d1543de2444d271eabeb7c062"},
 		{"R3", r3, kind + "; charset=utf-8", host, 1551113065, "2019-02-25", "45ed1a6e4a6443fe29cb735a7832145b706e8f390db7e04c4daed1a23a2f8885"},
-		{"R4", `{}`, kind, host, 1551113065, "2019-02-25", "72f2a742147ca44a304009368d9e43c6327f9708c6866095be83e14e5bc7f5b3"},
 		{"before midnight", `{}`, kind, host, 1551139199, "2019-02-25", "76f7f6c41508ddcc4a1cdae8535af39b5aaf6fe28cb6b2fedd322f54e9d39e68"},
 		{"at midnight", `{}`, kind, host, 1551139200, "2019-02-26", "b1444dcc38aa100e2000cb13e2a3c283eb76843517c6374bcb3d02b54a7e92d8"},
 	} {
@@ -128,7 +87,6 @@ func TestKeysAndTimes(t *testing.T) {
 	}{
 		"wrong key":            {change: func(c *client) { c.key = "wrong-key-of-test" }, want2: "4100", want3: "AuthFailure.SignatureFailure"},
 		"unknown key":          {change: func(c *client) { c.id = "AKIDnobody" }, want2: "4104", want3: "AuthFailure.SecretIdNotFound"},
-		"token without need":   {change: func(c *client) { c.token = "t" }, want2: "4105", want3: "AuthFailure.TokenFailure"},
 		"token":                {change: func(c *client) { c.id, c.key, c.token = "AKIDtemporary", "key-of-test", "t" }},
 		"no token":             {change: func(c *client) { c.id, c.key = "AKIDtemporary", "key-of-test" }, want2: "4105", want3: "AuthFailure.TokenFailure"},
 		"wrong token":          {change: func(c *client) { c.id, c.key, c.token = "AKIDtemporary", "key-of-test", "u" }, want2: "4105", want3: "AuthFailure.TokenFailure"},
@@ -138,7 +96,6 @@ func TestKeysAndTimes(t *testing.T) {
 		"ahead, in the window": {timestamp: ago(-4*time.Minute - 50*time.Second)},
 		"too far ahead":        {timestamp: ago(-5*time.Minute - 10*time.Second), want2: "4500", want3: "AuthFailure.SignatureExpire"},
 		"in a longer window":   {window: 2 * time.Hour, timestamp: ago(119 * time.Minute)},
-		"before it":            {window: 2 * time.Hour, timestamp: ago(121 * time.Minute), want2: "4200", want3: "AuthFailure.SignatureExpire"},
 		"milliseconds":         {timestamp: "1465185768000", want2: "4000", want3: "InvalidParameter"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -318,11 +275,6 @@ func TestEncoding2(t *testing.T) {
 // TestHeaders3 sends API 3.0 requests with headers that are wrong.
 func TestHeaders3(t *testing.T) {
 	today := time.Now().UTC().Format(time.DateOnly)
-	replace := func(old, new string) func(*http.Request) {
-		return func(r *http.Request) {
-			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), old, new, 1))
-		}
-	}
 	set := func(name, value string) func(*http.Request) {
 		return func(r *http.Request) { r.Header.Set(name, value) }
 	}
@@ -345,30 +297,24 @@ func TestHeaders3(t *testing.T) {
 		"charset":            {headers: []string{"Content-Type", "Application/JSON; charset=UTF-8"}},
 		"all headers signed": {change: signed("content-type;host;x-tc-action;x-tc-language;x-tc-region;x-tc-timestamp;x-tc-version"), headers: []string{"X-TC-Language", " zh-CN"}},
 
-		"timestamp of another signature": {alter: set("X-TC-Timestamp", strconv.FormatInt(time.Now().Unix()-7, 10)), code: signature},
-		"signed header changed":          {change: signed("content-type;host;x-tc-action"), alter: set("X-TC-Action", "DescribeTaskInfo"), code: signature},
-		"content type changed":           {alter: set("Content-Type", "application/json; charset=utf-8"), code: signature},
-		"host changed":                   {alter: func(r *http.Request) { r.Host = "localhost" }, code: signature},
+		"signed header changed": {change: signed("content-type;host;x-tc-action"), alter: set("X-TC-Action", "DescribeTaskInfo"), code: signature},
+		"host changed":          {alter: func(r *http.Request) { r.Host = "localhost" }, code: signature},
 
-		"no Authorization":          {alter: func(r *http.Request) { r.Header.Del("Authorization") }, code: malformed},
-		"other scheme":              {alter: replace("TC3-HMAC-SHA256", "TC2-HMAC-SHA256"), code: malformed},
-		"no SecretId":               {change: func(c *client) { c.id = "" }, code: malformed},
-		"no tc3_request":            {change: scope(today + "/redis/tc4_request"), code: malformed},
-		"other service":             {change: scope(today + "/cvm/tc3_request"), code: malformed},
-		"other date":                {change: scope("2019-02-25/redis/tc3_request"), code: malformed},
-		"content-type not signed":   {change: signed("host"), code: malformed},
-		"host not signed":           {change: signed("content-type"), code: malformed},
-		"headers not sorted":        {change: signed("host;content-type"), code: malformed},
-		"header named twice":        {change: signed("content-type;host;host"), code: malformed},
-		"header in capitals":        {change: signed("Content-Type;content-type;host"), code: malformed},
-		"signed header missing":     {change: signed("content-type;host;x-none"), code: malformed},
-		"signed header twice":       {change: signed("content-type;host;x-twice"), headers: []string{"X-Twice", "1"}, alter: twice("X-Twice"), code: malformed},
-		"signature in capitals":     {alter: set("Authorization", "TC3-HMAC-SHA256 Credential=a/"+today+"/redis/tc3_request, SignedHeaders=content-type;host, Signature="+strings.Repeat("A", 64)), code: malformed},
-		"signature of other length": {alter: replace("Signature=", "Signature=00"), code: malformed},
+		"no Authorization":        {alter: func(r *http.Request) { r.Header.Del("Authorization") }, code: malformed},
+		"no SecretId":             {change: func(c *client) { c.id = "" }, code: malformed},
+		"other service":           {change: scope(today + "/cvm/tc3_request"), code: malformed},
+		"other date":              {change: scope("2019-02-25/redis/tc3_request"), code: malformed},
+		"content-type not signed": {change: signed("host"), code: malformed},
+		"host not signed":         {change: signed("content-type"), code: malformed},
+		"headers not sorted":      {change: signed("host;content-type"), code: malformed},
+		"header named twice":      {change: signed("content-type;host;host"), code: malformed},
+		"header in capitals":      {change: signed("Content-Type;content-type;host"), code: malformed},
+		"signed header missing":   {change: signed("content-type;host;x-none"), code: malformed},
+		"signed header twice":     {change: signed("content-type;host;x-twice"), headers: []string{"X-Twice", "1"}, alter: twice("X-Twice"), code: malformed},
+		"signature in capitals":   {alter: set("Authorization", "TC3-HMAC-SHA256 Credential=a/"+today+"/redis/tc3_request, SignedHeaders=content-type;host, Signature="+strings.Repeat("A", 64)), code: malformed},
 
 		"no action":       {headers: []string{"X-TC-Action", "-"}, code: missing},
 		"no region":       {headers: []string{"X-TC-Region", "-"}, code: missing},
-		"no timestamp":    {alter: func(r *http.Request) { r.Header.Del("X-TC-Timestamp") }, code: missing},
 		"unknown action":  {headers: []string{"X-TC-Action", "DescribeRedis"}, code: "InvalidAction"},
 		"unknown version": {headers: []string{"X-TC-Version", "2017-03-12"}, code: "NoSuchVersion"},
 		"region twice":    {alter: twice("X-TC-Region"), code: "InvalidParameter"},
@@ -398,80 +344,51 @@ func TestParameters3(t *testing.T) {
 	const list, info, tce = "DescribeTaskList", "DescribeTaskInfo", "GetRedisTaskList"
 	for code, requests := range map[string][]struct{ action, body string }{
 		"": {
-			{list, `{}`},
-			{list, " {\"Limit\": 1}\n"},
-			{list, `{"Limit":1,"Offset":0,"InstanceId":"crs-1","InstanceName":"你","BeginTime":"2021-12-30 00:00:00","EndTime":"2021-12-30 00:00:00","TaskTypes":["001","017","054","070"],"Result":[0,1,2,4]}`},
-			{list, `{"ProjectIds":[0,-1],"TaskStatus":[0,1,2],"OperatorUin":[100],"OperateUin":["100"]}`},
-			{list, `{"TaskTypes":[],"Result":[]}`},
-			{list, `{"Limit":9223372036854775807,"Offset":9223372036854775807}`},
+			{list, " {}\n"},
+			{list, `{"Limit":9223372036854775807,"Offset":9223372036854775807,"InstanceId":"crs-1","InstanceName":"你"}`},
+			{list, `{"BeginTime":"2021-12-30 00:00:00","EndTime":"2021-12-30 00:00:00","TaskTypes":["001","070"],"Result":[0,1,2,4]}`},
+			{list, `{"ProjectIds":[0,-1],"TaskStatus":[0,1,2],"OperatorUin":[100],"OperateUin":["100"],"TaskTypes":[]}`},
 			{list, "{}" + strings.Repeat(" ", 10<<20-2)},
-			{tce, `{"Limit":1,"Offset":0,"RedisId":"crs-1","RedisName":"n","BeginTime":"2021-12-30 00:00:00","EndTime":"2021-12-30 00:00:00","TaskTypes":["001","008","012"],"TaskStatus":-1}`},
+			{tce, `{"Limit":1,"Offset":0,"RedisId":"crs-1","RedisName":"n","BeginTime":"2021-12-30 00:00:00","TaskTypes":["001","008"],"TaskStatus":-1}`},
 			{tce, `{"TaskStatus":3}`},
 			{info, `{"TaskId":7}`},
 		},
 		"InvalidParameter": {
 			{list, ``},
 			{list, `[]`},
-			{list, `null`},
 			{list, `{} {}`},
-			{list, `{"Limit":1`},
 			{list, `{"Limit":1,}`},
-			{list, `{"Limit":}`},
-			{list, `{1:1}`},
 			{list, `{"Limit":1,"Limit":1}`},
 			{list, "{\"InstanceId\":\"\xff\"}"},
 			{list, `{"Limit":"1"}`},
 			{list, `{"Limit":1.0}`},
-			{list, `{"Limit":1e2}`},
 			{list, `{"Limit":null}`},
-			{list, `{"Offset":"0"}`},
-			{list, `{"InstanceId":1}`},
-			{list, `{"InstanceId":null}`},
-			{list, `{"InstanceName":["a"]}`},
-			{list, `{"BeginTime":1640793600}`},
-			{list, `{"TaskTypes":"012"}`},
-			{list, `{"TaskTypes":[12]}`},
 			{list, `{"TaskTypes":[null]}`},
-			{list, `{"TaskTypes":null}`},
 			{list, `{"Result":4}`},
-			{list, `{"Result":["4"]}`},
-			{list, `{"Result":[null]}`},
-			{list, `{"ProjectIds":["0"]}`},
-			{list, `{"TaskStatus":0}`},
-			{list, `{"OperateUin":[100]}`},
 			{tce, `{"TaskStatus":[3]}`},
 			{info, `{"TaskId":"7"}`},
 		},
 		"InvalidParameterValue": {
 			{list, `{"Limit":0}`},
-			{list, `{"Limit":-1}`},
 			{list, `{"Offset":-1}`},
 			{list, `{"InstanceId":""}`},
 			{list, `{"InstanceName":""}`},
 			{list, `{"BeginTime":"2021-12-30T00:00:00Z"}`},
 			{list, `{"EndTime":"2021-02-30 00:00:00"}`},
 			{list, `{"BeginTime":"2021-12-30 00:00:01","EndTime":"2021-12-30 00:00:00"}`},
-			{list, `{"TaskTypes":["12"]}`},
-			{list, `{"TaskTypes":["backupInstance"]}`},
 			{list, `{"TaskTypes":["012","065"]}`},
 			{list, `{"TaskTypes":["071"]}`},
-			{list, `{"TaskTypes":["-01"]}`},
 			{list, `{"TaskTypes":["008"]}`},
 			{list, `{"Result":[3]}`},
-			{list, `{"Result":[-1]}`},
 			{tce, `{"TaskStatus":4}`},
 			{tce, `{"TaskStatus":-2}`},
 			{tce, `{"TaskTypes":["017"]}`},
-			{tce, `{"Limit":0}`},
 			{info, `{"TaskId":0}`},
 		},
 		"UnknownParameter": {
 			{list, `{"limit":1}`},
-			{list, `{"Status":1}`},
 			{list, `{"RedisId":"crs-1"}`},
-			{list, `{"TaskId":1}`},
 			{tce, `{"InstanceId":"crs-1"}`},
-			{tce, `{"Result":[2]}`},
 			{info, `{"TaskId":7,"Limit":1}`},
 		},
 		"MissingParameter":                  {{info, `{}`}},

@@ -37,7 +37,7 @@ func TestEachAlertHasItsExample(t *testing.T) {
 		"CRSTaskStatusUnknown": {"crs-zhou0012"},
 	}
 	for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
-		for h := range 24 {
+		for h := 0; h < 24; h += 3 {
 			t.Run(fmt.Sprint(api, " at ", h), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					time.Sleep(time.Duration(h)*hour + 17*time.Minute)
@@ -159,8 +159,7 @@ func TestBackupsGoOn(t *testing.T) {
 		for _, task := range tasks {
 			key := fmt.Sprint(task.RedisID, task.TaskName, task.StartTime)
 			was, known := last[key]
-			ended := known && was != crsapi.StatusPending && was != crsapi.StatusExecuting
-			if ended && task.Status != was {
+			if known && task.Status != was && was != crsapi.StatusPending && was != crsapi.StatusExecuting {
 				t.Fatalf("%s was %s, is %s", key, was, task.Status)
 			}
 			if now != start && (!known || task.Status != was) {
@@ -169,12 +168,8 @@ func TestBackupsGoOn(t *testing.T) {
 			last[key] = task.Status
 		}
 	}
-	for status, atLeast := range map[crsapi.Status]int{
-		crsapi.StatusPending: 14, crsapi.StatusExecuting: 14, crsapi.StatusSucceeded: 10, crsapi.StatusFailed: 1,
-	} {
-		if entered[status] < atLeast {
-			t.Errorf("%d tasks entered %s, want %d or more", entered[status], status, atLeast)
-		}
+	if got := fmt.Sprint(entered); got != "map[pending:14 executing:15 succeeded:13 failed:2]" {
+		t.Errorf("tasks entered %s", got)
 	}
 }
 
