@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -20,93 +19,40 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
-// together requests n pages at the same time.
-func together(t *testing.T, c *crsapi.Client, n int) (failed []error) {
-	t.Helper()
-	var mu sync.Mutex
-	var group sync.WaitGroup
-	for range n {
-		group.Go(func() {
-			if _, err := c.Page(t.Context(), crsapi.Query{}); err != nil {
-				mu.Lock()
-				failed = append(failed, err)
-				mu.Unlock()
-			}
-		})
-	}
-	group.Wait()
-	return failed
-}
-
 // TestBadConnections opens as many connections as the client may have, and makes all of
-// them bad. New ones are good.
+// them bad. New ones are good: after the first fault, the client closes all connections.
 func TestBadConnections(t *testing.T) {
-	type fault struct {
-		do    crsapitest.Effect
-		final bool // such a response is not retried, so one call fails
-		hangs bool
-	}
-	eachCase(t, map[string]fault{
-		"hang":              {do: crsapitest.Hang, hangs: true},
-		"reset in the body": {do: crsapitest.ResetMidBody},
-		"half of the JSON":  {do: crsapitest.TruncatedJSON},
-		"5100":              {do: crsapitest.APIError(5100)},
-		"503":               {do: crsapitest.HTTPStatus(503)},
-		"404":               {do: crsapitest.HTTPStatus(404), final: true},
-	}, func(t *testing.T, api crsapi.API, test fault) {
-		open := func() (c *crsapi.Client, seen *recorder) {
-			seen = new(recorder)
-			c, server := serve(t, api, crsapitest.DocumentExample(), seen.in)
-			slow := server.Inject(crsapitest.Fault{Do: crsapitest.Latency(time.Second)})
-			if failed := together(t, c, c.Concurrency()); failed != nil || server.Connections() != c.Concurrency() {
-				t.Fatalf("%d connections, %v", server.Connections(), failed)
+	eachCase(t, map[string]crsapitest.Effect{
+		"hang": crsapitest.Hang, "half of the JSON": crsapitest.TruncatedJSON, "503": crsapitest.HTTPStatus(503),
+	}, func(t *testing.T, api crsapi.API, fault crsapitest.Effect) {
+		var seen recorder
+		c, server := serve(t, api, crsapitest.DocumentExample(), seen.in)
+		together := func(n int) {
+			t.Helper()
+			var group sync.WaitGroup
+			for range n {
+				group.Go(func() {
+					if _, err := c.Page(t.Context(), crsapi.Query{}); err != nil {
+						t.Error(err)
+					}
+				})
 			}
-			slow()
-			server.Inject(crsapitest.Fault{Do: server.OnOpenConnections(test.do)})
-			seen.attempts = nil
-			return c, seen
+			group.Wait()
 		}
-		// After the first fault, the client closes all connections.
-		c, seen := open()
-		if _, err := c.Page(t.Context(), crsapi.Query{}); (err != nil) != test.final {
-			t.Errorf("the first call: %v", err)
+		slow := server.Inject(crsapitest.Fault{Do: crsapitest.Latency(time.Second)})
+		together(c.Concurrency())
+		if n := server.Connections(); n != c.Concurrency() {
+			t.Fatalf("%d connections", n)
 		}
-		if failed := together(t, c, 50); failed != nil {
-			t.Errorf("%d calls failed, the first with %v", len(failed), failed[0])
-		}
+		slow()
+		server.Inject(crsapitest.Fault{Do: server.OnOpenConnections(fault)})
+		seen.attempts = nil
+		together(1)
+		together(50)
 		if failed := len(strings.Fields(strings.ReplaceAll(seen.reasons(), "ok", ""))); failed != 1 {
 			t.Errorf("attempts %s, want one that fails", seen.reasons())
 		}
-		// The first faults come at the same time. Retries get a good connection.
-		c, _ = open()
-		if failed := together(t, c, 50); failed != nil && !test.final {
-			t.Errorf("%d calls failed, the first with %v", len(failed), failed[0])
-		}
-		if failed := together(t, c, 50); failed != nil {
-			t.Errorf("%d calls of the next poll failed, the first with %v", len(failed), failed[0])
-		}
-		if !test.hangs {
-			return
-		}
-		// The deadline of a call ends the attempt: that connection is bad, too.
-		c, _ = open()
-		for _, want := range []error{context.DeadlineExceeded, nil} {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			if _, err := c.Page(ctx, crsapi.Query{}); !errors.Is(err, want) {
-				t.Errorf("got %v, want %v", err, want)
-			}
-			cancel()
-		}
 	})
-}
-
-// TestTransportIsNotChanged: the caller may use it for other requests.
-func TestTransportIsNotChanged(t *testing.T) {
-	transport := &http.Transport{}
-	newClient(t, two, transport)
-	if transport.OnProxyConnectResponse != nil {
-		t.Error("the transport of the caller was changed")
-	}
 }
 
 // wantTimeout requires that a call times out during a step.
@@ -134,10 +80,6 @@ func TestTimeoutNamesTheStep(t *testing.T) {
 			Control:  func(string, string, syscall.RawConn) error { return hang() },
 		}).DialContext
 	}
-	// own cannot connect, and reports no step.
-	own := func(hang func() error) dial {
-		return func(context.Context, string, string) (net.Conn, error) { return nil, hang() }
-	}
 	// silent connects to a host that reads one byte.
 	silent := func(hang func() error) dial {
 		return func(context.Context, string, string) (net.Conn, error) {
@@ -158,13 +100,10 @@ func TestTimeoutNamesTheStep(t *testing.T) {
 	}{
 		"look-up":                 {"https://redis.example.test/", dialer, "", "looking up redis.example.test"},
 		"connection":              {"https://192.0.2.1/", dialer, "", "connecting to 192.0.2.1:443"},
-		"connection, own port":    {"http://192.0.2.1:81/", dialer, "", "connecting to 192.0.2.1:81"},
-		"own dial":                {"https://redis.example.test/", own, "", "waiting for a connection to redis.example.test:443"},
+		"connection to the proxy": {"https://redis.example.test/", dialer, "192.0.2.1:3128", "connecting to 192.0.2.1:3128"},
+		"CONNECT":                 {"https://redis.example.test/", silent, "proxy:3128", "waiting for a connection to proxy:3128"},
 		"TLS":                     {"https://redis.example.test/", silent, "", "negotiating TLS"},
 		"request":                 {"http://redis.example.test/", silent, "", "sending the request"},
-		"look-up of the proxy":    {"https://redis.example.test/", dialer, "proxy.example.test:3128", "looking up proxy.example.test"},
-		"connection to the proxy": {"https://redis.example.test/", dialer, "192.0.2.1:3128", "connecting to 192.0.2.1:3128"},
-		"own dial to the proxy":   {"http://redis.example.test/", own, "proxy.example.test:3128", "waiting for a connection to proxy.example.test:3128"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
@@ -181,6 +120,9 @@ func TestTimeoutNamesTheStep(t *testing.T) {
 				cfg.UserAgent = strings.Repeat("x", 8<<10) // more than the buffer of a transport
 			})
 			wantTimeout(ctx, t, c, test.want, true)
+			if transport.OnProxyConnectResponse != nil {
+				t.Error("the transport of the caller was changed")
+			}
 		})
 	}
 }
@@ -221,24 +163,6 @@ func TestTimeoutNamesTheOtherSteps(t *testing.T) {
 	})
 }
 
-// TestTimeoutOfAProxy ends a call while the proxy handles CONNECT.
-func TestTimeoutOfAProxy(t *testing.T) {
-	ctx, cancel := context.WithCancelCause(t.Context())
-	defer cancel(nil)
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		cancel(context.DeadlineExceeded)
-		<-r.Context().Done()
-	}))
-	defer server.Close()
-	defer server.CloseClientConnections()
-	proxy, _ := url.Parse(server.URL)
-	proxy.User = url.UserPassword("user", canaryKey)
-	c := newClient(t, three, &http.Transport{Proxy: http.ProxyURL(proxy)}, func(cfg *crsapi.Config) {
-		cfg.Endpoint, cfg.RequestTimeout = "https://redis.example.test/", time.Hour
-	})
-	wantTimeout(ctx, t, c, "waiting for "+proxy.Host, true)
-}
-
 // TestProxyRefuses has a proxy that refuses all, for both kinds of requests.
 func TestProxyRefuses(t *testing.T) {
 	type refusal struct {
@@ -249,12 +173,10 @@ func TestProxyRefuses(t *testing.T) {
 	}
 	const noCredentials = "the proxy requires credentials: HTTP status 407 Proxy Authentication Required"
 	eachCase(t, map[string]refusal{
-		"407":            {"http", "407 Proxy Authentication Required", noCredentials, 407, 1},
-		"407, CONNECT":   {"https", "407 Proxy Authentication Required", noCredentials, 407, 1},
-		"407, own words": {"https", "407 authenticationrequired", noCredentials, 407, 1},
+		"407, CONNECT": {"https", "407 Proxy Authentication Required", noCredentials, 407, 1},
+		"407":          {"http", "407 Proxy Authentication Required", noCredentials, 407, 1},
 		// Without CONNECT, it looks like a response of the API.
 		"403, CONNECT": {"https", "403 no", "send the request: the proxy does not connect: HTTP status 403 Forbidden", 0, 4},
-		"502, CONNECT": {"https", "502 no", "send the request: the proxy does not connect: HTTP status 502 Bad Gateway", 0, 4},
 	}, func(t *testing.T, api crsapi.API, test refusal) {
 		var seen recorder
 		c := newClient(t, api, &http.Transport{

@@ -2,11 +2,11 @@ package crsapi_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"regexp"
 	"slices"
@@ -46,75 +46,49 @@ func TestDecodeRow(t *testing.T) {
 		row    string   // instead of it
 		change func(*crsapi.Task)
 	}
-	long := strings.Repeat("x", 256+1)
+	long := `"` + strings.Repeat("x", 256+1) + `"`
 	invalid := func(t *crsapi.Task) { *t = crsapi.Task{StartTime: t.StartTime} }
-	noTime := func(t *crsapi.Task) { *t = crsapi.Task{} }
 	eachCase(t, map[string]row{
-		"documented":     {},
-		"unknown member": {fields: []string{"extra", `{"a":[1,{}]}`}},
-		"as text": {
-			fields: []string{"status", `"2"`, "progress", `"0.5"`, "projectId", `"12"`},
-			change: func(t *crsapi.Task) { t.Progress, t.ProjectID = 0.5, "12" },
+		"unknown member": {[]string{"extra", `{"a":[1,{}]}`}, "", func(*crsapi.Task) {}},
+		"long name, cut": {
+			[]string{"redisName", `"x` + strings.Repeat("é", 256) + `"`}, "",
+			func(t *crsapi.Task) { t.RedisName = "x" + strings.Repeat("é", 127) },
 		},
-		"as floats":      {fields: []string{"status", `2.0`, "progress", `1.0`, "projectId", `0.0`}},
-		"undocumented":   {fields: []string{"status", `17`}, change: func(t *crsapi.Task) { t.Status = 17 }},
-		"beyond int32":   {fields: []string{"status", `4294967298`}, change: func(t *crsapi.Task) { t.Status = math.MinInt32 }},
-		"long name":      {fields: []string{"redisName", `"` + strings.Repeat("é", 256) + `"`}, change: func(t *crsapi.Task) { t.RedisName = strings.Repeat("é", 256/2) }},
-		"long name, cut": {fields: []string{"redisName", `"x` + strings.Repeat("é", 256) + `"`}, change: func(t *crsapi.Task) { t.RedisName = "x" + strings.Repeat("é", 127) }},
-		"long ID":        {fields: []string{"redisId", `"` + long + `"`}, change: invalid},
-		"long type":      {fields: []string{"taskName", `"` + long + `"`}, change: invalid},
-		"escaped names":  {row: "escaped"},
-		"null":           {row: `null`, change: noTime},
-		"a string":       {row: `"row"`, change: noTime},
-		"an array":       {row: `[[]]`, change: noTime},
-		"an object":      {row: `{}`, change: noTime},
+		"long type": {[]string{"taskName", long}, "", invalid},
+		"long ID":   {[]string{"redisId", long}, "", invalid},
+		"null":      {nil, `null`, func(t *crsapi.Task) { *t = crsapi.Task{} }},
 	}, func(t *testing.T, api crsapi.API, test row) {
 		valid := crsapi.Task{
 			RedisID: "crs-izbob1wh", RedisName: "for API test", ProjectID: "0", TaskName: "backupInstance",
 			StartTime: time.Date(2017, 2, 10, 8, 56, 18, 0, time.UTC), Status: crsapi.StatusSucceeded, Progress: 1,
 		}
-		row, want := rowJSON(api, test.fields...), valid
-		if test.row == "escaped" {
-			row = strings.NewReplacer(`tatus"`, `t\u0061tus"`, `Result"`, `R\u0065sult"`).Replace(row)
-		} else if test.row != "" {
-			row = test.row
-		}
-		if test.change != nil {
-			test.change(&want)
-		}
-		p, err := pageOf(t, api, listJSON(api, 3, rowJSON(api), row, rowJSON(api)))
+		want := valid
+		test.change(&want)
+		escaped := strings.NewReplacer(`tatus"`, `t\u0061tus"`, `Result"`, `R\u0065sult"`).Replace(rowJSON(api))
+		row := cmp.Or(test.row, rowJSON(api, test.fields...))
+		p, err := pageOf(t, api, listJSON(api, 3, rowJSON(api), row, escaped))
 		if err != nil || len(p.Tasks) != 3 || p.Tasks[0] != valid || p.Tasks[2] != valid {
 			t.Fatalf("%+v, %v", p, err)
 		}
 		got := p.Tasks[1]
-		if want.RedisID == "" {
-			want.TaskID = got.TaskID
-		}
-		if got != want || want.RedisID == "" && got.TaskID == 0 {
-			t.Errorf("got  %+v\nwant %+v", got, want)
+		hash := got.TaskID
+		if got.TaskID = 0; got != want || (hash != 0) != (want.RedisID == "") {
+			t.Errorf("got  %+v with the TaskID %d\nwant %+v", got, hash, want)
 		}
 	})
 }
 
-// TestDecodeExampleOfAPI3 reads the example in the document of DescribeTaskList.
+// TestDecodeExampleOfAPI3 reads a task of the example in the document of DescribeTaskList.
 func TestDecodeExampleOfAPI3(t *testing.T) {
-	const example = `{"Response":{"TotalCount":2,"RequestId":"19a7fb07-8e21-4827-88dd-fee57f38e8cd","Tasks":[
- {"TaskId":42372,"StartTime":"2019-11-15 14:25:37","EndTime":"2019-11-15 14:25:46","TaskType":"037","InstanceId":"crs-opcazbrb","InstanceName":"multidbccbugfix11153","ProjectId":0,"Progress":1,"Result":2},
- {"TaskId":42371,"StartTime":"2019-11-15 14:25:16","EndTime":"2019-11-15 14:25:25","TaskType":"037","InstanceId":"crs-opcazbrb","InstanceName":"multidbccbugfix11153","ProjectId":0,"Progress":1,"Result":2}]}}`
-	p, err := pageOf(t, three, example)
-	if err != nil {
-		t.Fatal(err)
+	const example = `{"TaskId":42372,"StartTime":"2019-11-15 14:25:37","EndTime":"2019-11-15 14:25:46","TaskType":"037","InstanceId":"crs-opcazbrb",` +
+		`"InstanceName":"multidbccbugfix11153","ProjectId":0,"Progress":1,"Result":2}`
+	want := crsapi.Task{
+		RedisID: "crs-opcazbrb", RedisName: "multidbccbugfix11153", ProjectID: "0", TaskName: "MODIFYINSTANCEACCOUNT",
+		StartTime: time.Date(2019, 11, 15, 6, 25, 37, 0, time.UTC), EndTime: time.Date(2019, 11, 15, 6, 25, 46, 0, time.UTC),
+		Status: crsapi.StatusSucceeded, Progress: 1, TaskID: 42372,
 	}
-	task := func(id int64, begin, end int) crsapi.Task {
-		return crsapi.Task{
-			RedisID: "crs-opcazbrb", RedisName: "multidbccbugfix11153", ProjectID: "0", TaskName: "MODIFYINSTANCEACCOUNT",
-			StartTime: time.Date(2019, 11, 15, 6, 25, begin, 0, time.UTC), EndTime: time.Date(2019, 11, 15, 6, 25, end, 0, time.UTC),
-			Status: crsapi.StatusSucceeded, Progress: 1, TaskID: id,
-		}
-	}
-	want := []crsapi.Task{task(42372, 37, 46), task(42371, 16, 25)}
-	if !slices.Equal(p.Tasks, want) || p.TotalCount != 2 {
-		t.Errorf("got  %+v\nwant %+v", p, want)
+	if got := onlyTask(t, three, example); got != want {
+		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
 
@@ -157,24 +131,19 @@ func TestDecodeMembers(t *testing.T) {
 			"AUTOBACKUP":         `"AUTOBACKUP" "FLOW_AUTOBACKUP" "autoBackup" "task_autoBackup" "017" 17 "\u00301\u0037"`,
 			"newInstance":        `"newInstance" "CREATE" "FLOW_CREATE" "001" 1 "1" "task_newInstance"`,
 			"resizeInstance":     `"RESIZE" "task_resizeInstance" "002"`,
-			"closeInstance":      `"CLOSE" "003"`,
 			"cleanInstance":      `"CLEAN" "004" "task_cleanInstance"`,
+			"closeInstance":      `"CLOSE" "003"`,
 			"startInstance":      `"FLOW_STARTUP" "005"`,
 			"deleteInstance":     `"DELETE" "006"`,
 			"setPassword":        `"SETPWD" "007" "SetPassword"`,
 			"importRdb":          `"task_importRdb" "008" "IMPORTRDB"`,
-			"exportBackup":       `"EXPORTBACKUP" "009" "task_exportBackup"`,
 			"restoreBackup":      `"FLOW_RESTOREBACKUP" "010" 10`,
-			"restoreStream":      `"task_restoreStream" "011"`,
 			"UpgradeArch":        `"FLOW_UpgradeArch" "041" "UPGRADEARCH"`,
 			"MODIFYBACKUPMOD":    `"070" 70 "FLOW_MODIFYBACKUPMOD"`,
 			"015":                `"015"`,
-			"71":                 `71 "71"`,
 			"000":                `"000"`,
 			"FLOW_SOMETHING_NEW": `"FLOW_SOMETHING_NEW"`,
-			"task_":              `"task_"`,
 			"backupInstance2":    `"backupInstance2"`,
-			"新":                  `"新"`,
 			"":                   `"" null -`,
 			"a\"中\n":             `"a\"\u4e2d\n"`, "a\ufffdb": "\"a\xffb\"", "a\ufffd": `"a\ud800"`, // escapes and invalid UTF-8
 		}},
@@ -252,20 +221,15 @@ func TestDecodeList(t *testing.T) {
 		"error null":           {three, `{"Response":{"Error":null,TOTAL:1,LIST:[ROW]}}`, 1, 1},
 		"code 0 beside it":     {three, `{"code":0,"message":"",OPEN TOTAL:1,LIST:[ROW] CLOSE}`, 1, 1},
 		"unknown members":      {three, `{"a":{"TotalCount":7},OPEN "b":[{"TotalCount":8}],TOTAL:1,LIST:[ROW] CLOSE,"data":{LIST:[ROW]},"TotalCount":9}`, 1, 1},
-		"list of another name": {three, `{OPEN TOTAL:0,"redisTaskSet":[ROW],"Rows":[ROW] CLOSE}`, 0, 0},
 
 		"total within data":        {all, `{OPEN TOTAL:9,LIST:[ROW] CLOSE}`, 1, 9},
-		"total null at the top":    {two, `{TOTAL:null,OPEN TOTAL:9,LIST:[ROW] CLOSE}`, 1, 9},
 		"total at the top":         {two, `{TOTAL:9,OPEN LIST:[ROW] CLOSE}`, 1, 9},
 		"code as text":             {two, `{"code":"0",TOTAL:1,"data":{LIST:[ROW]}}`, 1, 1},
 		"data null":                {two, `{"code":0,TOTAL:0,"data":null}`, 0, 0},
-		"data missing":             {two, `{"code":0,TOTAL:0}`, 0, 0},
 		"list null":                {all, `{OPEN TOTAL:0,LIST:null CLOSE}`, 0, 0},
-		"list missing":             {all, `{OPEN TOTAL:0 CLOSE}`, 0, 0},
 		"list a string":            {all, `{OPEN TOTAL:0,LIST:"none" CLOSE}`, 0, 0},
 		"list an object of rows":   {all, `{OPEN TOTAL:2,LIST:{"0":ROW,"2":ROW} CLOSE}`, 2, 2},
 		"byte order mark":          {all, "\ufeff" + `{OPEN TOTAL:1,LIST:[ROW] CLOSE}`, 1, 1},
-		"white space":              {all, " {\n\tOPEN TOTAL : 2 , LIST : [ ROW , ROW ] CLOSE }\r\n", 2, 2},
 		"a list of more than page": {all, `{OPEN TOTAL:3,LIST:[` + strings.Repeat("ROW,", 150) + `ROW] CLOSE}`, 151, 3},
 	} {
 		for _, api := range test.apis {
@@ -292,31 +256,23 @@ func TestDecodeNoList(t *testing.T) {
 		body, want string
 	}{
 		"empty":                 {all, ``, syntax},
-		"byte order mark only":  {all, "\ufeff", syntax},
 		"HTML":                  {all, `<html>secret</html>`, syntax + " 0"},
-		"truncated":             {all, `{OPEN TOTAL:1,LIST:[`, syntax},
 		"two values":            {all, `{OPEN TOTAL:0 CLOSE}{}`, syntax},
 		"broken row":            {all, `{OPEN TOTAL:1,LIST:[{"a":] CLOSE}`, syntax},
 		"the same member twice": {all, `{OPEN TOTAL:1,TOTAL:2,LIST:[ROW] CLOSE}`, syntax},
-		"an array":              {all, `[]`, other},
-		"Response a number":     {all, `{"Response":1}`, other},
 		"error a string":        {all, `{"Response":{"Error":"secret",TOTAL:0}}`, other},
 		"no total":              {all, `{OPEN LIST:[ROW] CLOSE}`, "no total"},
-		"total null":            {all, `{OPEN TOTAL:null,LIST:[ROW] CLOSE}`, "no total"},
 		"total negative":        {all, `{OPEN TOTAL:-1 CLOSE}`, total},
-		"total a fraction":      {all, `{OPEN TOTAL:0.5 CLOSE}`, total},
 		"total a word":          {all, `{OPEN TOTAL:"secret" CLOSE}`, total},
 		"total too large":       {all, `{OPEN TOTAL:10000001 CLOSE}`, total},
 		"error without a code":  {all, `{"code":0,"Response":{"Error":{"Message":"secret"},TOTAL:0}}`, code},
-		"error code empty":      {all, `{"Response":{"Error":{"Code":""},TOTAL:0}}`, code},
 		"error code 0":          {all, `{"Response":{"Error":{"Code":0},TOTAL:0}}`, code},
+		"error code empty":      {all, `{"Response":{"Error":{"Code":""},TOTAL:0}}`, code},
 
 		"null":               {two, `null`, "no code"},
-		"no code":            {two, `{TOTAL:0}`, "no code"},
 		"code an object":     {two, `{"code":{},TOTAL:0}`, "no code"},
 		"success of API 3.0": {two, `{"Response":{"TotalCount":0,"RequestId":"x"}}`, "no code"},
 		"null, 3.0":          {three, `null`, "no Response"},
-		"Response null":      {three, `{"Response":null}`, "no Response"},
 		"Response empty":     {three, `{"Response":{}}`, "no total"},
 	} {
 		for _, api := range test.apis {
@@ -341,17 +297,15 @@ func TestErrorResponse(t *testing.T) {
 	}
 	eachCase(t, map[string]response{
 		"documented":          {`{"Response":{"Error":{"Code":"InternalError","Message":"m"},"RequestId":"r-1"}}`, internal},
-		"members reversed":    {`{"Response":{"RequestId":"r-1","Error":{"Message":"m","Code":"InternalError"}}}`, internal},
 		"with tasks":          {`{"Response":{TOTAL:1,LIST:[ROW],"Error":{"Code":"InternalError","Message":"m"},"RequestId":"r-1"}}`, internal},
-		"more members":        {`{"Response":{"Error":{"Code":"InternalError","Message":"m","More":{"Code":"x"}},"RequestId":"r-1"}}`, internal},
 		"beside a code 0":     {`{"code":0,"message":"","codeDesc":"Success","Response":{"Error":{"Code":"InternalError","Message":"m"},"RequestId":"r-1"}}`, internal},
 		"as 2.0, code a name": {`{"code":"InternalError","message":"m","Response":{"RequestId":"r-1"}}`, internal},
-		"byte order mark":     {"\ufeff" + `{"Response":{"Error":{"Code":"InternalError","Message":"m"},"RequestId":"r-1"}}`, internal},
 		"of 2.0":              {`{"code":4100,"message":"no","codeDesc":"AuthFailure"}`, auth},
 		"of 2.0, as text":     {`{"code":"4100","message":"no","codeDesc":"AuthFailure"}`, auth},
 	}, func(t *testing.T, api crsapi.API, test response) {
-		got, _, _ := failWith(t, api, always(fill(api, test.body)))
-		if got.Reason != test.want.Reason || got.Code != test.want.Code || got.CodeDesc != test.want.CodeDesc || got.Message != test.want.Message || got.RequestID != test.want.RequestID {
+		failed, _, _ := failWith(t, api, always(fill(api, test.body)))
+		got := crsapi.Error{Reason: failed.Reason, Code: failed.Code, CodeDesc: failed.CodeDesc, Message: failed.Message, RequestID: failed.RequestID}
+		if got != test.want {
 			t.Errorf("got %+v", got)
 		}
 	})
@@ -455,29 +409,4 @@ func FuzzStartTime(f *testing.F) {
 			t.Fatalf("%q is read as %s", s, got)
 		}
 	})
-}
-
-// BenchmarkPage reads a page of 100 tasks of 30 instances, without a network.
-func BenchmarkPage(b *testing.B) {
-	for _, api := range []crsapi.API{two, three} {
-		b.Run(string(api), func(b *testing.B) {
-			var rows []string
-			for i := range 100 {
-				fields := []string{"redisId", fmt.Sprintf(`"crs-%08d"`, i%30)}
-				if api == three {
-					fields = append(fields, "endTime", `"2017-02-10 16:56:38"`, "taskId", fmt.Sprint(1000+i))
-				}
-				rows = append(rows, rowJSON(api, fields...))
-			}
-			body := listJSON(api, 100, rows...)
-			c := newClient(b, api, always(body))
-			b.SetBytes(int64(len(body)))
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := c.Page(b.Context(), crsapi.Query{}); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
 }

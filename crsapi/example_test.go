@@ -27,6 +27,10 @@ func ExampleClient_Page() {
 	defer client.CloseIdleConnections()
 
 	page, err := client.Page(context.Background(), crsapi.Query{Limit: 2})
+	var failed *crsapi.Error
+	if errors.As(err, &failed) && failed.Reason == crsapi.ReasonAuth {
+		log.Fatal("check the key: ", failed)
+	}
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -38,30 +42,4 @@ func ExampleClient_Page() {
 	// 2 of 9
 	// 2017-02-10 08:56:18 crs-izbob1wh restoreBackup succeeded
 	// 2017-02-10 07:02:36 crs-izbob1wh backupInstance succeeded
-}
-
-func ExampleError() {
-	server := crsapitest.NewServer()
-	defer server.Close()
-
-	cfg := crsapi.DefaultConfig(crsapi.API20)
-	cfg.Region, cfg.Endpoint = "ap-guangzhou", server.URL
-	cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: "not the secret key"}
-	client, err := crsapi.NewClient(cfg)
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer client.CloseIdleConnections()
-
-	_, err = client.Page(context.Background(), crsapi.Query{})
-	var failed *crsapi.Error
-	switch {
-	case errors.As(err, &failed) && failed.Reason == crsapi.ReasonAuth:
-		fmt.Println("check the key:", failed.Code)
-	case errors.As(err, &failed) && failed.Reason == crsapi.ReasonThrottled:
-		fmt.Println("lower the rate of Limiter")
-	case err != nil:
-		fmt.Println("other failure")
-	}
-	// Output: check the key: 4100
 }

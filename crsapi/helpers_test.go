@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -271,6 +270,3 @@ func read(r *http.Request) sentRequest {
 	s.text = form.Encode()
 	return s
 }
-
-// quote returns a JSON string.
-func quote(s string) string { return strconv.Quote(s) }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 	"github.com/crs-exporter/crs_exporter/crsapi/mirror"
 )
 
@@ -30,22 +32,30 @@ func poll(t *testing.T, m *mirror.Mirror, inTurn int) *mirror.Result {
 // expect compares a result with the list.
 func expect(t *testing.T, r *mirror.Result, s *server) {
 	t.Helper()
-	var want []crsapi.Task
+	got, want := sorted(r.Tasks), s.tasks()
+	if slices.Equal(got, want) {
+		return
+	}
+	t.Errorf("%d tasks, want %d", len(got), len(want))
+	for i := range min(len(got), len(want)) {
+		if got[i] != want[i] {
+			t.Fatalf("number %d is %+v, want %+v", i, got[i], want[i])
+		}
+	}
+}
+
+// tasks returns the listed tasks that can be read.
+func (s *server) tasks() (tasks []crsapi.Task) {
 	for _, n := range s.nodes {
 		if n.bad == 0 {
-			want = append(want, n.Task)
+			tasks = append(tasks, n.Task)
 		}
 	}
-	slices.SortFunc(want, compareTasks)
-	got := slices.SortedFunc(slices.Values(r.Tasks), compareTasks)
-	if !slices.Equal(got, want) {
-		t.Errorf("%d tasks, want %d", len(got), len(want))
-		for i := range min(len(got), len(want)) {
-			if got[i] != want[i] {
-				t.Fatalf("number %d is %+v, want %+v", i, got[i], want[i])
-			}
-		}
-	}
+	return sorted(tasks)
+}
+
+func sorted(tasks []crsapi.Task) []crsapi.Task {
+	return slices.SortedFunc(slices.Values(tasks), compareTasks)
 }
 
 func compareTasks(a, b crsapi.Task) int {
@@ -73,8 +83,8 @@ func isDecode(err error) bool {
 	return errors.As(err, &e) && e.Reason == crsapi.ReasonDecode
 }
 
-// inBubbles runs a subtest in a bubble, where no time passes but by waiting.
-func inBubbles(t *testing.T, name string, test func(*testing.T)) {
+// inBubble runs a subtest in a bubble, where no time passes but by waiting.
+func inBubble(t *testing.T, name string, test func(*testing.T)) {
 	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
 }
 
@@ -120,13 +130,17 @@ func TestEmptyPages(t *testing.T) {
 	}
 }
 
-// TestPageSizeRecovers is about a page that was short once.
+// TestPageSizeRecovers: each page may have another number of rows, until none is short.
 func TestPageSizeRecovers(t *testing.T) {
 	s := plain(crsapi.API30, 2000, 10, 5)
 	m := newMirror(s, 100)
-	s.habits.cap = 3
-	poll(t, m, 0)
-	s.habits.cap = 0
+	s.before = func(s *server, _ crsapi.Query) { s.habits.cap = []int{35, 100, 3}[s.requests%3] }
+	for range 4 {
+		expect(t, poll(t, m, mirror.All), s)
+		s.clock += 60
+		s.submit(1)
+	}
+	s.before, s.habits.cap = nil, 0
 	poll(t, m, 0)
 	s.reset()
 	poll(t, m, mirror.All)
@@ -135,32 +149,23 @@ func TestPageSizeRecovers(t *testing.T) {
 
 // TestRefusedLimit: a page size that the server refuses is halved, which is noted.
 func TestRefusedLimit(t *testing.T) {
-	for _, test := range []struct {
-		most     int
+	for most, test := range map[int]struct {
 		note     string
 		requests int
 	}{
-		{60, "the API refuses pages of 100 tasks: 50 are requested", 14 + 3},
-		{20, "the API refuses pages of 100 tasks: 12 are requested", 60 + 5},
-		{10, "the API refuses pages of 100 tasks: 10 are requested", 75 + 8},
+		60: {"the API refuses pages of 100 tasks: 50 are requested", 14 + 3},
+		20: {"the API refuses pages of 100 tasks: 12 are requested", 60 + 5},
+		10: {"the API refuses pages of 100 tasks: 10 are requested", 75 + 8},
 	} {
-		for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
-			t.Run(fmt.Sprint(test.most, api), func(t *testing.T) {
-				s := plain(api, 650, 10, 5)
-				s.habits.most = test.most
-				m := newMirror(s, 100)
-				r := poll(t, m, 0)
-				limit(t, "first", s, test.requests)
-				if !slices.Equal(r.Notes, []string{test.note}) || r.ByOffset != "" {
-					t.Error(r.Notes, r.ByOffset)
-				}
-				r = poll(t, m, 0)
-				limit(t, "quiet", s, 1)
-				if len(r.Notes) != 1 {
-					t.Error(r.Notes)
-				}
-				expect(t, r, s)
-			})
+		s := plain(crsapi.API20, 650, 10, 5)
+		s.habits.most = most
+		m := newMirror(s, 100)
+		for _, requests := range []int{test.requests, 1} {
+			r := poll(t, m, 0)
+			limit(t, test.note, s, requests)
+			if expect(t, r, s); !slices.Equal(r.Notes, []string{test.note}) || r.ByOffset != "" {
+				t.Error(r.Notes, r.ByOffset)
+			}
 		}
 	}
 	// Not the limit is refused, but every request.
@@ -171,37 +176,6 @@ func TestRefusedLimit(t *testing.T) {
 		t.Error(err, r)
 	}
 	limit(t, "all refused", s, 2)
-}
-
-// TestFutureTask: a task that is dated days ahead does not hide that a failed task
-// is tried again.
-func TestFutureTask(t *testing.T) {
-	s := plain(crsapi.API30, 500, 10, 5)
-	s.change(300, func(n *node) { n.Status = crsapi.StatusFailed })
-	s.add(newNode("crs-1", "backupInstance", s.clock+3*86400, crsapi.StatusSucceeded))
-	m := newMirror(s, 100)
-	poll(t, m, 0)
-	s.change(301, func(n *node) { n.Status = crsapi.StatusExecuting })
-	expect(t, poll(t, m, 0), s)
-}
-
-// TestTwins changes two tasks that only their progress distinguishes.
-func TestTwins(t *testing.T) {
-	s := plain(crsapi.API20, 500, 10, 5)
-	at := s.nodes[400].start
-	for _, p := range []float32{0.1, 0.2} {
-		n := newNode("crs-9", "backupInstance", at, crsapi.StatusExecuting)
-		n.Progress = p
-		s.add(n)
-	}
-	m := newMirror(s, 100)
-	poll(t, m, 0)
-	for i, n := range s.nodes {
-		if n.RedisID == "crs-9" {
-			s.change(i, func(n *node) { n.Progress += 0.2 })
-		}
-	}
-	expect(t, poll(t, m, 0), s)
 }
 
 // TestSameSlice: the list is the same slice until a row changes, and what was returned
@@ -238,59 +212,60 @@ func TestSameSlice(t *testing.T) {
 // TestTurns: windows are read in turn, while tasks come and go and the windows move.
 // When a round ends, all was read since it began: it shows what should not have changed.
 func TestTurns(t *testing.T) {
-	for _, end := range []string{"", "ignored"} {
-		for _, inTurn := range []int{1, 3, 1000} {
-			inBubbles(t, fmt.Sprintf("endTime %s, %d in turn", end, inTurn), func(t *testing.T) {
-				s := plain(crsapi.API30, 1000, 30, 5)
-				s.habits.end = end
-				m := newMirror(s, 100)
-				r := poll(t, m, 0)
-				if !r.FullRead.Equal(time.Now()) || r.Windows < 10 || r.Windows > 12 {
-					t.Fatal(r.FullRead, r.Windows)
-				}
-				var renamed time.Time
-				corrections := 0
-				for i := range 75 {
-					time.Sleep(time.Minute)
-					s.clock += 60
-					s.submit(3)
-					s.nodes = s.nodes[:len(s.nodes)-5]
-					if i%35 == 5 {
-						renamed = time.Now()
-						for k := range s.nodes {
-							s.change(k, func(n *node) { n.RedisName = renamed.String() })
-						}
-						s.change(600, func(n *node) { n.Status = crsapi.StatusFailed })
-					}
-					before := r.FullRead
-					if inTurn == 3 && i%2 == 0 {
-						poll(t, m, 0)
-					}
-					r = poll(t, m, inTurn)
-					corrections += r.Corrections
-					if !r.FullRead.Before(renamed) {
-						expect(t, r, s)
-					}
-					if ago := time.Since(r.FullRead); ago > time.Duration(2*(12/inTurn+1))*time.Minute {
-						t.Fatal("the last full reading was", ago, "ago")
-					}
-					if inTurn > 100 && !r.FullRead.Equal(time.Now()) || r.FullRead.Before(before) {
-						t.Fatal("read in full at", r.FullRead, "before at", before)
-					}
-				}
-				if corrections != 2 {
-					t.Errorf("%d corrections", corrections)
-				}
-				// All, in the middle of a round.
-				poll(t, m, 1)
+	for _, test := range []struct {
+		end    string
+		inTurn int
+	}{{"", 1}, {"", 3}, {"", 1000}, {"ignored", 3}} {
+		inBubble(t, fmt.Sprintf("endTime %s, %d in turn", test.end, test.inTurn), func(t *testing.T) {
+			s := plain(crsapi.API30, 1000, 30, 5)
+			s.habits.end = test.end
+			m := newMirror(s, 100)
+			r := poll(t, m, 0)
+			if !r.FullRead.Equal(time.Now()) || r.Windows < 10 || r.Windows > 12 {
+				t.Fatal(r.FullRead, r.Windows)
+			}
+			var renamed time.Time
+			corrections := 0
+			for i := range 75 {
 				time.Sleep(time.Minute)
-				s.change(150, func(n *node) { n.RedisName = "another" })
-				if r = poll(t, m, mirror.All); !r.FullRead.Equal(time.Now()) {
-					t.Error(r.FullRead)
+				s.clock += 60
+				s.submit(3)
+				s.nodes = s.nodes[:len(s.nodes)-5]
+				if i%35 == 5 {
+					renamed = time.Now()
+					for k := range s.nodes {
+						s.change(k, func(n *node) { n.RedisName = renamed.String() })
+					}
+					s.change(600, func(n *node) { n.Status = crsapi.StatusFailed })
 				}
-				expect(t, r, s)
-			})
-		}
+				before := r.FullRead
+				if test.inTurn == 3 && i%2 == 0 {
+					poll(t, m, 0)
+				}
+				r = poll(t, m, test.inTurn)
+				corrections += r.Corrections
+				if !r.FullRead.Before(renamed) {
+					expect(t, r, s)
+				}
+				if ago := time.Since(r.FullRead); ago > time.Duration(2*(12/test.inTurn+1))*time.Minute {
+					t.Fatal("the last full reading was", ago, "ago")
+				}
+				if test.inTurn > 100 && !r.FullRead.Equal(time.Now()) || r.FullRead.Before(before) {
+					t.Fatal("read in full at", r.FullRead, "before at", before)
+				}
+			}
+			if corrections != 2 {
+				t.Errorf("%d corrections", corrections)
+			}
+			// All, in the middle of a round.
+			poll(t, m, 1)
+			time.Sleep(time.Minute)
+			s.change(150, func(n *node) { n.RedisName = "another" })
+			if r = poll(t, m, mirror.All); !r.FullRead.Equal(time.Now()) {
+				t.Error(r.FullRead)
+			}
+			expect(t, r, s)
+		})
 	}
 }
 
@@ -339,20 +314,6 @@ func TestLate(t *testing.T) {
 	}
 }
 
-// TestFullReadsAll: every row is read, the newest window too where so much is new that
-// the head does not show all of it.
-func TestFullReadsAll(t *testing.T) {
-	s := plain(crsapi.API30, 540, 10, 5)
-	m := newMirror(s, 100)
-	poll(t, m, 0)
-	for range 90 {
-		s.clock += 10
-		s.submit(1)
-	}
-	s.change(90+20, func(n *node) { n.Status = crsapi.StatusFailed })
-	expect(t, poll(t, m, mirror.All), s)
-}
-
 // TestShortList: the first contact finds out whether its only page is all.
 func TestShortList(t *testing.T) {
 	for _, n := range []int{0, 5, 100} {
@@ -365,64 +326,17 @@ func TestShortList(t *testing.T) {
 	}
 }
 
-// TestRejectedRowCostsNothing: the status of a row that cannot be read is not waited for.
-func TestRejectedRowCostsNothing(t *testing.T) {
-	s := plain(crsapi.API30, 500, 10, 5)
-	s.change(300, func(n *node) { n.Status = crsapi.StatusExecuting })
-	s.change(450, func(n *node) { n.Status, n.bad = crsapi.StatusExecuting, 77 })
-	m := newMirror(s, 100)
-	poll(t, m, 0)
-	s.reset()
-	if r := poll(t, m, 0); r.Rejected != 1 {
-		t.Errorf("%d rejected", r.Rejected)
-	}
-	limit(t, "a task unfinished", s, 2)
-}
-
-// TestWrongZone: a list whose times are all hours ahead is read by bounds, too.
-func TestWrongZone(t *testing.T) {
-	s := plain(crsapi.API30, 2000, 10, 5)
-	s.clock -= 8 * 3600
-	r := poll(t, newMirror(s, 100), 0)
-	if expect(t, r, s); r.ByOffset != "" {
-		t.Error(r.ByOffset)
-	}
-}
-
-// TestDeletedMeanwhile: an instance that is deleted during the first reading does not
-// show that the server ignores bounds.
-func TestDeletedMeanwhile(t *testing.T) {
-	s := plain(crsapi.API30, 500, 10, 5)
-	deleted := false
-	s.before = func(s *server, q crsapi.Query) {
-		if !q.EndTime.IsZero() && !deleted {
-			deleted = true
-			s.remove(func(n *node) bool { return n.start == q.EndTime.Unix() })
-		}
-	}
-	r := poll(t, newMirror(s, 100), 0)
-	if expect(t, r, s); r.ByOffset != "" {
-		t.Error(r.ByOffset)
-	}
-}
-
-// long returns a server whose seconds each have so many tasks.
-func long(api crsapi.API, seconds, each int) *server {
-	s := plain(api, 0, 1, 1)
-	for range seconds {
-		s.submit(each)
-		s.clock += 86400
-	}
-	return s
-}
-
 // TestLongSeconds: seconds that have more tasks than a page are seen, or the error
 // says why not. While nothing happens, a minute later the head is enough.
 func TestLongSeconds(t *testing.T) {
 	for _, shuffle := range []bool{false, true} {
-		for _, each := range []int{80, 150, 700} {
+		for _, each := range []int{80, 150, 450} {
 			t.Run(fmt.Sprintf("%d tasks, shuffle %t", each, shuffle), func(t *testing.T) {
-				s := long(crsapi.API30, 10, each)
+				s := plain(crsapi.API30, 0, 1, 1)
+				for range 10 {
+					s.submit(each)
+					s.clock += 86400
+				}
 				s.habits.shuffle = shuffle
 				m := newMirror(s, 100)
 				r, err := m.Poll(t.Context(), 0)
@@ -439,6 +353,23 @@ func TestLongSeconds(t *testing.T) {
 				expect(t, poll(t, m, 0), s)
 				limit(t, "quiet", s, 1)
 			})
+		}
+	}
+}
+
+// TestOffsetsIgnored: a second that has more tasks than a page is read by a larger page.
+func TestOffsetsIgnored(t *testing.T) {
+	s := plain(crsapi.API20, 500, 10, 5)
+	s.habits.offsets = "ignored"
+	m := newMirror(s, 100)
+	poll(t, m, 0)
+	s.submit(150)
+	for range 3 {
+		s.clock += 70
+		s.submit(1)
+		r := poll(t, m, mirror.All)
+		if expect(t, r, s); r.ByOffset != "" {
+			t.Error(r.ByOffset)
 		}
 	}
 }
@@ -492,7 +423,7 @@ func TestSecondShrinks(t *testing.T) {
 // of the API; from the second poll on, a wrong clock of ours does not move it.
 func TestLookback(t *testing.T) {
 	for _, ours := range []time.Duration{0, -3650 * 24 * time.Hour, 40 * 24 * time.Hour} {
-		inBubbles(t, ours.String(), func(t *testing.T) {
+		inBubble(t, ours.String(), func(t *testing.T) {
 			s := &server{api: crsapi.API30, luck: plain(crsapi.API30, 0, 1, 1).luck, clock: time.Now().Add(-ours).Unix() - 10_000}
 			for range 1000 {
 				s.clock += 10
@@ -512,5 +443,75 @@ func TestLookback(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAssumptions breaks what the package assumes of the API. The list shows it at
+// once, or after the next full reading, which corrects and counts it.
+func TestAssumptions(t *testing.T) {
+	late := func(s *server) {
+		s.add(newNode("crs-late", "cleanInstance", s.nodes[0].start-593, crsapi.StatusSucceeded))
+	}
+	for name, test := range map[string]struct {
+		change func(*server)
+		atOnce bool // the next poll shows it
+	}{
+		"a task appears ten minutes below the newest": {late, true}, // there is one task too many
+		"a task appears so, and another leaves": {func(s *server) {
+			s.nodes = s.nodes[:len(s.nodes)-1]
+			late(s)
+		}, false},
+		"a succeeded task fails":             {func(s *server) { s.change(300, func(n *node) { n.Status = crsapi.StatusFailed }) }, false},
+		"a task that failed long ago begins": {func(s *server) { s.change(400, func(n *node) { n.Status = crsapi.StatusExecuting }) }, false},
+	} {
+		for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
+			t.Run(name+"/"+string(api), func(t *testing.T) {
+				s := plain(api, 450, 20, 9)
+				s.change(400, func(n *node) { n.Status = crsapi.StatusFailed })
+				m := newMirror(s, 20)
+				poll(t, m, 0)
+				test.change(s)
+				r := poll(t, m, 0)
+				corrections := r.Corrections
+				if exact := slices.Equal(sorted(r.Tasks), s.tasks()); exact != test.atOnce {
+					t.Errorf("exact at once: %t", exact)
+				}
+				r = poll(t, m, mirror.All)
+				expect(t, r, s)
+				if corrections += r.Corrections; corrections != 1 {
+					t.Errorf("%d corrections", corrections)
+				}
+			})
+		}
+	}
+}
+
+// TestDeletedInstanceUnknown: the API may refuse requests for an instance that was
+// deleted. The list is not read by offset, and not in full.
+func TestDeletedInstanceUnknown(t *testing.T) {
+	unknown := crsapitest.NewMemoryServer()
+	defer unknown.Close()
+	unknown.SetTasks("ap-guangzhou", nil)
+	unknown.Inject(crsapitest.Fault{Do: crsapitest.RefuseUnknown})
+	cfg := crsapi.DefaultConfig(crsapi.API30)
+	cfg.Region, cfg.Endpoint, cfg.Transport = "ap-guangzhou", unknown.URL3, unknown.Client().Transport
+	cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+	client, err := crsapi.NewClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.CloseIdleConnections()
+	s := plain(crsapi.API30, 450, 60, 9)
+	if _, s.unknown = client.Page(t.Context(), crsapi.Query{RedisID: "crs-4"}); !crsapi.IsUnknownInstance(s.unknown) {
+		t.Fatal(s.unknown)
+	}
+	m := newMirror(s, 20)
+	poll(t, m, 0)
+	s.remove(func(n *node) bool { return n.RedisID == "crs-4" })
+	s.reset()
+	r := poll(t, m, 0)
+	limit(t, "an instance deleted", s, 15)
+	if expect(t, r, s); r.ByOffset != "" {
+		t.Error(r.ByOffset)
 	}
 }

@@ -44,6 +44,7 @@ type habits struct {
 	order      string  // oldest (first) or mixed
 	most       int     // a higher limit is refused
 	strict     bool    // an offset at the end of the list is refused
+	offsets    string  // rounded (to a multiple of the limit) or ignored
 	pageTotals bool    // totalCount is that of the page
 	faults     float64 // probability that a request fails
 }
@@ -61,6 +62,7 @@ type server struct {
 	before  func(s *server, q crsapi.Query)      // called before each request, if not nil
 	after   func(q crsapi.Query, p *crsapi.Page) // may change the answer
 	latency time.Duration
+	unknown error // for an instance without tasks, if not nil
 
 	mu       sync.Mutex
 	clock    int64   // of the Date header
@@ -112,6 +114,15 @@ func (s *server) Page(ctx context.Context, q crsapi.Query) (*crsapi.Page, error)
 		return nil, errRefused
 	}
 	nodes := s.selected(q)
+	if s.unknown != nil && q.RedisID != "" && len(nodes) == 0 {
+		return nil, s.unknown
+	}
+	switch s.habits.offsets {
+	case "rounded":
+		q.Offset = q.Offset / q.Limit * q.Limit
+	case "ignored":
+		q.Offset = 0
+	}
 	if s.habits.strict && q.Offset > 0 && q.Offset >= len(nodes) {
 		return nil, errRefused
 	}
