@@ -4,66 +4,111 @@ package ledger_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/crs-exporter/crs_exporter/collector/ledger"
+	"github.com/go-kit/log"
 )
 
+// wantRefused opens a file. It must fail with the text, and change nothing in the folder.
+func wantRefused(t testing.TB, path, text string) {
+	t.Helper()
+	before := listing(t, path)
+	store, err := ledger.Open(path, log.NewNopLogger())
+	if err == nil {
+		store.Close()
+		t.Fatal("it was opened")
+	}
+	if !strings.HasPrefix(err.Error(), "state file "+path+": ") || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("got %q, want %q", err, text)
+	}
+	if after := listing(t, path); !slices.Equal(after, before) {
+		t.Errorf("the folder had %q, now it has %q", before, after)
+	}
+}
+
+// listing returns the modes and names of what is beside a path.
+func listing(t testing.TB, path string) (names []string) {
+	t.Helper()
+	entries, _ := os.ReadDir(filepath.Dir(path))
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, fmt.Sprint(info.Mode(), " ", e.Name()))
+	}
+	return names
+}
+
 // Nothing but a regular file is opened, written, renamed or locked.
-func TestSpecialFiles(t *testing.T) {
+func TestWrongPlaces(t *testing.T) {
 	dir, err := os.MkdirTemp("", "ledger") // a short path, as sockets need
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	in := func(name string) string { return filepath.Join(dir, name) }
-	socket, err := net.Listen("unix", in("socket"))
+	at := func(name string) string { return filepath.Join(dir, name) }
+	socket, err := net.Listen("unix", at("socket"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer socket.Close()
 	if err := errors.Join(
-		syscall.Mkfifo(in("pipe"), 0o600), os.Mkdir(in("folder"), 0o700), os.WriteFile(in("file"), []byte("precious"), 0o600),
-		os.Symlink("loop", in("loop")), os.Symlink("missing", in("link to nothing")), os.Symlink("folder", in("link to a folder")),
-		os.Symlink("pipe", in("link to a pipe")),
+		os.WriteFile(at("file"), []byte("precious"), 0o600), os.Mkdir(at("folder"), 0o700), syscall.Mkfifo(at("pipe"), 0o600),
+		os.Symlink("loop", at("loop")), os.Symlink("missing", at("link to nothing")), os.Symlink("pipe", at("link to a pipe")),
+		os.Symlink("file", at("1.lock")), os.Symlink("file", at("2.tmp")),
 	); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"pipe", "socket", "loop", "link to nothing", "link to a folder", "link to a pipe"} {
-		wantRefused(t, in(name), "is not a regular file: set --state.file to another path")
-	}
-	for _, suffix := range []string{".lock", ".tmp"} {
-		path := in("state")
-		for _, create := range []func() error{
-			func() error { return syscall.Mkfifo(path+suffix, 0o600) },
-			func() error { return os.Symlink("file", path+suffix) },
-		} {
-			if err := create(); err != nil {
-				t.Fatal(err)
-			}
-			wantRefused(t, path, "is not a regular file")
-			if err := os.Remove(path + suffix); err != nil {
-				t.Fatal(err)
-			}
+	for name, file := range map[string]string{
+		"folder": "folder", "pipe": "pipe", "socket": "socket", "loop": "loop", "link to nothing": "link to nothing",
+		"link to a pipe": "pipe", "1": "1.lock", "2": "2.tmp",
+	} {
+		info, err := os.Lstat(at(file))
+		if err != nil {
+			t.Fatal(err)
 		}
+		wantRefused(t, at(name), fmt.Sprintf("%s (%s) is not a regular file: set --state.file to another path", at(file), info.Mode()))
 	}
-	if data, err := os.ReadFile(in("file")); string(data) != "precious" {
+	wantRefused(t, at("missing/state"), "no such file")
+	wantRefused(t, at("file/state"), "not a directory")
+	if data, err := os.ReadFile(at("file")); string(data) != "precious" {
 		t.Errorf("the target of a symlink is %q, %v", data, err)
 	}
 }
 
-// A file without permission is not damaged: it stays where it is.
-func TestNoPermission(t *testing.T) {
-	if os.Getuid() == 0 {
-		t.Skip("root may do anything")
-	}
-	dir := t.TempDir()
-	file, folder := filepath.Join(dir, "file"), filepath.Join(dir, "folder")
-	if err := errors.Join(os.WriteFile(file, []byte("fault"), 0), os.Mkdir(folder, 0o500), os.WriteFile(file+".lock", nil, 0o600)); err != nil {
+// A file that cannot be read is not damaged, and one that cannot be set aside stays where
+// it is. The refusal releases the lock.
+func TestCannotReadOrSetAside(t *testing.T) {
+	path := filepath.Join(t.TempDir(), strings.Repeat("x", 250)) // .bad.1 makes the name too long
+	if err := errors.Join(os.WriteFile(path, []byte("fault"), 0o600), os.WriteFile(path+".bad", nil, 0o600), os.WriteFile(path+".lock", nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	wantRefused(t, file, "permission denied")
-	wantRefused(t, filepath.Join(folder, "state"), "permission denied")
+	for range 2 {
+		wantRefused(t, path, "not a state file; cannot set it aside: ")
+	}
+	if os.Getuid() == 0 {
+		t.Skip("root may read any file")
+	}
+	if err := errors.Join(os.Chmod(path, 0), os.Remove(path+".bad")); err != nil {
+		t.Fatal(err)
+	}
+	wantRefused(t, path, "permission denied")
+}
+
+func TestFileIsPrivate(t *testing.T) {
+	s := newFileSteps(t)
+	s.failOnce()
+	s.store.Close()
+	if got, want := listing(t, s.path), []string{"-rw------- state", "-rw------- state.lock"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
 }

@@ -181,3 +181,21 @@ func TestPowerFailures(t *testing.T) {
 		wantEnds(t, values(w.ledger), w.tasks)
 	})
 }
+
+// wantEnds wants each end of a task to count, those of twins too.
+func wantEnds(t *rapid.T, got map[ledger.Series][ledger.Statuses]uint64, tasks []*worldTask) {
+	t.Helper()
+	want := map[ledger.Series][ledger.Statuses]uint64{}
+	for _, task := range tasks {
+		n := want[task.Series]
+		n[task.status]++
+		want[task.Series] = n
+	}
+	for series, n := range want {
+		for _, status := range []int{succeeded, failed, errored} {
+			if got[series][status] != n[status] {
+				t.Fatalf("%v %d: got %d, want %d", series, status, got[series][status], n[status])
+			}
+		}
+	}
+}

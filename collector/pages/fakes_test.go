@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
@@ -107,15 +108,26 @@ func (r *response) SetWriteDeadline(at time.Time) error {
 	return nil
 }
 
-func (s *site) send(method, path, encoding string) *response {
+// pollThatWaits begins a poll that ends with the test.
+func (s *site) pollThatWaits() {
+	wait := make(chan struct{})
+	for _, r := range s.regions {
+		r.wait = wait
+	}
+	go s.exporter.Poll(s.Context())
+	s.Cleanup(func() { close(wait) })
+	synctest.Wait()
+}
+
+func (s *site) send(path, encoding string) *response {
 	w := &response{ResponseRecorder: httptest.NewRecorder()}
-	r := httptest.NewRequest(method, path, nil)
+	r := httptest.NewRequest(http.MethodGet, path, nil)
 	r.Header.Set("Accept-Encoding", encoding)
 	s.handler.ServeHTTP(w, r)
 	return w
 }
 
-func (s *site) get(path string) *response { return s.send(http.MethodGet, path, "") }
+func (s *site) get(path string) *response { return s.send(path, "") }
 
 // page returns a page that must exist.
 func (s *site) page(path string) string {
@@ -127,54 +139,53 @@ func (s *site) page(path string) string {
 	return w.Body.String()
 }
 
+// task returns a task that was submitted this long before the bubble began.
+func task(redisID, redisName, taskName string, age time.Duration, status crsapi.Status) crsapi.Task {
+	t := crsapi.Task{
+		RedisID: redisID, RedisName: redisName, ProjectID: "0", TaskName: taskName, Status: status,
+		StartTime: bubbleStart.Add(-age),
+	}
+	switch status {
+	case crsapi.StatusPending:
+	case crsapi.StatusExecuting:
+		t.Progress = 0.256
+	default:
+		t.Progress, t.EndTime = 1, t.StartTime.Add(95*time.Second)
+	}
+	return t
+}
+
 // some are tasks of two regions: with every status, failed and missing backups, a
 // deleted instance, and several backups in a day.
 func some() map[string][]crsapi.Task {
-	task := func(instance, name, what string, days int, clock string, status crsapi.Status) crsapi.Task {
-		ofDay, err := time.ParseDuration(clock)
-		if err != nil {
-			panic(err)
-		}
-		t := crsapi.Task{
-			RedisID: instance, RedisName: name, ProjectID: "0", TaskName: what, Status: status, Progress: 1,
-			// Midnight in the API's zone is 16:00 of the day before in UTC.
-			StartTime: bubbleStart.Add(-8*time.Hour - time.Duration(days)*24*time.Hour + ofDay),
-		}
-		switch status {
-		case crsapi.StatusPending:
-			t.Progress = 0
-		case crsapi.StatusExecuting:
-			t.Progress = 0.25
-		default:
-			t.EndTime = t.StartTime.Add(95 * time.Second)
-		}
-		return t
-	}
 	const ok, bad, running, pending = crsapi.StatusSucceeded, crsapi.StatusFailed, crsapi.StatusExecuting, crsapi.StatusPending
+	// Midnight in the API's zone is 16:00 of the day before in UTC.
+	at := func(daysAgo time.Duration, clock time.Duration) time.Duration {
+		return 8*time.Hour + daysAgo*24*time.Hour - clock
+	}
 	var gz []crsapi.Task
-	for days := 6; days > 0; days-- {
-		gz = append(gz, task("crs-good", "sessions", "backupInstance", days, "1h", ok))
+	for days := time.Duration(6); days >= 0; days-- {
+		gz = append(gz, task("crs-good", "sessions", "backupInstance", at(days, time.Hour), ok))
 	}
 	gz = append(gz,
-		task("crs-good", "sessions", "backupInstance", 0, "1h", ok),
-		task("crs-good", "sessions", "resizeInstance", 0, "7h30m", running),
-		task("crs-failed", "carts", "backupInstance", 2, "1h", ok),
-		task("crs-failed", "carts", "backupInstance", 1, "1h", bad),
-		task("crs-failed", "carts", "backupInstance", 1, "1h10m", ok),
-		task("crs-failed", "carts", "backupInstance", 0, "1h", bad),
-		task("crs-missing", "ranking", "backupInstance", 3, "2h", ok),
-		task("crs-stuck", "mail", "backupInstance", 0, "1h", ok),
-		task("crs-stuck", "mail", "backupInstance", 0, "3h", running),
-		task("crs-stuck", "mail", "backupInstance", 0, "7h50m", pending),
-		task("crs-under-way", "mail", "backupInstance", 1, "4h", ok),
-		task("crs-under-way", "mail", "backupInstance", 0, "5h50m", pending),
-		task("crs-deleted", "old", "backupInstance", 5, "1h", bad),
-		task("crs-deleted", "old", "deleteInstance", 4, "1h", ok),
-		task("crs-never", "", "setPassword", 4, "9h", ok),
+		task("crs-good", "sessions", "resizeInstance", at(0, 450*time.Minute), running),
+		task("crs-failed", "carts", "backupInstance", at(2, time.Hour), ok),
+		task("crs-failed", "carts", "backupInstance", at(1, time.Hour), bad),
+		task("crs-failed", "carts", "backupInstance", at(1, 70*time.Minute), ok),
+		task("crs-failed", "carts", "backupInstance", at(0, time.Hour), bad),
+		task("crs-missing", "Ranking", "backupInstance", at(3, 2*time.Hour), ok),
+		task("crs-stuck", "mail", "backupInstance", at(0, time.Hour), ok),
+		task("crs-stuck", "mail", "backupInstance", at(0, 3*time.Hour), running),
+		task("crs-stuck", "mail", "backupInstance", at(0, 470*time.Minute), pending),
+		task("crs-under-way", "mail", "backupInstance", at(1, 4*time.Hour), ok),
+		task("crs-under-way", "mail", "backupInstance", at(0, 350*time.Minute), pending),
+		task("crs-deleted", "old", "backupInstance", at(5, time.Hour), bad),
+		task("crs-deleted", "old", "deleteInstance", at(4, time.Hour), ok),
+		task("crs-never", "", "setPassword", at(4, 9*time.Hour), ok),
 	)
 	return map[string][]crsapi.Task{
 		guangzhou: gz,
-		shanghai:  {task("crs-other", "search", "AUTOBACKUP", 0, "3h", ok), task("crs-other", "search", "AUTOBACKUP", 1, "3h", bad)},
+		shanghai:  {task("crs-other", "search", "AUTOBACKUP", at(0, 3*time.Hour), ok), task("crs-other", "search", "AUTOBACKUP", at(1, 3*time.Hour), bad)},
 	}
 }
 

@@ -40,7 +40,10 @@ func TestPages(t *testing.T) {
 		{"tasks", "/tasks", poll},
 		{"tasks_filtered", "/tasks?region=ap-guangzhou&redisName=CART&status=failed&status=error&since=7d", poll},
 		{"backups", "/backups", poll},
-		{"status_waiting", "/", func(*site) {}},
+		{"status_waiting", "/", func(s *site) {
+			s.regions[guangzhou].read, s.regions[guangzhou].due = 7, 50 // no scrape can wait for it
+			s.pollThatWaits()
+		}},
 		{"status_down", "/", func(s *site) {
 			s.exporter.Poll(s.Context())
 			time.Sleep(15 * time.Minute)
@@ -81,51 +84,45 @@ func wantGolden(t *testing.T, name, got string) {
 	}
 }
 
-// TestFirstReading shows the progress of a list that no scrape can wait for.
-func TestFirstReading(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t, some())
-		gz := s.regions[guangzhou]
-		gz.read, gz.due, gz.wait = 7, 50, make(chan struct{})
-		go s.exporter.Poll(t.Context())
-		synctest.Wait()
-		page := s.page("/")
-		if !strings.Contains(page, "<dd>being read: 7 of about 50</dd>") || !strings.Contains(page, "waiting for the first poll") || !strings.Contains(page, "<p>None so far: not every") {
-			t.Errorf("no progress, or green:\n%s", page)
-		}
-		close(gz.wait)
-	})
-}
-
-// TestNothingIsGreen: where no list was read, or nothing matches, no page says that all
-// backups are good.
+// TestNothingIsGreen: where no list was read, the last poll failed or is not believed, or
+// nothing matches, no page says that all backups are good.
 func TestNothingIsGreen(t *testing.T) {
 	all := some()
 	good := map[string][]crsapi.Task{guangzhou: all[guangzhou][:7], shanghai: all[shanghai]} // the newest backups
 	gone := map[string][]crsapi.Task{guangzhou: all[guangzhou][18:20]}                       // a deleted instance
 	const allGood = `<span class="good">✓ all in order</span>.`
+	down := func(names ...string) func(*site) {
+		return func(s *site) {
+			for _, name := range names {
+				s.regions[name].err = errors.New("refused")
+			}
+		}
+	}
+	as := func(*site) {}
 	for name, test := range map[string]struct {
 		tasks                  map[string][]crsapi.Task
-		down                   []string // regions
+		first, second          func(*site) // before these polls
 		query                  string
 		status, listed, backup string // what the pages say
 	}{
-		"all is well":         {good, nil, "", `<p class="good">✓ None.</p>`, "of 9 tasks", "2 instances; " + allGood},
-		"never read":          {good, []string{guangzhou, shanghai}, "", "<p>Not read yet.</p>", "<p>Not read yet.</p>", "<p>Not read yet.</p>"},
-		"one region not read": {good, []string{shanghai}, "", "<p>None so far: not every list is current.</p>", "of 7 tasks", "1 instance; no problem so far: not every list is current."},
-		"filter by region":    {good, []string{shanghai}, "?region=ap-shanghai", "<p>None so far", "<p>Not read yet.</p>", "<p>Not read yet.</p>"},
-		"nothing matches":     {good, nil, "?redisId=crs-unknown", "✓ None.", "<p>No task matches.</p>", "<p>No instance matches.</p>"},
-		"nothing matches yet": {good, []string{shanghai}, "?redisId=crs-other", "<p>None so far", "<p>No task matches so far: not every list is current.</p>", "<p>No instance matches so far: not every list is current.</p>"},
-		"empty lists":         {nil, nil, "", "<p>No instance is listed.</p>", "<p>No task matches.</p>", "<p>No instance matches.</p>"},
-		"no instance left":    {gone, nil, "", "<p>No instance is listed.</p>", "of 2 tasks", "<p> Not shown: 1 closed or deleted instance.</p>"},
+		"all is well":         {good, as, as, "", `<p class="good">✓ None.</p>`, "of 9 tasks", "2 instances; " + allGood},
+		"never read":          {good, down(guangzhou, shanghai), as, "", "<p>Not read yet.</p>", "<p>Not read yet.</p>", "<p>Not read yet.</p>"},
+		"one region not read": {good, down(shanghai), as, "", "<p>None so far: not every list is current.</p>", "of 7 tasks", "1 instance; no problem so far: not every list is current."},
+		"last poll failed":    {good, as, down(shanghai), "", "<p>None so far", "of 9 tasks", "2 instances; no problem so far: not every"},
+		"not believed":        {good, as, func(s *site) { s.regions[guangzhou].tasks = nil }, "", "<p>None so far", "of 2 tasks", "2 instances; no problem so far: not every"},
+		"filter by region":    {good, down(shanghai), as, "?region=ap-shanghai", "<p>None so far", "<p>Not read yet.</p>", "<p>Not read yet.</p>"},
+		"nothing matches":     {good, as, as, "?redisId=crs-unknown", "✓ None.", "<p>No task matches.</p>", "<p>No instance matches.</p>"},
+		"nothing matches yet": {good, down(shanghai), as, "?redisId=crs-other", "<p>None so far", "<p>No task matches so far: not every list is current.</p>", "<p>No instance matches so far: not every list is current.</p>"},
+		"empty lists":         {nil, as, as, "", "<p>No instance is listed.</p>", "<p>No task matches.</p>", "<p>No instance matches.</p>"},
+		"no instance left":    {gone, as, as, "", "<p>No instance is listed.</p>", "of 2 tasks", "<p> Not shown: 1 closed or deleted instance.</p>"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSite(t, test.tasks)
-				for _, region := range test.down {
-					s.regions[region].err = errors.New("refused")
+				for _, before := range []func(*site){test.first, test.second} {
+					before(s)
+					s.exporter.Poll(t.Context())
 				}
-				s.exporter.Poll(t.Context())
 				for path, want := range map[string]string{"/": test.status, "/tasks" + test.query: test.listed, "/backups" + test.query: test.backup} {
 					page := s.page(path)
 					if !strings.Contains(page, want) {
@@ -141,20 +138,6 @@ func TestNothingIsGreen(t *testing.T) {
 			})
 		})
 	}
-}
-
-// TestStaleIsNotGreen: after a failed poll, a backup may have failed unseen.
-func TestStaleIsNotGreen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := polled(t, map[string][]crsapi.Task{guangzhou: some()[guangzhou][:7]})
-		s.regions[guangzhou].err = errors.New("refused")
-		s.exporter.Poll(t.Context())
-		for path, want := range map[string]string{"/": "<p>None so far: not every", "/backups": "1 instance; no problem so far: not every"} {
-			if page := s.page(path); !strings.Contains(page, want) {
-				t.Errorf("%s does not say %q:\n%s", path, want, page)
-			}
-		}
-	})
 }
 
 // TestHeaders: a page loads nothing, and is in no frame and no cache.
@@ -181,29 +164,21 @@ func TestHeaders(t *testing.T) {
 	})
 }
 
-func TestMethods(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t, some())
-		for method, want := range map[string]int{http.MethodHead: 200, http.MethodPost: 405, http.MethodPut: 405, http.MethodDelete: 405} {
-			for _, path := range []string{"/", "/tasks", "/backups"} {
-				if got := s.send(method, path, "").Code; got != want {
-					t.Errorf("%s %s: status %d, want %d", method, path, got, want)
-				}
-			}
-		}
-	})
-}
-
-// TestGzip compresses a page for those who accept it.
-func TestGzip(t *testing.T) {
+// TestDelivery: a page is compressed for those who accept it, and may be read at 16 KiB a
+// second, however large it is.
+func TestDelivery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := polled(t, map[string][]crsapi.Task{guangzhou: fleet(bubbleStart, 200, 30)})
 		plain := s.page("/backups")
 		for accepted, want := range map[string]string{"gzip, deflate, br": "gzip", "gzip;q=0": "", "": ""} {
-			w := s.send(http.MethodGet, "/backups", accepted)
+			w := s.send("/backups", accepted)
 			size := w.Body.Len()
 			if w.Header().Get("Content-Encoding") != want || w.Header().Get("Content-Length") != strconv.Itoa(size) || w.Header().Get("Vary") != "Accept-Encoding" {
 				t.Errorf("%q: %d bytes, %v", accepted, size, w.Header())
+			}
+			needed := time.Duration(size) * time.Second / (16 << 10)
+			if left := time.Until(w.deadline); left < 10*time.Second+needed || left > 15*time.Second+needed {
+				t.Errorf("%v for %d bytes", left, size)
 			}
 			if want == "" {
 				continue
@@ -220,32 +195,13 @@ func TestGzip(t *testing.T) {
 	})
 }
 
-// TestWriteDeadline: a page may be read at 16 KiB a second, however large it is.
-func TestWriteDeadline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := polled(t, map[string][]crsapi.Task{guangzhou: fleet(bubbleStart, 200, 30)})
-		for path, most := range map[string]time.Duration{"/": 15 * time.Second, "/backups": time.Minute + 10*time.Second} {
-			w := s.get(path)
-			needed := time.Duration(w.Body.Len()) * time.Second / (16 << 10)
-			if left := time.Until(w.deadline); left < 10*time.Second+needed || left > most {
-				t.Errorf("%s: %v for %d bytes", path, left, w.Body.Len())
-			}
-		}
-	})
-}
-
 // TestEscape puts markup into every field that the API has, and into every parameter.
 func TestEscape(t *testing.T) {
 	const markup = `"'><script src=x></script><b onclick=x>&amp;{{.}}`
 	synctest.Test(t, func(t *testing.T) {
-		var tasks []crsapi.Task
-		for i, status := range []crsapi.Status{crsapi.StatusFailed, crsapi.StatusExecuting, 77} {
-			for _, name := range []string{markup, "backupInstance"} {
-				tasks = append(tasks, crsapi.Task{
-					RedisID: markup, RedisName: markup, ProjectID: markup, TaskName: name,
-					StartTime: bubbleStart.Add(-time.Hour - time.Duration(i)*time.Minute), Status: status,
-				})
-			}
+		tasks := []crsapi.Task{
+			task(markup, markup, "backupInstance", 2*time.Hour, crsapi.StatusFailed),
+			task(markup, markup, markup, time.Hour, crsapi.StatusExecuting), task(markup, markup, markup, time.Minute, 77),
 		}
 		s := newSite(t, map[string][]crsapi.Task{guangzhou: tasks})
 		s.credentials = func() string { return markup }
@@ -253,10 +209,10 @@ func TestEscape(t *testing.T) {
 		s.regions[shanghai].err = errors.New(markup)
 		s.exporter.Poll(t.Context())
 		escaped := url.QueryEscape(markup)
-		for path, n := range map[string]int{
-			"/": 4, "/tasks": 15, "/backups": 2,
-			"/tasks?redisId=" + escaped + "&redisName=" + escaped + "&taskName=" + escaped: 12,
-			"/backups?redisId=" + escaped + "&redisName=" + escaped:                        4,
+		for _, path := range []string{
+			"/", "/tasks", "/backups",
+			"/tasks?redisId=" + escaped + "&redisName=" + escaped + "&taskName=" + escaped,
+			"/backups?redisId=" + escaped + "&redisName=" + escaped,
 		} {
 			page := s.page(path)
 			for _, raw := range []string{"<script", "<b ", "<b>", "onclick=x>", `"'>`} {
@@ -264,8 +220,8 @@ func TestEscape(t *testing.T) {
 					t.Errorf("%s: the page has %q", path, raw)
 				}
 			}
-			if got := strings.Count(page, "&lt;script"); got != n {
-				t.Errorf("%s: the markup shows %d times, want %d", path, got, n)
+			if !strings.Contains(page, "&lt;script") {
+				t.Errorf("%s does not show the markup", path)
 			}
 		}
 		for _, name := range []string{"region", "status", "since", "until", "page", escaped} {
@@ -281,20 +237,16 @@ func TestEscape(t *testing.T) {
 func TestNoRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := polled(t, some())
-		gz := s.regions[guangzhou]
-		gz.wait = make(chan struct{})
-		go s.exporter.Poll(t.Context())
-		synctest.Wait()
+		s.pollThatWaits()
 		begin := time.Now()
 		for _, path := range []string{"/", "/tasks", "/backups"} {
 			if !strings.Contains(s.page(path), "crs-failed") {
 				t.Errorf("%s does not show the last list", path)
 			}
 		}
-		if gz.polls != 2 || time.Since(begin) != 0 {
-			t.Errorf("%d polls, and %v", gz.polls, time.Since(begin))
+		if n := s.regions[guangzhou].polls; n != 2 || time.Since(begin) != 0 {
+			t.Errorf("%d polls, and %v", n, time.Since(begin))
 		}
-		close(gz.wait)
 	})
 }
 
@@ -319,48 +271,38 @@ func TestOneAtATime(t *testing.T) {
 	})
 }
 
-// TestManyProblems: the status page shows 200 instances.
-func TestManyProblems(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		page := polled(t, map[string][]crsapi.Task{guangzhou: fleet(bubbleStart.AddDate(0, 0, -2), 250, 1)}).page("/")
-		if n := strings.Count(page, `<th scope="row"`); n != 200 || !strings.Contains(page, `<p>50 more: see <a href="backups">`) {
-			t.Errorf("%d instances:\n%.3000s", n, page)
-		}
-	})
-}
-
-// TestCalendarSize has more instances and days than a page shows, with names as long as
-// the console allows.
-func TestCalendarSize(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := polled(t, map[string][]crsapi.Task{guangzhou: fleet(bubbleStart, 1_000, 40)})
-		for path, rows := range map[string]int{"/backups": 200, "/backups?page=5": 200, "/backups?page=6": 0, "/backups?redisId=crs-00000007": 1} {
-			page := s.page(path)
-			if got := strings.Count(page, `<tr><th scope="row"`); got != rows {
-				t.Errorf("%s: %d rows, want %d", path, got, rows)
+// TestSizes has more instances and days than a page shows, with names as long as the
+// console allows. Longer ids make a page shorter, not larger.
+func TestSizes(t *testing.T) {
+	longIDs := fleet(bubbleStart, 250, 30)
+	for i := range longIDs {
+		longIDs[i].RedisID += strings.Repeat("&", 100)
+	}
+	for _, test := range []struct {
+		tasks       []crsapi.Task
+		path        string
+		least, most int // rows
+	}{
+		{fleet(bubbleStart, 1_000, 40), "/backups", 200, 200},
+		{fleet(bubbleStart, 250, 31), "/backups?page=2", 50, 50},
+		{fleet(bubbleStart, 250, 31), "/backups?page=3", 0, 0},
+		{longIDs, "/backups", 10, 100},
+		{fleet(bubbleStart.AddDate(0, 0, -2), 250, 1), "/", 200, 200}, // problems
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			page := polled(t, map[string][]crsapi.Task{guangzhou: test.tasks}).page(test.path)
+			rows := strings.Count(page, `<th scope="row"`)
+			if rows < test.least || rows > test.most || len(page) > 1_000_000 {
+				t.Errorf("%s: %d rows in %d bytes", test.path, rows, len(page))
 			}
-			if got := strings.Count(page, `<td class="day`); got != rows*30 {
-				t.Errorf("%s: %d cells", path, got)
+			if cells := strings.Count(page, `<td class="day`); cells != rows*30 && test.path != "/" {
+				t.Errorf("%s: %d cells in %d rows", test.path, cells, rows)
 			}
-			if len(page) > 1_000_000 {
-				t.Errorf("%s has %d bytes", path, len(page))
+			if test.path == "/" && !strings.Contains(page, `<p>50 more: see <a href="backups">`) {
+				t.Errorf("the page does not say that there are more:\n%.3000s", page)
 			}
-		}
-	})
-}
-
-// TestLongIDs: ids that no console would show make a page shorter, not larger.
-func TestLongIDs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		tasks := fleet(bubbleStart, 250, 30)
-		for i := range tasks {
-			tasks[i].RedisID += strings.Repeat("&", 100)
-		}
-		page := polled(t, map[string][]crsapi.Task{guangzhou: tasks}).page("/backups")
-		if got := strings.Count(page, `<tr><th scope="row"`); got < 10 || got >= 100 || len(page) > 1_000_000 {
-			t.Errorf("%d rows and %d bytes", got, len(page))
-		}
-	})
+		})
+	}
 }
 
 // TestDayOfBackups has several backups in a day.
@@ -379,12 +321,12 @@ func TestDayOfBackups(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				at := bubbleStart.Add(-7 * time.Hour)
-				task := crsapi.Task{RedisID: "crs-a", TaskName: "backupInstance", StartTime: at, Status: test.first}
-				later := task
-				later.StartTime, later.Status = at.Add(test.apart), test.second
-				page := polled(t, map[string][]crsapi.Task{guangzhou: {task, later}}).page("/backups")
-				if n := strings.Count(page, `<td class="day`); n != 1 || !strings.Contains(page, `aria-label="`+test.want+`"`) {
+				time.Sleep(17 * time.Hour) // in the API's zone it is the next day, in UTC it is not
+				page := polled(t, map[string][]crsapi.Task{guangzhou: {
+					task("crs-a", "", "backupInstance", 7*time.Hour, test.first),
+					task("crs-a", "", "backupInstance", 7*time.Hour-test.apart, test.second),
+				}}).page("/backups")
+				if n := strings.Count(page, `<td class="day`); n != 2 || !strings.Contains(page, `aria-label="`+test.want+`"`) {
 					t.Errorf("%d cells, want %q:\n%s", n, test.want, page)
 				}
 			})

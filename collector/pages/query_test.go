@@ -18,27 +18,19 @@ func TestBadParameters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := polled(t, some())
 		for query, want := range map[string]string{
+			"/tasks?page=0":                  `page must be`,
 			"/tasks?region=gz":               `region must be one of ap-guangzhou, ap-shanghai, not "gz"`,
 			"/tasks?status=done":             `status must be one of pending, executing, succeeded, failed, error, unknown, not "done"`,
 			"/tasks?since=yesterday":         `since must be a duration such as 24h or 7d, a day such as 2026-01-31, or a time such as 2026-01-31T08:00:00Z, not "yesterday"`,
 			"/tasks?since=-1h":               `since must be a duration`,
-			"/tasks?since=2026-02-30":        `since must be a duration`,
-			"/tasks?until=1x":                `until must be a duration`,
-			"/tasks?day=1999":                `since must be a duration`,
 			"/tasks?day=2000-01-01&since=1d": `day replaces since and until: give only one of them`,
-			"/tasks?page=0":                  `page must be a number from 1 to 1000000, not "0"`,
-			"/tasks?page=1000001":            `page must be`,
-			"/tasks?page=x":                  `page must be`,
+			"/tasks?page=1000001":            `page must be a number from 1 to 1000000, not "1000001"`,
 			"/tasks?redisid=crs-a":           `unknown parameter "redisid": use region, redisId,`,
 			"/tasks?redisId=a&redisId=b":     `redisId is given 2 times`,
-			"/tasks?redisName=" + long:       `redisName has more than 256 bytes`,
 			"/tasks?%zz":                     `the parameters of the URL cannot be read`,
 			"/tasks?status=" + long:          `status has more than 256 bytes`,
-			"/backups?region=gz":             `region must be one of`,
-			"/backups?page=-1":               `page must be`,
 			"/backups?since=1d":              `unknown parameter "since": use region, redisId, redisName, page`,
 			"/tasks?region=" + long[:250]:    `region must be one of`,
-			"/tasks?status=failed&status=x":  `status must be one of`,
 		} {
 			w := s.get(query)
 			body := w.Body.String()
@@ -66,32 +58,20 @@ func TestFilters(t *testing.T) {
 			"region=ap-shanghai":                  2,
 			"redisId=crs-good":                    8,
 			"redisId=crs-goo":                     0,
-			"redisId=crs-good+":                   8, // pasted with a blank
-			"redisId=%E3%80%80crs-good%09":        8, // or with a wide blank and a tab
+			"redisId=%E3%80%80crs-good%09":        8, // pasted with a wide blank and a tab
 			"redisName=SESS":                      8,
-			"redisName=s":                         14, // sessions, carts and search
-			"redisName=+s+&region=ap-guangzhou+":  12,
+			"redisName=rank":                      1,
 			"taskName=AUTOBACKUP":                 2,
-			"taskName=+AUTOBACKUP":                2,
 			"taskName=backup":                     0,
 			"status=failed":                       4,
 			"status=failed&status=executing":      6,
-			"status=pending":                      2,
-			"status=error":                        0,
 			"since=1h":                            2,
-			"since=+1h":                           2,
 			"day=1999-12-31":                      5,
-			"since=24h":                           8,
 			"since=0s":                            0,
 			"until=5d":                            3,
-			"since=2000-01-01":                    8,
 			"since=1999-12-31&until=1999-12-31":   5,
-			"since=1999-12-31T17:00:00Z":          8,
 			"until=1999-12-31T17:00:00Z":          18,
-			"since=1999-12-31T23:30:00Z":          2,
-			"since=2000-01-01T07:30:00%2B08:00":   2,
 			"since=2000-01-01T07:30:00+08:00":     2, // as typed in the address bar
-			"until=1999-12-31T12:00:00-05:00":     18,
 			"redisId=&region=&status=&page=":      23,
 			"status=failed&redisName=carts&page=": 2,
 		} {
@@ -101,6 +81,9 @@ func TestFilters(t *testing.T) {
 		}
 		if page := s.page("/tasks?since=2000-01-01T07:30:00+08:00"); !strings.Contains(page, `name="since" value="2000-01-01T07:30:00&#43;08:00"`) {
 			t.Errorf("the form has another time:\n%s", page)
+		}
+		if page := s.page("/tasks?page=2"); !strings.Contains(page, `<a href="?status=failed"`) {
+			t.Errorf("another status does not begin at the first page:\n%s", page)
 		}
 	})
 }
@@ -134,7 +117,8 @@ func TestPaging(t *testing.T) {
 		if len(seen) != len(tasks) || !slices.IsSortedFunc(seen, func(a, b string) int { return strings.Compare(b, a) }) {
 			t.Errorf("%d rows, want %d, newest first", len(seen), len(tasks))
 		}
-		if page := s.page("/tasks?page=9"); !strings.Contains(page, "This page has no task.") {
+		last := regexp.MustCompile(`This page has no task[^$]*<a href="\?page=3[^"]*" rel="prev">`)
+		if page := s.page("/tasks?page=9"); !last.MatchString(page) {
 			t.Errorf("a page after the last:\n%s", page)
 		}
 	})
