@@ -10,8 +10,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,8 +18,6 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 )
 
@@ -74,18 +70,8 @@ type notified struct {
 
 // receiver is the webhook that gets the notifications. It is safe for concurrent use.
 type receiver struct {
-	URL string
 	mu  sync.Mutex
 	got []notified
-}
-
-func newReceiver(t *testing.T) *receiver {
-	t.Helper()
-	r := &receiver{}
-	srv := httptest.NewServer(r)
-	t.Cleanup(srv.Close)
-	r.URL = srv.URL
-	return r
 }
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
@@ -117,33 +103,19 @@ func (r *receiver) of(alertname string) []notified {
 	return got
 }
 
-// exporterUnderTest is the exporter's binary. It polls the simulator.
-type exporterUnderTest struct {
-	path    string
-	address string
-	api     *crsapitest.Server
-}
-
-func (e exporterUnderTest) start(t *testing.T, args ...string) (stop func()) {
+// waitFor waits for the notification that an alert has a status.
+func (r *receiver) waitFor(t *testing.T, alertname, status string) notified {
 	t.Helper()
-	stop = start(t, []string{
-		"HOME=" + t.TempDir(),
-		credentials.EnvSecretID + "=" + crsapitest.SecretID,
-		credentials.EnvSecretKey + "=" + crsapitest.SecretKey,
-	}, e.path, append(args,
-		"--web.listen-address="+e.address,
-		"--crs.endpoint="+e.api.URL,
-		"--crs.v3-endpoint="+e.api.URL3,
-		"--crs.region="+region)...)
-	eventually(t, "the exporter is healthy", func() error { return get(t, "http://"+e.address+"/-/healthy", nil) })
-	return stop
-}
-
-func newExporterUnderTest(t *testing.T) exporterUnderTest {
-	t.Helper()
-	api := crsapitest.NewServer()
-	t.Cleanup(api.Close)
-	return exporterUnderTest{path: buildExporter(t), address: freeAddress(t), api: api}
+	var found notified
+	eventually(t, "notification: "+alertname+" is "+status, func() error {
+		for _, found = range r.of(alertname) {
+			if found.Status == status {
+				return nil
+			}
+		}
+		return errors.New("no notification")
+	})
+	return found
 }
 
 const (
@@ -187,75 +159,46 @@ func until(t *testing.T, prometheus, expr string) {
 	})
 }
 
-// alertPath is an exporter, a Prometheus and an Alertmanager with the shipped
-// configuration, which lies in dir. The exporter polls a simulated API.
-type alertPath struct {
-	exporter        exporterUnderTest
-	webhook         *receiver
-	prometheus      string // host and port
-	dir             string
-	startExporter   func() (stop func()) // with the same state file
-	startPrometheus func() (stop func()) // with the same storage
-}
-
-// newAlertPath starts Alertmanager. The API lists tasks.
-func newAlertPath(t *testing.T, tasks ...crsapi.Task) *alertPath {
-	t.Helper()
-	p := &alertPath{exporter: newExporterUnderTest(t), webhook: newReceiver(t), prometheus: freeAddress(t)}
-	p.exporter.api.SetTasks(region, tasks)
-	alertmanager := freeAddress(t)
-	p.dir = shippedForTest(t, addresses{exporter: p.exporter.address, alertmanager: alertmanager, webhook: p.webhook.URL})
-	startAlertmanager(t, p.dir, alertmanager)
-	data := t.TempDir()
-	p.startExporter = func() (stop func()) { return p.exporter.start(t, "--state.file="+data+"/state") }
-	p.startPrometheus = func() (stop func()) {
-		stop = start(t, nil, program(t, "prometheus"),
-			"--config.file="+p.dir+"/prometheus/prometheus.yml",
-			"--storage.tsdb.path="+data+"/tsdb",
-			"--web.listen-address="+p.prometheus,
-			"--web.enable-lifecycle")
-		until(t, p.prometheus, `crs:backup_deadline_timestamp_seconds{redisId="crs-izbob1wh"} > time()`)
-		return stop
-	}
-	return p
-}
-
-// moveTo gives the exporter another address in Prometheus, which reloads its
-// configuration.
-func (p *alertPath) moveTo(t *testing.T, address string) {
-	t.Helper()
-	file := filepath.Join(p.dir, "prometheus", "prometheus.yml")
-	writeFile(t, file, strings.Replace(readFile(t, file), p.exporter.address, address, 1))
-	p.exporter.address = address
-	resp, err := client(t).Post("http://"+p.prometheus+"/-/reload", "", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("reload: %s", resp.Status)
-	}
-}
-
 // TestAlertPath tests that a failed backup gives one page and one notification of the
-// cure, whatever fails in between.
+// cure, whatever fails in between: from the simulated API through the exporter's binary,
+// Prometheus and Alertmanager with the shipped configuration to a webhook.
 func TestAlertPath(t *testing.T) {
 	t.Parallel()
+	api := crsapitest.NewServer()
+	t.Cleanup(api.Close)
 	now := time.Now()
-	p := newAlertPath(t,
+	api.SetTasks(region, []crsapi.Task{
 		task("importRdb", crsapi.StatusExecuting, now.Add(-time.Minute)),
 		task("backupInstance", crsapi.StatusExecuting, now.Add(-2*time.Minute)),
-		task("backupInstance", crsapi.StatusSucceeded, now.Add(-24*time.Hour)))
-	stopExporter, stopPrometheus := p.startExporter(), p.startPrometheus()
-	if got := p.webhook.of("CRSBackupFailed"); len(got) != 0 {
+		task("backupInstance", crsapi.StatusSucceeded, now.Add(-24*time.Hour)),
+	})
+	webhook := &receiver{}
+	webhookServer := httptest.NewServer(webhook)
+	t.Cleanup(webhookServer.Close)
+	prometheus, alertmanager, address := freeAddress(t), freeAddress(t), freeAddress(t)
+	dir, data := shippedForTest(t, addresses{exporter: address, alertmanager: alertmanager, webhook: webhookServer.URL}), t.TempDir()
+	startAlertmanager(t, dir, alertmanager)
+	startExporter := func() (stop func()) {
+		env := []string{"HOME=" + data, credentials.EnvSecretID + "=" + crsapitest.SecretID, credentials.EnvSecretKey + "=" + crsapitest.SecretKey}
+		return start(t, env, exporter(t), "--web.listen-address="+address, "--state.file="+data+"/state",
+			"--crs.endpoint="+api.URL, "--crs.v3-endpoint="+api.URL3, "--crs.region="+region)
+	}
+	startPrometheus := func() (stop func()) {
+		stop = start(t, nil, program(t, "prometheus"), "--config.file="+dir+"/prometheus/prometheus.yml",
+			"--storage.tsdb.path="+data+"/tsdb", "--web.listen-address="+prometheus, "--web.enable-lifecycle")
+		until(t, prometheus, `crs:backup_deadline_timestamp_seconds{redisId="crs-izbob1wh"} > time()`)
+		return stop
+	}
+	stopExporter, stopPrometheus := startExporter(), startPrometheus()
+	if got := webhook.of("CRSBackupFailed"); len(got) != 0 {
 		t.Fatalf("notified before any failure: %+v", got)
 	}
 
-	p.exporter.api.Update(region, func(tasks []crsapi.Task) []crsapi.Task {
+	api.Update(region, func(tasks []crsapi.Task) []crsapi.Task {
 		tasks[0].Status, tasks[1].Status = crsapi.StatusFailed, crsapi.StatusError
 		return tasks
 	})
-	firing := waitForNotification(t, p.webhook, "CRSBackupFailed", "firing")
+	firing := webhook.waitFor(t, "CRSBackupFailed", "firing")
 	fired := time.Now()
 	wantLabels := map[string]string{
 		"alertname": "CRSBackupFailed", "severity": "critical", "job": "crs", "region": region, "redisId": redisID,
@@ -266,93 +209,59 @@ func TestAlertPath(t *testing.T) {
 	if got, want := firing.Annotations["description"], "for API test (crs-izbob1wh) in ap-guangzhou, since "; !strings.HasPrefix(got, want) {
 		t.Errorf("description %q, want %q and so on", got, want)
 	}
-	if got := waitForNotification(t, p.webhook, "CRSTaskFailed", "firing"); got.Receiver != "tickets" || got.Labels["taskName"] != "importRdb" {
+	if got := webhook.waitFor(t, "CRSTaskFailed", "firing"); got.Receiver != "tickets" || got.Labels["taskName"] != "importRdb" {
 		t.Errorf("notified %s about %v", got.Receiver, got.Labels)
 	}
 
-	// While the API fails, the exporter moves and Prometheus restarts.
-	endOutage := p.exporter.api.Inject(crsapitest.Fault{Do: crsapitest.HTTPStatus(http.StatusBadGateway)})
-	until(t, p.prometheus, `crs_up == bool 0`)
+	// While the API fails, the exporter moves to another address and Prometheus restarts.
+	endOutage := api.Inject(crsapitest.Fault{Do: crsapitest.HTTPStatus(http.StatusBadGateway)})
+	until(t, prometheus, `crs_up == bool 0`)
 	stopExporter()
-	p.moveTo(t, freeAddress(t))
-	p.startExporter()
-	until(t, p.prometheus, fmt.Sprintf(`crs_backup_failing_since_timestamp_seconds{instance=%q}`, p.exporter.address))
+	old := address
+	address = freeAddress(t)
+	config := filepath.Join(dir, "prometheus", "prometheus.yml")
+	writeFile(t, config, strings.Replace(readFile(t, config), old, address, 1))
+	if err := request(t, http.MethodPost, "http://"+prometheus+"/-/reload", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	startExporter()
+	until(t, prometheus, fmt.Sprintf(`crs_backup_failing_since_timestamp_seconds{instance=%q}`, address))
 	stopPrometheus()
-	p.startPrometheus()
-	until(t, p.prometheus, `absent(crs_tasks) and on () crs_up == bool 0`)
+	startPrometheus()
+	until(t, prometheus, `absent(crs_tasks) and on () crs_up == bool 0`)
 	endOutage()
-	until(t, p.prometheus, `crs_up == 1`)
+	until(t, prometheus, `crs_up == 1`)
 	// API 2.0 is retired. Under API 3.0 the task has another status.
-	p.exporter.api.Inject(crsapitest.Fault{API: "2.0", Do: crsapitest.RetiredForbidden})
-	until(t, p.prometheus, `crs_api_info{api="3.0"}`)
-	until(t, p.prometheus, `crs_tasks{taskName="backupInstance", status="failed"} == 1`)
+	api.Inject(crsapitest.Fault{API: "2.0", Do: crsapitest.RetiredForbidden})
+	until(t, prometheus, `crs_api_info{api="3.0"}`)
+	until(t, prometheus, `crs_tasks{taskName="backupInstance", status="failed"} == 1`)
 	// A backup that is executing is no cure.
-	p.exporter.api.Add(region, task("backupInstance", crsapi.StatusExecuting, time.Now()))
-	until(t, p.prometheus, `crs_tasks{taskName="backupInstance", status="executing"} == 1`)
-	checkRulesHealth(t, p.prometheus)
+	api.Add(region, task("backupInstance", crsapi.StatusExecuting, time.Now()))
+	until(t, prometheus, `crs_tasks{taskName="backupInstance", status="executing"} == 1`)
+	checkRulesHealth(t, prometheus)
 
 	// There was exactly one firing alert all the time since then.
 	window := fmt.Sprintf("[%ds:500ms]", int(time.Since(fired).Seconds()))
 	for _, over := range []string{"min_over_time", "max_over_time"} {
-		n, err := query(t, p.prometheus, over+`((count(ALERTS{alertname="CRSBackupFailed", alertstate="firing"}) or vector(0))`+window+")")
+		n, err := query(t, prometheus, over+`((count(ALERTS{alertname="CRSBackupFailed", alertstate="firing"}) or vector(0))`+window+")")
 		if n != 1 || err != nil {
 			t.Errorf("%s of the number of firing alerts is %v, %v; want 1", over, n, err)
 		}
 	}
-	if got := p.webhook.of("CRSBackupFailed"); len(got) != 1 {
+	if got := webhook.of("CRSBackupFailed"); len(got) != 1 {
 		t.Errorf("notified %d times before the cure, want once: %+v", len(got), got)
 	}
 
-	p.exporter.api.Update(region, func(tasks []crsapi.Task) []crsapi.Task {
+	api.Update(region, func(tasks []crsapi.Task) []crsapi.Task {
 		tasks[0].Status = crsapi.StatusSucceeded
 		return tasks
 	})
-	resolved := waitForNotification(t, p.webhook, "CRSBackupFailed", "resolved")
+	resolved := webhook.waitFor(t, "CRSBackupFailed", "resolved")
 	if resolved.Fingerprint != firing.Fingerprint {
 		t.Errorf("resolved alert %+v, fired alert %+v", resolved, firing)
 	}
-	if got := p.webhook.of("CRSBackupFailed"); len(got) != 2 {
+	if got := webhook.of("CRSBackupFailed"); len(got) != 2 {
 		t.Errorf("notified %d times in total, want twice: %+v", len(got), got)
-	}
-}
-
-// TestRegionPath tests that a refused key gives one page, and an empty list one more.
-// The alerts on regions wait for minutes, here for as many seconds.
-func TestRegionPath(t *testing.T) {
-	t.Parallel()
-	backup := task("backupInstance", crsapi.StatusSucceeded, time.Now().Add(-time.Hour))
-	p := newAlertPath(t, backup)
-	rules := filepath.Join(p.dir, "prometheus", "rules", "crs.yml")
-	hurried := regexp.MustCompile(`(for: \d+)m`).ReplaceAllString(readFile(t, rules), "${1}s")
-	writeFile(t, rules, strings.ReplaceAll(hurried, "55 * 60", "15"))
-	p.startExporter()
-	p.startPrometheus()
-
-	accept := p.exporter.api.Inject(crsapitest.Fault{Do: crsapitest.APIError(4100)})
-	for _, alert := range []string{"CRSRequestsRefused", "CRSRegionUnwatched", "CRSRegionPollFailing"} {
-		until(t, p.prometheus, fmt.Sprintf(`count_over_time(ALERTS{alertname=%q, alertstate="firing"}[10s]) > 5`, alert))
-	}
-	refused := waitForNotification(t, p.webhook, "CRSRequestsRefused", "firing")
-	if refused.Receiver != "pager" || refused.Labels["reason"] != "auth" {
-		t.Errorf("notified %s about %v, want pager about auth", refused.Receiver, refused.Labels)
-	}
-	if got := p.webhook.of("CRSRegionUnwatched"); len(got) != 0 {
-		t.Errorf("a second page for the refused key: %+v", got)
-	}
-	accept()
-	waitForNotification(t, p.webhook, "CRSRequestsRefused", "resolved")
-
-	p.exporter.api.SetTasks(region, nil)
-	unwatched := waitForNotification(t, p.webhook, "CRSRegionUnwatched", "firing")
-	if unwatched.Receiver != "pager" {
-		t.Errorf("notified %s about an empty list, want pager", unwatched.Receiver)
-	}
-	p.exporter.api.SetTasks(region, []crsapi.Task{backup})
-	waitForNotification(t, p.webhook, "CRSRegionUnwatched", "resolved")
-	for _, alert := range []string{"CRSRequestsRefused", "CRSRegionUnwatched"} {
-		if got := p.webhook.of(alert); len(got) != 2 {
-			t.Errorf("notified %d times about %s, want twice: %+v", len(got), alert, got)
-		}
 	}
 }
 
@@ -377,110 +286,4 @@ func checkRulesHealth(t *testing.T, prometheus string) {
 			}
 		}
 	}
-}
-
-// waitForNotification waits until the webhook is notified that an alert has a status.
-func waitForNotification(t *testing.T, r *receiver, alertname, status string) notified {
-	t.Helper()
-	var found notified
-	eventually(t, "notification: "+alertname+" is "+status, func() error {
-		for _, a := range r.of(alertname) {
-			if a.Status == status {
-				found = a
-				return nil
-			}
-		}
-		return errors.New("no notification")
-	})
-	return found
-}
-
-// TestExposed compares the table of exposed metrics, which the tests of rules and
-// dashboard use, with a scrape of the exporter's binary.
-func TestExposed(t *testing.T) {
-	exporter := newExporterUnderTest(t)
-	var tasks []crsapi.Task
-	for i, status := range []crsapi.Status{-1, 0, 1, 2, 3, 99} {
-		// Of a first list, only a task of the future has crs_task_first_seen_delay_seconds.
-		backup := task("backupInstance", status, time.Now().Add(time.Minute-time.Duration(i)*time.Hour))
-		if status == crsapi.StatusSucceeded || status == crsapi.StatusFailed {
-			backup.EndTime = backup.StartTime.Add(time.Minute)
-		}
-		tasks = append(tasks, backup)
-	}
-	exporter.api.SetTasks(region, tasks)
-	// Only API 2.0 has the status error, and only API 3.0 has durations.
-	families := map[string]*dto.MetricFamily{}
-	for _, api := range []string{"2.0", "3.0"} {
-		stop := exporter.start(t, "--crs.api="+api, "--web.external-url=http://"+exporter.address)
-		for name, family := range scrape(t, exporter.address) {
-			if families[name] == nil {
-				families[name] = family
-			} else {
-				families[name].Metric = append(families[name].Metric, family.Metric...)
-			}
-		}
-		stop()
-	}
-	got := map[string][]string{}
-	values := map[string][]string{}
-	for name, family := range families {
-		if !strings.HasPrefix(name, "crs_") {
-			continue
-		}
-		for _, m := range family.Metric {
-			for _, l := range m.Label {
-				if !slices.Contains(got[name], l.GetName()) {
-					got[name] = append(got[name], l.GetName())
-				}
-				if !slices.Contains(values[l.GetName()], l.GetValue()) {
-					values[l.GetName()] = append(values[l.GetName()], l.GetValue())
-				}
-			}
-		}
-		slices.Sort(got[name])
-		if family.GetType() == dto.MetricType_HISTOGRAM {
-			got[name+"_sum"], got[name+"_count"] = got[name], got[name]
-			got[name+"_bucket"] = append([]string{"le"}, got[name]...)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(exposed)) {
-		want := slices.Sorted(slices.Values(exposed[name]))
-		if !slices.Equal(got[name], want) {
-			t.Errorf("%s has labels %v, want %v", name, got[name], want)
-		}
-		delete(got, name)
-	}
-	for name := range got {
-		t.Errorf("%s is exposed, but not in the table", name)
-	}
-	for label, want := range closedSets {
-		if !slices.Equal(slices.Sorted(slices.Values(values[label])), slices.Sorted(slices.Values(want))) {
-			t.Errorf("label %s has the values %v, want %v", label, values[label], want)
-		}
-	}
-}
-
-// scrape returns the metrics of the exporter once its list is read.
-func scrape(t *testing.T, address string) map[string]*dto.MetricFamily {
-	t.Helper()
-	var families map[string]*dto.MetricFamily
-	eventually(t, "a scrape", func() error {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/metrics", nil)
-		if err != nil {
-			return err
-		}
-		resp, err := client(t).Do(req)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		parser := expfmt.NewTextParser(model.UTF8Validation)
-		families, err = parser.TextToMetricFamilies(resp.Body)
-		if err == nil && families["crs_tasks"] == nil {
-			err = errors.New("no crs_tasks yet")
-		}
-		return err
-	})
-	return families
 }

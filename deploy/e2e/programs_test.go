@@ -3,10 +3,12 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,8 +22,18 @@ import (
 	"go.uber.org/goleak"
 )
 
+var exporterDir string // for the exporter's binary
+
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
+	dir, err := os.MkdirTemp("", "e2e")
+	if err != nil {
+		panic(err)
+	}
+	exporterDir = dir
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(dir)
+		os.Exit(code)
+	}))
 }
 
 // programs builds the programs that read the shipped files. Each one is built when a
@@ -75,14 +87,22 @@ func program(t *testing.T, name string) string {
 	return path
 }
 
-// buildExporter builds the exporter with its own module file.
-func buildExporter(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "crs_exporter")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".")
+var buildExporter = sync.OnceValues(func() (path string, err error) {
+	path = filepath.Join(exporterDir, "crs_exporter")
+	cmd := exec.Command("go", "build", "-o", path, ".")
 	cmd.Dir = "../.."
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the exporter: %v\n%s", err, out)
+		return "", fmt.Errorf("build the exporter: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// exporter returns the path of the exporter, built with its own module file.
+func exporter(t *testing.T) string {
+	t.Helper()
+	path, err := buildExporter()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return path
 }
@@ -156,5 +176,58 @@ func eventually(t *testing.T, what string, check func() error) {
 			t.Fatalf("%s: %v", what, err)
 		case <-ticker.C:
 		}
+	}
+}
+
+// get requests url and decodes the JSON response into v. If v is nil, it ignores the body.
+func get(t *testing.T, url string, v any) error {
+	t.Helper()
+	return request(t, http.MethodGet, url, nil, v)
+}
+
+// request sends body as JSON, if it is not nil. No connection stays open, which would leak
+// a goroutine.
+func request(t *testing.T, method, url string, body, v any) error {
+	t.Helper()
+	content, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(content))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	if v == nil {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(v)
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func writeFile(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"maps"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -10,7 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/crs-exporter/crs_exporter/collector"
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -19,62 +24,65 @@ import (
 )
 
 const (
-	prometheusDir    = "../prometheus"
-	alertmanagerFile = "../alertmanager/alertmanager.yml"
-	readmeFile       = "../../README.md"
+	prometheusDir  = "../prometheus"
+	prometheusFile = prometheusDir + "/prometheus.yml"
+	rulesFile      = prometheusDir + "/rules/crs.yml"
+	runbooksFile   = prometheusDir + "/runbooks.md"
+	runbooksURL    = "https://github.com/crs-exporter/crs_exporter/blob/main/deploy/prometheus/runbooks.md"
+	readmeFile     = "../../README.md"
 )
 
-func readFile(t *testing.T, path string) string {
+// loadPrometheus loads the shipped configuration with the code of Prometheus.
+func loadPrometheus(t *testing.T) *config.Config {
 	t.Helper()
-	b, err := os.ReadFile(path)
+	c, err := config.Load(readFile(t, prometheusFile), promslog.NewNopLogger())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(b)
+	return c
 }
 
-func writeFile(t *testing.T, path, content string) {
+// shippedScrape returns the scrape configuration of the exporter.
+func shippedScrape(t *testing.T) *config.ScrapeConfig {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
+	jobs := loadPrometheus(t).ScrapeConfigs
+	if len(jobs) != 1 {
+		t.Fatalf("%s has %d scrape configurations, want only that of the exporter", prometheusFile, len(jobs))
 	}
-	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	return jobs[0]
 }
 
-// uncomment removes the comment sign from some lines of content, so that tests can use
-// examples in comments. The lines start at the line that contains first and end at the
-// line that contains last.
-func uncomment(t *testing.T, content, first, last string) string {
+// shippedRules returns all rules, in their order.
+func shippedRules(t *testing.T) []rulefmt.Rule {
 	t.Helper()
-	sign := regexp.MustCompile(`^(\s*)# ?`)
-	var b strings.Builder
-	inside, done := false, false
-	for line := range strings.Lines(content) {
-		inside = inside || !done && strings.Contains(line, first)
-		if inside {
-			line = sign.ReplaceAllString(line, "$1")
-			done = strings.Contains(line, last)
-			inside = !done
+	groups, errs := rulefmt.ParseFile(rulesFile, false, model.UTF8Validation, parser.NewParser(parser.Options{}), promslog.NewNopLogger())
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	var rules []rulefmt.Rule
+	for _, g := range groups.Groups {
+		rules = append(rules, g.Rules...)
+	}
+	return rules
+}
+
+// alerts returns the alerting rules by name.
+func alerts(t *testing.T) map[string]rulefmt.Rule {
+	t.Helper()
+	found := map[string]rulefmt.Rule{}
+	for _, r := range shippedRules(t) {
+		if r.Alert != "" {
+			found[r.Alert] = r
 		}
-		b.WriteString(line)
 	}
-	if !done {
-		t.Fatalf("no comment from %q to %q", first, last)
-	}
-	return b.String()
+	return found
 }
 
 func TestPromtool(t *testing.T) {
 	promtool := program(t, "promtool")
-	t.Run("check config", func(t *testing.T) {
-		run(t, promtool, "check", "config", "--lint=all", "--lint-fatal", prometheusFile, filepath.Join(prometheusDir, "demo.yml"))
-	})
-	t.Run("check rules", func(t *testing.T) {
-		run(t, promtool, "check", "rules", "--lint=all", "--lint-fatal", rulesFile)
-	})
-	files, err := filepath.Glob(filepath.Join(prometheusDir, "tests", "*_test.yml"))
+	run(t, promtool, "check", "config", "--lint=all", "--lint-fatal", prometheusFile, prometheusDir+"/demo.yml")
+	run(t, promtool, "check", "rules", "--lint=all", "--lint-fatal", rulesFile)
+	files, err := filepath.Glob(prometheusDir + "/tests/*_test.yml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no rule tests found: %v", err)
 	}
@@ -94,22 +102,28 @@ func TestPairOfPrometheus(t *testing.T) {
 	run(t, promtool, "check", "config", "--lint=all", "--lint-fatal", filepath.Join(dir, "prometheus.yml"))
 }
 
-// alerts returns the shipped alerting rules by name.
-func alerts(t *testing.T) map[string]rulefmt.Rule {
+// uncomment removes the comment sign from the lines of an example, from the line that
+// contains first to the line that contains last.
+func uncomment(t *testing.T, content, first, last string) string {
 	t.Helper()
-	found := map[string]rulefmt.Rule{}
-	for _, g := range shippedRules(t).Groups {
-		for _, r := range g.Rules {
-			if r.Alert == "" {
-				continue
-			}
-			if _, twice := found[r.Alert]; twice {
-				t.Errorf("two alerts have the name %s", r.Alert)
-			}
-			found[r.Alert] = r
-		}
+	i := strings.Index(content, first)
+	if i < 0 || !strings.Contains(content[i:], last) {
+		t.Fatalf("no comment from %q to %q", first, last)
 	}
-	return found
+	i = strings.LastIndex(content[:i], "\n") + 1
+	end := i + strings.Index(content[i:], last) + len(last)
+	return content[:i] + regexp.MustCompile(`(?m)^(\s*)# ?`).ReplaceAllString(content[i:end], "$1") + content[end:]
+}
+
+// TestMove checks that an exporter that moves keeps its labels, but for the instance.
+func TestMove(t *testing.T) {
+	target := labels.FromStrings("job", "crs", "instance", "10.0.0.1:10991", "namespace", "crs-exporter", "account", "a",
+		"node", "n", "container", "crs-exporter", "endpoint", "metrics", "service", "crs-exporter", "pod", "crs-exporter-x")
+	want := labels.FromStrings("job", "crs", "instance", "10.0.0.1:10991", "namespace", "crs-exporter", "account", "a")
+	got := labels.NewBuilder(target)
+	if !relabel.ProcessBuilder(got, shippedScrape(t).RelabelConfigs...) || !labels.Equal(got.Labels(), want) {
+		t.Errorf("labels %s, want %s", got.Labels(), want)
+	}
 }
 
 func TestAlertsAreDocumented(t *testing.T) {
@@ -120,71 +134,120 @@ func TestAlertsAreDocumented(t *testing.T) {
 		sections[title] = text
 	}
 	for name, r := range alerts(t) {
-		t.Run(name, func(t *testing.T) {
-			severity := r.Labels["severity"]
-			if severity != "critical" && severity != "warning" {
-				t.Errorf("unexpected severity %q", severity)
+		severity, anchor := r.Labels["severity"], strings.ToLower(name)
+		if severity != "critical" && severity != "warning" {
+			t.Errorf("%s has the severity %q", name, severity)
+		}
+		if a := r.Annotations; a["summary"] == "" || a["description"] == "" || a["runbook_url"] != runbooksURL+"#"+anchor {
+			t.Errorf("%s has the annotations %v", name, a)
+		}
+		if row := "| [" + name + "](#" + anchor + ") | " + severity + " | "; !strings.Contains(book, row) {
+			t.Errorf("the table in runbooks.md has no row %q", row)
+		}
+		for _, part := range []string{"**What it means.**", "**How to investigate.**", "**What to do"} {
+			if !strings.Contains(sections[name], part) {
+				t.Errorf("the runbook of %s has no part %s", name, part)
 			}
-			for _, a := range []string{"summary", "description"} {
-				if r.Annotations[a] == "" {
-					t.Errorf("no %s", a)
-				}
-			}
-			anchor := strings.ToLower(name)
-			if want := runbooksURL + "#" + anchor; r.Annotations["runbook_url"] != want {
-				t.Errorf("runbook_url %s, want %s", r.Annotations["runbook_url"], want)
-			}
-			if row := "| [" + name + "](#" + anchor + ") | " + severity + " | "; !strings.Contains(book, row) {
-				t.Errorf("the table in runbooks.md has no row %q", row)
-			}
-			for _, part := range []string{"**What it means.**", "**How to investigate.**", "**What to do"} {
-				if !strings.Contains(sections[name], part) {
-					t.Errorf("the runbook has no part %s", part)
-				}
-			}
-		})
+		}
+		delete(sections, name)
 	}
-	if got, want := slices.Sorted(maps.Keys(sections)), slices.Sorted(maps.Keys(alerts(t))); !slices.Equal(got, want) {
-		t.Errorf("runbooks for %v, want one for each alert: %v", got, want)
+	for name := range sections {
+		t.Errorf("a runbook for %s, which is no alert", name)
 	}
 }
 
-var promqlBlock = regexp.MustCompile("(?s)```promql\n(.*?)```")
-
-// TestBackupNames checks that all rules, queries and examples mean the same tasks by
+// TestBackupNames checks that rules, dashboard and documents mean the same tasks by
 // backups.
 func TestBackupNames(t *testing.T) {
 	const names = "backupInstance|AUTOBACKUP"
-	var readme strings.Builder
-	for _, block := range promqlBlock.FindAllStringSubmatch(readFile(t, readmeFile), -1) {
-		readme.WriteString(block[1])
-	}
-	matcher := regexp.MustCompile(`taskName(?:=~|!~|!=|=)"([^"]*)"`)
-	anyName := regexp.MustCompile(names)
-	for file, text := range map[string]string{
-		rulesFile: readFile(t, rulesFile), runbooksFile: readFile(t, runbooksFile), readmeFile: readme.String(),
-	} {
-		found := false
+	matcher := regexp.MustCompile(`taskName[=!]~\\?"([^"\\]*)\\?"`)
+	for _, file := range []string{rulesFile, runbooksFile, readmeFile, dashboardFile} {
+		text := readFile(t, file)
 		for _, m := range matcher.FindAllStringSubmatch(text, -1) {
-			if !anyName.MatchString(m[1]) {
-				continue
-			}
-			found = true
-			if m[1] != names {
+			if strings.Contains(strings.ToLower(m[1]), "backup") && m[1] != names && m[1] != "$backup" {
 				t.Errorf("%s has %s, want the names %s", file, m[0], names)
 			}
 		}
-		if !found {
+		if !strings.Contains(text, names) {
 			t.Errorf("%s does not name backups", file)
 		}
 	}
-	// The variable has each of the two names once.
-	if n := len(anyName.FindAllString(readFile(t, dashboardFile), -1)); n != 2 {
-		t.Errorf("%s names backups %d times, want twice: in the variable backup", dashboardFile, n)
+}
+
+// targetLabels are those that Prometheus and its service discovery add.
+var targetLabels = []string{"job", "instance", "namespace", "cluster", "account", "pod"}
+
+// alertLabels are the labels of ALERTS and ALERTS_FOR_STATE.
+var alertLabels = []string{"alertname", "alertstate", "severity", "region", "redisId", "taskName", "reason"}
+
+// exposed returns the labels of each metric that Prometheus has of the exporter, and of its
+// own ones. The metrics that rules record have all labels.
+func exposed(t *testing.T) map[string][]string {
+	t.Helper()
+	all := map[string][]string{"up": {}, "ALERTS": alertLabels, "ALERTS_FOR_STATE": alertLabels}
+	everything := slices.Clone(alertLabels)
+	for _, m := range slices.Concat(collector.Metrics(), collector.StateMetrics(), collector.RegisteredMetrics()) {
+		all[m.Name] = m.Labels
+		everything = append(everything, m.Labels...)
+		if m.Type == "histogram" {
+			all[m.Name+"_sum"], all[m.Name+"_count"] = m.Labels, m.Labels
+			all[m.Name+"_bucket"] = append(slices.Clone(m.Labels), "le")
+		}
 	}
-	if v := loadDashboard(t).variables()["backup"]; v.Type != "constant" || v.query(t) != names {
-		t.Errorf("variable backup: %s %s, want the constant %s", v.Type, v.Query, names)
+	for _, r := range shippedRules(t) {
+		if r.Record != "" {
+			all[r.Record] = everything
+		}
 	}
+	return all
+}
+
+// possible returns the values that a label may have, or nil for any.
+func possible(label string) []string {
+	var values []string
+	switch label {
+	case "outcome":
+		values = []string{"succeeded", "failed"}
+	case "status":
+		for status := crsapi.Status(-1); status <= 4; status++ {
+			values = append(values, status.String())
+		}
+	case "reason":
+		for _, r := range crsapi.Reasons() {
+			values = append(values, string(r))
+		}
+	}
+	return values
+}
+
+// checkNames reports each metric, label and value in an expression that does not exist.
+func checkNames(t *testing.T, exposed map[string][]string, text string) {
+	t.Helper()
+	expr, err := parser.NewParser(parser.Options{}).ParseExpr(text)
+	if err != nil {
+		t.Fatalf("Prometheus cannot parse %q: %v", text, err)
+	}
+	parser.Inspect(expr, func(n parser.Node, _ []parser.Node) error {
+		selector, ok := n.(*parser.VectorSelector)
+		if !ok {
+			return nil
+		}
+		names, ok := exposed[selector.Name]
+		if !ok {
+			t.Errorf("%s: metric %q is neither exposed nor recorded", expr, selector.Name)
+		}
+		for _, m := range selector.LabelMatchers {
+			if m.Name != labels.MetricName && !slices.Contains(targetLabels, m.Name) && !slices.Contains(names, m.Name) {
+				t.Errorf("%s: %s has no label %q", expr, selector.Name, m.Name)
+			}
+			for value := range strings.SplitSeq(m.Value, "|") {
+				if values := possible(m.Name); values != nil && value != ".+" && !slices.Contains(values, value) {
+					t.Errorf("%s: label %s never has the value %q", expr, m.Name, value)
+				}
+			}
+		}
+		return nil
+	})
 }
 
 var (
@@ -192,73 +255,27 @@ var (
 	runbookQuery  = regexp.MustCompile(`(?m)^    (\S.*)$`)
 )
 
-// TestRulesNames checks that every metric and label in rules and runbooks exists: the
-// exporter exposes it or a rule records it.
+// TestRulesNames checks that every metric and label in rules and runbooks exists.
 func TestRulesNames(t *testing.T) {
-	// Assume that the result of a rule has all labels of its inputs. checkNames then
-	// finds names that do not exist at all.
-	recorded := map[string][]string{
-		"up":               {"job", "instance"},
-		"ALERTS_FOR_STATE": {"alertname", "severity", "job", "instance", "region", "redisId", "taskName"},
-	}
-	inputs := func(t *testing.T, r rulefmt.Rule) (expr parser.Expr, names []string) {
-		t.Helper()
-		expr, err := parser.NewParser(parser.Options{}).ParseExpr(r.Expr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, s := range parser.ExtractSelectors(expr) {
-			for _, m := range s {
-				if m.Name != labels.MetricName {
-					continue
-				}
-				for _, name := range append(m.SetMatches(), m.Value) {
-					for _, l := range append(slices.Clone(exposed[name]), recorded[name]...) {
-						if !slices.Contains(names, l) {
-							names = append(names, l)
-						}
-					}
+	known := exposed(t)
+	everywhere := append(slices.Concat(slices.Collect(maps.Values(known))...), targetLabels...)
+	for _, r := range shippedRules(t) {
+		checkNames(t, known, r.Expr)
+		for _, text := range r.Annotations {
+			for _, m := range templateLabel.FindAllStringSubmatch(text, -1) {
+				if !slices.Contains(everywhere, m[1]) {
+					t.Errorf("%s: the annotations use label %q, but no metric has it", r.Alert, m[1])
 				}
 			}
-		}
-		return expr, names
-	}
-	groups := shippedRules(t).Groups
-	for _, g := range groups {
-		for _, r := range g.Rules {
-			if r.Record != "" {
-				_, recorded[r.Record] = inputs(t, r)
-			}
-		}
-	}
-	for _, g := range groups {
-		for _, r := range g.Rules {
-			t.Run(r.Record+r.Alert, func(t *testing.T) {
-				expr, names := inputs(t, r)
-				checkNames(t, recorded, expr)
-				for _, text := range r.Annotations {
-					for _, m := range templateLabel.FindAllStringSubmatch(text, -1) {
-						if m[1] != "instance" && !slices.Contains(names, m[1]) {
-							t.Errorf("the annotations use label %q, but the alert does not have it", m[1])
-						}
-					}
-				}
-			})
 		}
 	}
 	for _, m := range runbookQuery.FindAllStringSubmatch(readFile(t, runbooksFile), -1) {
-		t.Run("runbook: "+m[1], func(t *testing.T) {
-			expr, err := parser.NewParser(parser.Options{}).ParseExpr(m[1])
-			if err != nil {
-				t.Fatal(err)
-			}
-			checkNames(t, recorded, expr)
-		})
+		checkNames(t, known, m[1])
 	}
 }
 
-// ask evaluates an expression at a time.
-func ask(t *testing.T, store storage.Queryable, expr string, at time.Time) promql.Vector {
+// evaluate returns the result of an expression at a time.
+func evaluate(t *testing.T, store storage.Queryable, expr string, at time.Time) promql.Vector {
 	t.Helper()
 	q, err := promqltest.NewTestEngine(t, false, 0, 100_000).NewInstantQuery(t.Context(), store, nil, expr, at)
 	if err != nil {
