@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"runtime"
 	"testing"
 	"time"
 
@@ -72,23 +71,6 @@ func BenchmarkScrape(b *testing.B) {
 			})
 		}
 	}
-}
-
-// BenchmarkMillion reports the memory of an exporter with a million tasks, and
-// the peak of the process while it polls and serves them.
-func BenchmarkMillion(b *testing.B) {
-	e := watch(b, &fakeSource{list: account(1_000_000)})
-	h := e.Handler()
-	var stats runtime.MemStats
-	for b.Loop() {
-		h.ServeHTTP(&discard{header: http.Header{}}, request())
-	}
-	runtime.ReadMemStats(&stats)
-	b.ReportMetric(float64(stats.Sys)/1e6, "MB-peak")
-	runtime.GC()
-	runtime.ReadMemStats(&stats)
-	b.ReportMetric(float64(stats.HeapAlloc)/1e6, "MB-held")
-	runtime.KeepAlive(e)
 }
 
 // discard is a ResponseWriter that only counts.

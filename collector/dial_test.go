@@ -1,7 +1,6 @@
 package collector_test
 
 import (
-	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +22,6 @@ func TestLimiterPerHost(t *testing.T) {
 		"2.0":             {crsapi.API20, "http://host/v2/index.php", time.Second},
 		"one host":        {crsapi.API30, "http://host/", time.Second},
 		"host per region": {crsapi.API30, "http://{region}.host/", 0},
-		"tce per region":  {crsapi.APITCE, "http://redis.{region}.host/", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -32,37 +30,16 @@ func TestLimiterPerHost(t *testing.T) {
 				cfg := crsapi.DefaultConfig(test.api)
 				cfg.Endpoint, cfg.Transport, cfg.Limiter = test.endpoint, server.Client().Transport, crsapi.NewLimiter(1)
 				cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
-				e, err := collector.New(collector.Config{Regions: []string{guangzhou, shanghai}, Dial: collector.DialAPIs(cfg)})
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer e.Close()
+				e := newExporter(t, collector.Config{Dial: collector.DialAPIs(cfg)}, sources{guangzhou: nil, shanghai: nil})
 				for _, region := range []string{guangzhou, shanghai} {
 					server.SetTasks(region, nil) // one request each
 				}
 				begin := time.Now()
-				e.Poll(t.Context())
+				poll(t, e, time.Minute).wantUp(t, guangzhou, shanghai)
 				if took := time.Since(begin); took != test.took || server.Requests("") != 2 {
 					t.Errorf("%d requests took %v, want 2 in %v", server.Requests(""), took, test.took)
 				}
-				for _, status := range e.Status() {
-					if status.Err != nil {
-						t.Error(status.Err)
-					}
-				}
 			})
 		})
-	}
-}
-
-func TestDialNamesTheField(t *testing.T) {
-	for api, field := range map[crsapi.API]string{crsapi.API20: "Endpoint", crsapi.API30: "V3Endpoint", crsapi.APITCE: "V3Endpoint"} {
-		cfg := crsapi.DefaultConfig(api)
-		cfg.Credentials, cfg.Endpoint = credentials.Static{SecretID: "x", SecretKey: "x"}, "ftp://host/"
-		_, err := collector.DialAPIs(cfg)(guangzhou, nil)
-		var invalid *crsapi.ConfigError
-		if !errors.As(err, &invalid) || invalid.Field != field {
-			t.Errorf("API %s: %v", api, err)
-		}
 	}
 }

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
@@ -20,143 +18,47 @@ import (
 func TestInvalidConfig(t *testing.T) {
 	const lookback, hour = 87600 * time.Hour, time.Hour
 	for _, test := range []struct {
-		name           string
 		change         func(*collector.Config)
 		field, problem string
 	}{
-		{"no Dial", func(c *collector.Config) { c.Dial = nil }, "Dial", "is nil"},
-		{"no region", func(c *collector.Config) { c.Regions = nil }, "Regions", "must name at least one region"},
-		{"empty region", func(c *collector.Config) { c.Regions = []string{"a", ""} }, "Regions", "must not contain an empty name"},
-		{"region twice", func(c *collector.Config) { c.Regions = []string{"a", "b", "a"} }, "Regions", `must not contain "a" twice`},
-		{"empty instance", func(c *collector.Config) { c.RedisIDs = []string{"b", ""} }, "RedisIDs", "must not contain an empty ID"},
+		{func(c *collector.Config) { c.Regions = nil }, "Regions", "must name at least one region"},
+		{func(c *collector.Config) { c.Regions = []string{"a", ""} }, "Regions", "must not contain an empty name"},
+		{func(c *collector.Config) { c.Regions = []string{"a", "b/"} }, "Regions", `must have only letters, digits and hyphens in each name, not "b/"`},
+		{func(c *collector.Config) { c.Regions = []string{"a", "b", "a"} }, "Regions", `must not contain "a" twice`},
 		{
-			"two instances in one", func(c *collector.Config) { c.RedisIDs = []string{"b", "c,d"} }, "RedisIDs",
+			func(c *collector.Config) { c.Regions = []string{"gz", guangzhou} }, "Regions",
+			`must not contain one region by two names, "gz" and "ap-guangzhou"`,
+		},
+		{func(c *collector.Config) { c.RedisIDs = []string{"b", ""} }, "RedisIDs", "must not contain an empty ID"},
+		{
+			func(c *collector.Config) { c.RedisIDs = []string{"b", "c,d"} }, "RedisIDs",
 			`must not contain commas, blanks, quotes or control characters, as in "c,d"`,
 		},
-		{"negative lookback", func(c *collector.Config) { c.Lookback = -1 }, "Lookback", "must be from 0s to 87600h0m0s, not -1ns"},
-		{"long lookback", func(c *collector.Config) { c.Lookback = lookback + 1 }, "Lookback", "must be from 0s to 87600h0m0s, not 87600h0m0.000000001s"},
-		{"negative offset", func(c *collector.Config) { c.TimeoutOffset = -1 }, "TimeoutOffset", "must be from 0s to 1h0m0s, not -1ns"},
-		{"long offset", func(c *collector.Config) { c.TimeoutOffset = hour + 1 }, "TimeoutOffset", "must be from 0s to 1h0m0s, not 1h0m0.000000001s"},
-		{"negative interval", func(c *collector.Config) { c.MinInterval = -1 }, "MinInterval", "must be from 0s to 1h0m0s, not -1ns"},
-		{"long interval", func(c *collector.Config) { c.MinInterval = hour + 1 }, "MinInterval", "must be from 0s to 1h0m0s, not 1h0m0.000000001s"},
-		{"full readings are negative", func(c *collector.Config) { c.FullSyncInterval = -1 }, "FullSyncInterval", "must be from 0s to 24h0m0s, not -1ns"},
-		{"full readings are rare", func(c *collector.Config) { c.FullSyncInterval = day + 1 }, "FullSyncInterval", "must be from 0s to 24h0m0s, not 24h0m0.000000001s"},
+		{func(c *collector.Config) { c.Lookback = -1 }, "Lookback", "must be from 0s to 87600h0m0s, not -1ns"},
+		{func(c *collector.Config) { c.TimeoutOffset = hour + 1 }, "TimeoutOffset", "must be from 0s to 1h0m0s, not 1h0m0.000000001s"},
+		{func(c *collector.Config) { c.MinInterval = hour + 1 }, "MinInterval", "must be from 0s to 1h0m0s, not 1h0m0.000000001s"},
+		{func(c *collector.Config) { c.FullSyncInterval = -1 }, "FullSyncInterval", "must be from 0s to 24h0m0s, not -1ns"},
 		{
-			"unsupported task type", func(c *collector.Config) { c.TaskTypes = []string{backup} }, "TaskTypes",
+			func(c *collector.Config) { c.TaskTypes = []string{backup} }, "TaskTypes",
 			fmt.Sprintf(`must be of %q with API 2.0, not "backupInstance"`, crsapi.API20.TaskTypes()),
 		},
-		{"no source", func(c *collector.Config) {
-			c.Dial = func(string, func(crsapi.Attempt)) ([]collector.Source, error) { return nil, nil }
-		}, "Dial", "returns no source"},
-		{"the limits themselves", func(c *collector.Config) {
+		{func(c *collector.Config) { // the limits themselves
 			c.Lookback, c.TimeoutOffset, c.MinInterval, c.FullSyncInterval, c.TaskTypes = lookback, hour, hour, day, crsapi.API20.TaskTypes()
 		}, "", ""},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			cfg := collector.Config{Regions: []string{"a"}, Dial: func(string, func(crsapi.Attempt)) ([]collector.Source, error) {
-				return []collector.Source{&fakeSource{}}, nil
-			}}
-			test.change(&cfg)
-			e, err := collector.New(cfg)
-			if err == nil {
-				e.Close()
-			}
-			var invalid *crsapi.ConfigError
-			if ok := errors.As(err, &invalid); ok != (test.field != "") || ok && (invalid.Field != test.field || invalid.Problem != test.problem) {
-				t.Errorf("got %v, want %s %s", err, test.field, test.problem)
-			}
-		})
-	}
-}
-
-func TestDialFails(t *testing.T) {
-	cause := errors.New("no key")
-	cfg := collector.Config{
-		Regions:   []string{"a", "b"},
-		StateFile: filepath.Join(t.TempDir(), "state"),
-		Dial: func(region string, _ func(crsapi.Attempt)) ([]collector.Source, error) {
-			if region == "b" {
-				return nil, cause
-			}
+		cfg := collector.Config{Regions: []string{"a"}, Dial: func(string, func(crsapi.Attempt)) ([]collector.Source, error) {
 			return []collector.Source{&fakeSource{}}, nil
-		},
-	}
-	for range 2 { // the second time the state file is not in use
-		if _, err := collector.New(cfg); !errors.Is(err, cause) || err.Error() != "region b: no key" {
-			t.Errorf("got %v", err)
+		}}
+		test.change(&cfg)
+		e, err := collector.New(cfg)
+		if err == nil {
+			e.Close()
+		}
+		var invalid *crsapi.ConfigError
+		if ok := errors.As(err, &invalid); ok != (test.field != "") || ok && (invalid.Field != test.field || invalid.Problem != test.problem) {
+			t.Errorf("got %v, want %s %s", err, test.field, test.problem)
 		}
 	}
-}
-
-func TestStatus(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		source := &fakeSource{list: &mirror.Result{Rejected: 1, Pages: 2, Tasks: []crsapi.Task{
-			task("crs-a", backup, "2017-02-10 01:00:00", crsapi.StatusSucceeded),
-			task("crs-a", clean, "2017-02-10 03:00:00", crsapi.StatusSucceeded),
-			task("crs-b", clean, "2017-02-10 02:00:00", crsapi.StatusSucceeded),
-		}}, delay: time.Second}
-		e, err := collector.New(collector.Config{
-			Regions: []string{shanghai, guangzhou},
-			Dial: func(region string, _ func(crsapi.Attempt)) ([]collector.Source, error) {
-				return []collector.Source{map[string]*fakeSource{guangzhou: source, shanghai: {list: list()}}[region]}, nil
-			},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer e.Close()
-		want := func(when string, want collector.RegionStatus) {
-			t.Helper()
-			want.Region, want.API = guangzhou, crsapi.API20
-			if got := e.Status(); len(got) != 2 || got[0].Region != shanghai || !reflect.DeepEqual(got[1], want) {
-				t.Errorf("%s: got %+v, want %+v after that of %s", when, got, want, shanghai)
-			}
-		}
-		var before collector.RegionStatus
-		answered := make(chan bool)
-		begin := func() {
-			go func() {
-				e.Poll(t.Context())
-				answered <- true
-			}()
-			synctest.Wait()
-			want("a poll is in progress", before)
-		}
-		scrape := func(when string, takes time.Duration, next collector.RegionStatus) {
-			t.Helper()
-			source.setDelay(takes)
-			begin()
-			<-answered
-			next.End, next.Duration, next.LastSuccess, next.FullRead = time.Now(), takes, before.LastSuccess, before.FullRead
-			if next.Err == nil {
-				next.LastSuccess, next.FullRead = time.Now(), time.Now().Add(-takes)
-			}
-			want(when, next)
-			before = next
-		}
-		want("before the first poll", before)
-		if source.polls() != 0 {
-			t.Error("Status sent a request")
-		}
-		scrape("success", time.Second, collector.RegionStatus{
-			Pages: 2, Rejected: 1, Tasks: 3, Instances: 2, NewestTask: beijing("2017-02-10 03:00:00"),
-		})
-		if got := e.Status()[0]; got.Tasks != 0 || !got.NewestTask.IsZero() || got.LastSuccess.IsZero() {
-			t.Errorf("of an empty list: %+v", got)
-		}
-		time.Sleep(time.Minute)
-		down := errors.New("down")
-		source.set(&mirror.Result{Pages: 5, Rejected: 4}, down)
-		scrape("failure", 2*time.Second, collector.RegionStatus{Err: down, Pages: 5, Rejected: 4})
-		source.set(nil, down)
-		scrape("second failure", 3*time.Second, collector.RegionStatus{Err: down})
-		source.set(list(someTask), nil)
-		scrape("recovery", 2*time.Second, collector.RegionStatus{Pages: 1, Tasks: 1, Instances: 1, NewestTask: someTask.StartTime})
-		begin()
-		e.Close()
-		<-answered
-		want("Close", before)
-	})
 }
 
 // stateful is a fake source with a state file.
@@ -210,16 +112,6 @@ func TestRestart(t *testing.T) {
 		s.want("the row is listed again", failedOnce, failed)
 		s.want("another", failedTwice, failed, later)
 	})
-	t.Run("a series that is new after the restart starts at 0", func(t *testing.T) {
-		s := newStateful(t)
-		s.scrape(running)
-		s.restart()
-		s.want("new", samples{}, running, other)
-		s.restart()
-		s.want("shown twice, once by each process", samples{}, running, other)
-		s.want("shown twice by one process", samples{}, running, other)
-		s.want("after that", samples{transitions("crs-b", clean, "failed"): "1"}, running, other)
-	})
 	t.Run("the counters are exposed though the API is down", func(t *testing.T) {
 		s := newStateful(t)
 		s.scrape(running)
@@ -234,25 +126,6 @@ func TestRestart(t *testing.T) {
 		s.source.setDelay(0)
 		s.restart()
 		s.want("up", failedTwice, failed, later)
-	})
-	t.Run("a region that is not watched in one run keeps its counters", func(t *testing.T) {
-		s := newStateful(t)
-		s.cfg.Regions = []string{guangzhou, shanghai}
-		s.restart()
-		s.scrape(running)
-		s.cfg.Regions = []string{shanghai}
-		s.restart()
-		s.scrape(running)
-		s.cfg.Regions = []string{guangzhou, shanghai}
-		s.restart()
-		for range 3 {
-			s.scrape(failed)
-		}
-		got := s.scrape(failed).transitions().nonzero()
-		wantEqual(t, "counters", got, samples{
-			transitions("crs-a", backup, "failed"):             "1",
-			transitionsIn(shanghai, "crs-a", backup, "failed"): "1",
-		})
 	})
 }
 
@@ -281,62 +154,53 @@ func TestChangedFiltersAreAbsorbed(t *testing.T) {
 			for range 3 {
 				s.want("absorbed", samples{}, failed, later, other)
 			}
-			s.restart()
-			s.want("after another restart", samples{}, failed, later, other)
 			newer := task("crs-a", backup, "2017-02-10 03:00:00", crsapi.StatusFailed)
 			s.want("a failure after that", failedOnce, failed, later, other, newer)
 		})
 	}
 }
 
-// wantUnsaved wants a scrape of the failed tasks which shows the list, and the
-// counters as last saved.
-func (s *stateful) wantUnsaved(what string, saved samples) {
-	s.t.Helper()
-	got := s.scrape(failed, later, other)
-	got.want(s.t, samples{
-		`crs_up{region="ap-guangzhou"}`:                        "1",
-		fmt.Sprintf(tasksSeries, "crs-a", "failed", backup):    "2",
-		fmt.Sprintf(tasksSeries, "crs-b", "failed", clean):     "1",
-		fmt.Sprintf(infoSeries, "0", "crs-b", "name of crs-b"): "1",
-	})
-	wantEqual(s.t, what, got.transitions(), saved)
-}
-
+// While the disk is full, scrapes show the list, and the counters as last saved.
 func TestFullDisk(t *testing.T) {
 	s := newStateful(t)
 	s.scrape(running)
 	saved := s.scrape(running).transitions()
-	// The temporary file cannot be created.
-	blocker := s.cfg.StateFile + ".tmp"
-	if err := os.MkdirAll(filepath.Join(blocker, "x"), 0o700); err != nil {
-		t.Fatal(err)
+	blocker := filepath.Join(s.cfg.StateFile+".tmp", "x") // the temporary file cannot be created
+	disk := func(full bool) {
+		err := os.RemoveAll(s.cfg.StateFile + ".tmp")
+		if full {
+			err = errors.Join(err, os.MkdirAll(blocker, 0o700))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
+	disk(true)
 	for range 3 {
-		s.wantUnsaved("the disk is full", saved)
+		got := s.scrape(failed, later, other)
+		got.want(t, samples{
+			`crs_up{region="ap-guangzhou"}`:                        "1",
+			fmt.Sprintf(tasksSeries, "crs-a", "failed", backup):    "2",
+			fmt.Sprintf(infoSeries, "0", "crs-b", "name of crs-b"): "1",
+		})
+		wantEqual(t, "the disk is full", got.transitions(), saved)
 	}
 	if n := strings.Count(s.log.String(), "level=error"); n != 1 || !strings.Contains(s.log.String(), "cannot write the state file") {
 		t.Errorf("logged %d errors: %s", n, s.log.String())
 	}
 	// Polls in which nothing changes try to save, too.
 	scrape(t, s.e).want(t, samples{"crs_state_errors_total": "4"})
-	if err := os.RemoveAll(blocker); err != nil {
-		t.Fatal(err)
-	}
+	disk(false)
 	s.want("there is space again", failedTwice, failed, later, other)
 	s.want("the 0 of the new series was shown once", failedTwice, failed, later, other)
 	want := samples{transitions("crs-a", backup, "failed"): "2", transitions("crs-b", clean, "failed"): "1"}
 	s.want("it was shown twice", want, failed, later, other)
 
 	// Close saves what a poll could not.
-	if err := os.MkdirAll(filepath.Join(blocker, "x"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	disk(true)
 	newer := task("crs-b", clean, "2017-02-10 03:00:00", crsapi.StatusFailed)
 	s.want("the disk is full again", want, failed, later, other, newer)
-	if err := os.RemoveAll(blocker); err != nil {
-		t.Fatal(err)
-	}
+	disk(false)
 	s.restart()
 	s.source.set(nil, errors.New("down"))
 	want[transitions("crs-b", clean, "failed")] = "2"
@@ -364,34 +228,7 @@ func TestCloseWhileAListArrives(t *testing.T) {
 	wantEqual(t, "counters", got.transitions().nonzero(), failedOnce)
 }
 
-// What stays listed is remembered. What has left the list is forgotten after 30 days of
-// watching.
-func TestRetention(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		stays := task("crs-a", backup, "1999-06-02 01:00:00", crsapi.StatusSucceeded)
-		leaves := task("crs-b", backup, "1999-06-01 01:00:00", crsapi.StatusSucceeded)
-		leavesLate := task("crs-c", backup, "1999-06-01 01:00:00", crsapi.StatusSucceeded)
-		s := newStateful(t)
-		watch := func(hours int, counters int, tasks ...crsapi.Task) {
-			t.Helper()
-			for range hours {
-				time.Sleep(time.Hour)
-				s.source.set(list(tasks...), nil)
-				poll(t, s.e, time.Minute)
-			}
-			if got := scrape(t, s.e).transitions(); len(got) != counters || len(got.nonzero()) != 0 {
-				t.Errorf("counters %v, want %d that are 0", got, counters)
-			}
-		}
-		watch(1, 15, stays, leaves, leavesLate)
-		watch(29*24, 15, stays, leavesLate)
-		s.restart()
-		watch(24+2, 10, stays)
-		watch(29*24+4, 5, stays)
-	})
-}
-
-func TestStateMetricsAreAsDescribed(t *testing.T) {
+func TestStateMetrics(t *testing.T) {
 	s := newStateful(t)
 	s.scrape(running)
 	wantDescribed(t, families(t, s.e), collector.StateMetrics())
@@ -401,7 +238,9 @@ func TestStateMetricsAreAsDescribed(t *testing.T) {
 	}
 	const size, errs, reset = "crs_state_size_bytes", "crs_state_errors_total", "crs_state_last_reset_timestamp_seconds"
 	wantEqual(t, "state", scrape(t, s.e).of(size, errs, reset), samples{errs: "0", reset: "0", size: decimal(float64(info.Size()))})
-
+	if without := shown(t).of(size, errs, reset); len(without) != 0 {
+		t.Errorf("%v is exposed without a state file", without)
+	}
 	s.e.Close()
 	if err := os.WriteFile(s.cfg.StateFile, []byte("damaged"), 0o600); err != nil {
 		t.Fatal(err)
@@ -412,23 +251,27 @@ func TestStateMetricsAreAsDescribed(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.scrape().want(t, samples{reset: decimal(float64(bad.ModTime().Unix()))})
-	if without := shown(t).of(size, errs, reset); len(without) != 0 {
-		t.Errorf("%v is exposed without a state file", without)
-	}
 }
 
-func TestStateFileCannotBeUsed(t *testing.T) {
+// New fails, and leaves nothing behind: neither polls nor a state file in use.
+func TestNewFails(t *testing.T) {
+	cause := errors.New("no key")
 	cfg := newStateful(t).cfg
-	for problem, name := range map[string]string{
-		"two exporters use one state file": cfg.StateFile,
-		"the folder does not exist":        filepath.Join(t.TempDir(), "none", "state"),
-	} {
-		cfg.StateFile = name
-		if e, err := collector.New(cfg); err == nil {
-			e.Close()
-			t.Error(problem)
-		} else if !strings.Contains(err.Error(), name) {
-			t.Errorf("%s, but the error does not name the file: %v", problem, err)
+	if _, err := collector.New(cfg); err == nil || !strings.Contains(err.Error(), cfg.StateFile) {
+		t.Errorf("two exporters use one state file: %v", err)
+	}
+	cfg.StateFile = filepath.Join(t.TempDir(), "state")
+	cfg.Regions = []string{"a", "b"}
+	for range 2 { // the second time the state file is not in use
+		dialed := 0
+		cfg.Dial = func(string, func(crsapi.Attempt)) ([]collector.Source, error) {
+			if dialed++; dialed == 2 {
+				return nil, cause
+			}
+			return []collector.Source{&fakeSource{}}, nil
+		}
+		if _, err := collector.New(cfg); !errors.Is(err, cause) || err.Error() != "region b: no key" {
+			t.Errorf("got %v", err)
 		}
 	}
 }

@@ -3,11 +3,10 @@ package collector_test
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -128,25 +127,21 @@ func everything(t *testing.T) *collector.Exporter {
 }
 
 func TestExpositionOfEverything(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		wantGolden(t, "everything.prom", scrapeAs(t, everything(t), textFormat))
-	})
-	synctest.Test(t, func(t *testing.T) {
-		wantGolden(t, "everything.openmetrics", scrapeAs(t, everything(t), openMetricsFormat))
-	})
-}
-
-// OpenMetrics names families without _total, which must not make two of one name.
-func TestOpenMetricsHasEachFamilyOnce(t *testing.T) {
-	seen := map[string]bool{}
-	for line := range strings.Lines(scrapeAs(t, watch(t, &fakeSource{list: list(someTask)}), openMetricsFormat)) {
-		if family, ok := strings.CutPrefix(line, "# TYPE "); ok {
-			family, _, _ = strings.Cut(family, " ")
-			if seen[family] {
-				t.Errorf("%s is exposed twice", family)
+	for file, format := range map[string]string{"everything.prom": textFormat, "everything.openmetrics": openMetricsFormat} {
+		synctest.Test(t, func(t *testing.T) {
+			text := scrapeAs(t, everything(t), format)
+			wantGolden(t, file, text)
+			// OpenMetrics names families without _total, which must not make two of one name.
+			seen := map[string]bool{}
+			for line := range strings.Lines(text) {
+				if name := strings.Fields(line); strings.HasPrefix(line, "# TYPE ") {
+					if seen[name[2]] {
+						t.Errorf("%s is exposed twice", name[2])
+					}
+					seen[name[2]] = true
+				}
 			}
-			seen[family] = true
-		}
+		})
 	}
 }
 
@@ -180,74 +175,6 @@ func TestExpositionOfRegionsThatAreDown(t *testing.T) {
 		watched[guangzhou].set(&mirror.Result{Pages: 3, Rejected: 2}, &crsapi.Error{Reason: crsapi.ReasonAuth, Requested: true})
 		wantGolden(t, "down.prom", scrapeAs(t, e, textFormat))
 	})
-}
-
-func TestExpositionOfAnEmptyList(t *testing.T) {
-	got := shown(t)
-	got.wantUp(t)
-	if n := len(got.in(guangzhou).where(func(series, _ string) bool { return !strings.HasPrefix(series, "crs_api_") })); n != 9 {
-		t.Errorf("%d series, want the 7 of a poll, a fact and a counter: %v", n, got.in(guangzhou))
-	}
-}
-
-// The sequences that DESIGN.md promises of the counter, as a Prometheus sees
-// them.
-func TestTransitionsFromScrapeToScrape(t *testing.T) {
-	at := func(start string, status crsapi.Status) crsapi.Task { return task("crs-a", backup, start, status) }
-	var (
-		running = at("2017-02-10 03:00:00", crsapi.StatusExecuting)
-		failed  = at("2017-02-10 03:00:00", crsapi.StatusFailed)
-		older   = at("2017-02-09 03:00:00", crsapi.StatusFailed)
-		late    = at("2017-02-10 02:00:00", crsapi.StatusFailed)
-		history = at("2017-02-10 01:59:59", crsapi.StatusFailed)
-		nothing = list()
-		other   = task("crs-a", clean, "2017-02-08 03:00:00", crsapi.StatusSucceeded)
-		newest  = task("crs-a", clean, "2017-02-10 03:00:00", crsapi.StatusSucceeded)
-		future  = task("crs-a", clean, "2099-01-01 00:00:00", crsapi.StatusSucceeded)
-	)
-	for _, test := range []struct {
-		name  string
-		lists []*mirror.Result // nil if the region is down
-		want  string           // the counter after each scrape; - for none
-	}{
-		{"fails as an older failed one leaves the list", []*mirror.Result{list(running, older), list(running, older), list(failed)}, "0 0 1"},
-		{"fails before two scrapes have shown the 0", []*mirror.Result{list(running), list(failed), list(failed)}, "0 0 1"},
-		{"vanishes and returns", []*mirror.Result{list(running), list(running), list(failed), nothing, list(failed)}, "0 0 1 1 1"},
-		{"the baseline does not count", []*mirror.Result{list(failed, older), list(failed, older), list(failed, older)}, "0 0 0"},
-		{"first failure of a new task name", []*mirror.Result{list(other), list(other, failed), list(other, failed), list(other, failed)}, "- 0 0 1"},
-		{"two failures of a new task name", []*mirror.Result{list(other), list(other, failed), list(other, failed, late), list(other)}, "- 0 0 2"},
-		{"fails while the region is down", []*mirror.Result{list(running), list(running), nil, list(failed)}, "0 0 0 1"},
-		{"the region is down at first", []*mirror.Result{nil, list(failed), list(failed), list(failed)}, "- 0 0 0"},
-		{"comes and goes while the region is down", []*mirror.Result{list(running), nil, nothing, nothing}, "0 0 0 0"},
-		{"the first 0 is shown while the region is down", []*mirror.Result{list(other), list(other, failed), nil, list(failed)}, "- 0 0 1"},
-		{"late by an hour", []*mirror.Result{list(newest), list(newest, late), list(newest), list(newest)}, "- 0 0 1"},
-		{"history", []*mirror.Result{list(newest), list(newest, history), list(newest), list(newest)}, "- 0 0 0"},
-		{"history after an empty list", []*mirror.Result{list(newest), nothing, list(newest, history), list(newest, history), list(newest)}, "- - 0 0 0"},
-		{"history, then a failure", []*mirror.Result{list(newest), list(newest, history), list(newest, failed), list(newest)}, "- 0 0 1"},
-		{"a baseline with a date in the future", []*mirror.Result{list(newest, future), list(newest, late), list(newest), list(newest)}, "- 0 0 1"},
-		{"older than an empty baseline", []*mirror.Result{nothing, list(failed), list(failed), list(failed)}, "- 0 0 0"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			source := &fakeSource{}
-			e := watch(t, source)
-			var got []string
-			for _, list := range test.lists {
-				if list == nil {
-					source.set(nil, errors.New("down"))
-				} else {
-					source.set(list, nil)
-				}
-				value, exposed := scrape(t, e)[transitions("crs-a", backup, "failed")]
-				if !exposed {
-					value = "-"
-				}
-				got = append(got, value)
-			}
-			if got := strings.Join(got, " "); got != test.want {
-				t.Errorf("got %s, want %s", got, test.want)
-			}
-		})
-	}
 }
 
 // After an empty baseline, the API's clock separates history from new tasks.
@@ -292,42 +219,44 @@ func families(t *testing.T, e *collector.Exporter) map[string]*dto.MetricFamily 
 	}
 }
 
+// The metrics are those of the tables. Nothing is wrong with them but that the labels have
+// the API's own names, which are camelCase.
 func TestMetricsAreAsDescribed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		found := families(t, everything(t))
 		// A full reading that goes on across scrapes has a test of its own.
 		described := slices.DeleteFunc(collector.Metrics(), func(m collector.Metric) bool { return strings.HasPrefix(m.Name, "crs_reading_pages") })
 		wantDescribed(t, found, described)
+		for _, name := range []string{"go_goroutines", "process_cpu_seconds_total", "promhttp_metric_handler_requests_total"} {
+			if found[name] == nil {
+				t.Errorf("%s is not exposed", name)
+			}
+		}
+		// What only the format of protobuf has.
+		if h := found["crs_api_request_duration_seconds"].Metric[0].Histogram; len(h.PositiveSpan) == 0 || len(h.Bucket) == 0 {
+			t.Errorf("%d native spans and %d classic buckets, want both", len(h.PositiveSpan), len(h.Bucket))
+		}
+		for _, m := range found["crs_task_transitions_total"].Metric {
+			if m.Counter.CreatedTimestamp == nil {
+				t.Errorf("%v has no created timestamp", m.Label)
+			}
+		}
+		all := slices.Collect(maps.Values(found))
+		problems, err := testutil.GatherAndLint(prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return all, nil }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range problems {
+			if p.Text != "label names should be written in 'snake_case' not 'camelCase'" {
+				t.Errorf("%s: %s", p.Metric, p.Text)
+			}
+		}
 		for _, m := range collector.Metrics() {
 			delete(found, m.Name)
 		}
 		for name := range found {
 			if strings.HasPrefix(name, "crs_") {
 				t.Errorf("%s is exposed, but not described", name)
-			}
-		}
-		for _, name := range []string{
-			"go_goroutines", "process_cpu_seconds_total", "promhttp_metric_handler_errors_total",
-			"promhttp_metric_handler_requests_in_flight", "promhttp_metric_handler_requests_total",
-		} {
-			if found[name] == nil {
-				t.Errorf("%s is not exposed", name)
-			}
-		}
-	})
-}
-
-// What only the format of protobuf has.
-func TestExpositionAsProtobuf(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		families := families(t, everything(t))
-		h := families["crs_api_request_duration_seconds"].Metric[0].Histogram
-		if len(h.PositiveSpan) == 0 || len(h.Bucket) == 0 {
-			t.Errorf("%d native spans and %d classic buckets, want both", len(h.PositiveSpan), len(h.Bucket))
-		}
-		for _, m := range families["crs_task_transitions_total"].Metric {
-			if m.Counter.CreatedTimestamp == nil {
-				t.Errorf("%v has no created timestamp", m.Label)
 			}
 		}
 	})
@@ -360,62 +289,16 @@ func wantDescribed(t *testing.T, found map[string]*dto.MetricFamily, described [
 	}
 }
 
-// The labels have the API's own names, which are camelCase. Nothing else may
-// be wrong.
-func TestMetricsLint(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const camelCase = "label names should be written in 'snake_case' not 'camelCase'"
-		var all []*dto.MetricFamily
-		for _, f := range families(t, everything(t)) {
-			all = append(all, f)
-		}
-		problems, err := testutil.GatherAndLint(prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return all, nil }))
-		if err != nil {
-			t.Fatal(err)
-		}
-		reported := map[string]bool{}
-		for _, p := range problems {
-			if p.Text != camelCase {
-				t.Errorf("%s: %s", p.Metric, p.Text)
-			}
-			reported[p.Metric] = true
-		}
-		for _, m := range collector.Metrics() {
-			camel := slices.Contains(m.Labels, "redisId")
-			if reported[m.Name] != camel {
-				t.Errorf("%s: camelCase labels are expected %t, found %t", m.Name, camel, reported[m.Name])
-			}
-		}
-	})
-}
-
-// Small numbers share their memory, large ones and those before 1970 do not.
-func TestSmallAndLargeNumbers(t *testing.T) {
-	for _, n := range []int{1, 2, 15, 16, 17, 1234} {
-		tasks := slices.Repeat([]crsapi.Task{task("crs-a", backup, "2017-02-10 03:00:00", crsapi.StatusPending)}, n)
-		shown(t, append(tasks, task("crs-a", clean, "1960-01-01 00:00:00", crsapi.StatusFailed))...).want(t, samples{
-			fmt.Sprintf(tasksSeries, "crs-a", "pending", backup): fmt.Sprint(n),
-			fmt.Sprintf(tasksSeries, "crs-a", "failed", clean):   "1",
-			fmt.Sprintf(lastSeries, "crs-a", "failed", clean):    "-3.15648e+08",
-		})
-	}
-}
-
 // A slow reader of one scrape and a fast one of the next each get their own.
 func TestResultsNeverChange(t *testing.T) {
-	source := &fakeSource{list: list(task("crs-a", backup, "2017-02-10 03:00:00", crsapi.StatusExecuting))}
+	source := &fakeSource{list: list(running)}
 	e := watch(t, source)
 	for range 2 {
 		scrape(t, e)
 	}
 	results := e.Poll(t.Context())
-	before, _ := results.Gather()
-	source.set(list(task("crs-a", backup, "2017-02-10 03:00:00", crsapi.StatusFailed)), nil)
-	if got := poll(t, e, time.Minute)[transitions("crs-a", backup, "failed")]; got != "1" {
-		t.Errorf("the counter is %s after the change, want 1", got)
-	}
-	after, _ := results.Gather()
-	if !reflect.DeepEqual(before, after) {
-		t.Errorf("before %v, after %v", before, after)
-	}
+	before := exposed(t, results)
+	source.set(list(failed), nil)
+	wantEqual(t, "counters", poll(t, e, time.Minute).transitions().nonzero(), failedOnce)
+	wantEqual(t, "the results before", exposed(t, results), before)
 }

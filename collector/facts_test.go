@@ -4,13 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
 )
 
@@ -141,33 +138,5 @@ func TestFactsStay(t *testing.T) {
 		s.restart()
 		down("other filters", samples{})
 		s.scrape(tasks[1]).want(t, samples{fmt.Sprintf(goodSeries, "crs-a"): decimal(float64(tasks[1].StartTime.Unix() - 1)), fmt.Sprintf(failingSeries, "crs-a"): decimal(float64(tasks[1].StartTime.Unix()))})
-	})
-}
-
-// Whoever is killed loses at most ten minutes of what was seen.
-func TestSeenIsSaved(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newStateful(t)
-		for range 40 {
-			s.scrape(someTask)
-			time.Sleep(time.Minute)
-		}
-		killed := collector.Config{Regions: s.cfg.Regions, Dial: s.cfg.Dial, StateFile: filepath.Join(t.TempDir(), "copy")}
-		saved, err := os.ReadFile(s.cfg.StateFile)
-		if err == nil {
-			err = os.WriteFile(killed.StateFile, saved, 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		e, err := collector.New(killed)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer e.Close()
-		s.source.set(nil, errors.New("down"))
-		if got := scrape(t, e).facts()[seenSeries]; got < at(-11.0/60) || got > at(0) {
-			t.Errorf("seen at %s, and now it is %s", got, at(0))
-		}
 	})
 }

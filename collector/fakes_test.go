@@ -290,6 +290,7 @@ func testedAPIs() []crsapi.API {
 type simulator struct {
 	*crsapitest.Server
 	apis      []crsapi.API // in the order of succession
+	keys      credentials.Provider
 	limiter   *rate.Limiter
 	pageSize  int
 	transport func(http.RoundTripper) http.RoundTripper
@@ -297,6 +298,7 @@ type simulator struct {
 
 func newSimulator(t testing.TB, apis ...crsapi.API) *simulator {
 	s := &simulator{Server: crsapitest.NewMemoryServer(), apis: apis, pageSize: 100}
+	s.keys = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
 	t.Cleanup(s.Close)
 	return s
 }
@@ -319,7 +321,7 @@ func (s *simulator) dial(region string, observe func(crsapi.Attempt)) (all []col
 		if s.transport != nil {
 			cfg.Transport = s.transport(cfg.Transport)
 		}
-		cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+		cfg.Credentials = s.keys
 		client, err := crsapi.NewClient(cfg)
 		if err != nil {
 			return nil, err

@@ -3,7 +3,6 @@ package collector_test
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -40,7 +39,6 @@ func TestLog(t *testing.T) {
 		},
 		"down from the start": {
 			{nil, errors.New("strange"), `level=error msg="poll failed" reason=decode err=strange`},
-			{nil, errors.New("strange"), ""},
 			{many(1), nil, `level=info msg="poll recovered" tasks=1`},
 		},
 		"rows are rejected": {
@@ -75,20 +73,5 @@ func TestLog(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// A line names some instances of many.
-func TestLogOfManyUnlistedInstances(t *testing.T) {
-	var logged bytes.Buffer
-	ids := []string{"crs-a"}
-	for i := range 30 {
-		ids = append(ids, fmt.Sprintf("crs-b%02d", i))
-	}
-	e := newExporter(t, collector.Config{Logger: logTo(&logged), RedisIDs: ids}, sources{guangzhou: &fakeSource{list: list(someTask)}})
-	e.Poll(t.Context())
-	e.Poll(t.Context())
-	if text := logged.String(); strings.Count(text, "instances=30 redis_ids="+strings.Join(ids[1:21], ",")+",...") != 1 {
-		t.Errorf("logged %q", text)
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -20,6 +22,7 @@ import (
 // its history must be counted as.
 type movingList struct {
 	server *simulator
+	region string
 	luck   *rand.Rand
 
 	mu       sync.Mutex
@@ -27,11 +30,12 @@ type movingList struct {
 	tasks    []crsapi.Task
 	baseline int             // tasks of the first list, at the end of tasks
 	ended    map[string]int  // tasks that ended since the first list, by counter
-	versions [][]crsapi.Task // since the last scrape began
+	versions [][]crsapi.Task // since the poll began that the next scrape may see
+	up       bool            // in the last scrape
 }
 
-func newMovingList(server *simulator, seed uint64) *movingList {
-	l := &movingList{server: server, luck: rand.New(rand.NewPCG(seed, 3)), ended: map[string]int{}}
+func newMovingList(server *simulator, region string, seed uint64) *movingList {
+	l := &movingList{server: server, region: region, luck: rand.New(rand.NewPCG(seed, 3)), ended: map[string]int{}}
 	clock := time.Now().Add(-48 * time.Hour).Truncate(time.Second).UTC()
 	for range 150 {
 		clock = clock.Add(time.Duration(l.luck.IntN(600)) * time.Second)
@@ -50,7 +54,7 @@ func (l *movingList) task(start time.Time, status crsapi.Status) crsapi.Task {
 }
 
 func (l *movingList) publish() {
-	l.server.SetTasks(guangzhou, l.tasks)
+	l.server.SetTasks(l.region, l.tasks)
 	l.versions = append(l.versions, slices.Clone(l.tasks))
 }
 
@@ -86,37 +90,89 @@ func (l *movingList) event() {
 	l.publish()
 }
 
-func (l *movingList) onRequest(crsapitest.Request) {
+func (l *movingList) onRequest(r crsapitest.Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.luck.Float64() < l.rate {
+	for r.Region == l.region && l.luck.Float64() < l.rate {
 		l.event()
 	}
 }
 
-// members returns the number of listed tasks by instance and name.
-func members(tasks []crsapi.Task) map[[2]string]int {
-	m := map[[2]string]int{}
+var statusLabel = regexp.MustCompile(`status="[a-z]*"`)
+
+// membersOf returns the number of tasks by instance and name.
+func membersOf(tasks []crsapi.Task) map[string]int {
+	m := map[string]int{}
 	for _, t := range tasks {
-		m[[2]string{t.RedisID, t.TaskName}]++
+		m[fmt.Sprintf(tasksSeries, t.RedisID, "", t.TaskName)]++
 	}
 	return m
 }
 
-// exposedMembers returns the same of a scrape.
-func exposedMembers(got samples) map[[2]string]int {
-	m := map[[2]string]int{}
-	for i := range 6 {
-		for _, name := range []string{backup, clean} {
-			for _, status := range documented {
-				id := fmt.Sprintf("crs-%d", i)
-				if n, err := strconv.Atoi(got[fmt.Sprintf(tasksSeries, id, status, name)]); err == nil && n > 0 {
-					m[[2]string{id, name}] += n
-				}
-			}
-		}
+// members returns the same of a scrape.
+func (s samples) members() map[string]int {
+	m := map[string]int{}
+	for series, value := range s.of("crs_tasks").nonzero() {
+		n, _ := strconv.Atoi(value)
+		m[statusLabel.ReplaceAllString(series, `status=""`)] += n
 	}
 	return m
+}
+
+// begin has an event, and one before each request with this probability.
+func (l *movingList) begin(rate float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rate = rate
+	if rate >= 0 {
+		l.event()
+	}
+	if l.up { // else the poll before may go on
+		l.versions = l.versions[len(l.versions)-1:]
+	}
+}
+
+// asGuangzhou returns the samples of a region under the name of ap-guangzhou.
+func (s samples) asGuangzhou(region string) samples {
+	renamed := samples{}
+	for series, value := range s.in(region) {
+		renamed[strings.Replace(series, region, guangzhou, 1)] = value
+	}
+	return renamed
+}
+
+// check checks the tasks that a scrape shows: those of one moment, or none. It reports
+// whether the region is up.
+func (l *movingList) check(t *testing.T, got samples) bool {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	got = got.asGuangzhou(l.region)
+	if l.up = got.up(guangzhou); !l.up {
+		wantEqual(t, "down", got.listed(), samples{})
+		return false
+	}
+	shown := got.members()
+	if !slices.ContainsFunc(l.versions, func(v []crsapi.Task) bool { return maps.Equal(membersOf(v), shown) }) {
+		t.Errorf("%s: the tasks shown are those of none of %d moments", l.region, len(l.versions))
+	}
+	if len(l.versions) == 1 { // it was at rest
+		wantEqual(t, "at rest between events", got.of("crs_tasks"), described(l.tasks).of("crs_tasks"))
+	}
+	return true
+}
+
+// wantHistory wants the list, and the counters of all that has ended.
+func (l *movingList) wantHistory(t *testing.T, got samples) {
+	t.Helper()
+	got = got.asGuangzhou(l.region)
+	families := []string{"crs_tasks", "crs_task_last_start_timestamp_seconds", "crs_backup_last_start_timestamp_seconds"}
+	wantEqual(t, "at rest", got.of(families...), described(l.tasks).of(families...))
+	for series, n := range l.ended {
+		if got[series] != strconv.Itoa(n) {
+			t.Errorf("%s: %s is %q, want %d", l.region, series, got[series], n)
+		}
+	}
 }
 
 // TestMovingListIsExact scrapes a list that changes between any two requests: the
@@ -130,72 +186,45 @@ func TestMovingListIsExact(t *testing.T) {
 	for _, api := range testedAPIs() {
 		for _, sync := range []collector.Sync{collector.SyncFull, collector.SyncIncremental} {
 			t.Run(fmt.Sprintf("API %s %s", api, sync), func(t *testing.T) {
-				whole, scrapes := 0, 0
+				const scrapes = 30
+				whole := 0
 				for seed := range seeds {
 					synctest.Test(t, func(t *testing.T) {
-						n, of := scrapeMoving(t, api, sync, seed)
-						whole, scrapes = whole+n, scrapes+of
+						server := newSimulator(t, api)
+						server.pageSize = 10
+						e := server.watch(t, collector.Config{Sync: sync, FullSyncInterval: 2 * time.Minute})
+						l := newMovingList(server, guangzhou, seed)
+						for range 2 {
+							l.check(t, scrape(t, e))
+						}
+						server.OnRequest(l.onRequest)
+						for range scrapes {
+							time.Sleep(15 * time.Second)
+							l.begin([]float64{0, 0.1, 0.3}[l.luck.IntN(3)])
+							if l.check(t, scrape(t, e)) {
+								whole++
+							}
+						}
+						l.wantHistory(t, atRest(t, e, l))
 					})
 				}
-				if whole < scrapes*9/10 {
-					t.Errorf("%d of %d scrapes were whole", whole, scrapes)
+				if total := scrapes * int(seeds); whole < total*9/10 {
+					t.Errorf("%d of %d scrapes were whole", whole, total)
 				}
 			})
 		}
 	}
 }
 
-func scrapeMoving(t *testing.T, api crsapi.API, sync collector.Sync, seed uint64) (whole, scrapes int) {
-	server := newSimulator(t, api)
-	server.pageSize = 10
-	e := server.watch(t, collector.Config{Sync: sync, FullSyncInterval: 2 * time.Minute})
-	l := newMovingList(server, seed)
-	for range 2 {
-		scrape(t, e)
-	}
-	server.OnRequest(l.onRequest)
-	for range 30 {
+// atRest returns a scrape of lists that change no more, once no series holds counts.
+func atRest(t *testing.T, e *collector.Exporter, lists ...*movingList) (got samples) {
+	t.Helper()
+	for range 4 {
 		time.Sleep(15 * time.Second)
-		l.mu.Lock()
-		l.rate = []float64{0, 0.1, 0.3}[l.luck.IntN(3)]
-		l.event()
-		l.versions = l.versions[len(l.versions)-1:]
-		l.mu.Unlock()
-		got := scrape(t, e)
-		scrapes++
-		if !got.up(guangzhou) {
-			continue
+		for _, l := range lists {
+			l.begin(-1)
 		}
-		whole++
-		l.mu.Lock()
-		if shown := exposedMembers(got); !slices.ContainsFunc(l.versions, func(v []crsapi.Task) bool { return maps.Equal(members(v), shown) }) {
-			t.Errorf("seed %d: the tasks shown are those of none of %d moments", seed, len(l.versions))
-		}
-		if len(l.versions) == 1 { // it was at rest
-			if want := described(l.tasks).of("crs_tasks"); !maps.Equal(got.of("crs_tasks"), want) {
-				t.Errorf("seed %d: at rest between events the statuses are %v, want %v", seed, got.of("crs_tasks").nonzero(), want.nonzero())
-			}
-		}
-		l.mu.Unlock()
-	}
-	l.mu.Lock()
-	l.rate = 0
-	l.mu.Unlock()
-	var got samples
-	for range 4 { // until no series holds counts
-		time.Sleep(15 * time.Second)
 		got = scrape(t, e)
 	}
-	want := described(l.tasks)
-	for series, value := range got.listed().of("crs_tasks", "crs_task_last_start_timestamp_seconds", "crs_backup_last_start_timestamp_seconds") {
-		if want[series] != value {
-			t.Errorf("seed %d: at rest %s is %s, want %s", seed, series, value, want[series])
-		}
-	}
-	for series, n := range l.ended {
-		if got[series] != strconv.Itoa(n) {
-			t.Errorf("seed %d: %s is %q, want %d", seed, series, got[series], n)
-		}
-	}
-	return whole, scrapes
+	return got
 }

@@ -44,7 +44,8 @@ func testReasons(t *testing.T, api crsapi.API, message func(context.Context) (st
 			return message(ctx)
 		}}
 		r.e = newExporter(t, collector.Config{FailureReasons: true, Logger: logTo(&r.log)}, sources{guangzhou: r.source})
-		r.scrape()
+		r.scrape(failedTasks(1)...) // what failed before the exporter started is no news
+		r.want(0, "task failed", 0)
 		test(r)
 	})
 }
@@ -81,24 +82,9 @@ func TestReasonOfANewFailureIsLogged(t *testing.T) {
 		for range 3 {
 			r.scrape(tasks...)
 		}
-		r.want(2, `level=warn region=ap-guangzhou redis_id=crs-001 task=backupInstance submitted=2017-02-09T17:00:00Z task_id=1001 msg="task failed" reason="disk full"`+"\n", 1)
+		r.want(1, `level=warn region=ap-guangzhou redis_id=crs-001 task=backupInstance submitted=2017-02-09T17:00:00Z task_id=1001 msg="task failed" reason="disk full"`+"\n", 1)
 		if n := strings.Count(r.log.String(), "\n"); n != 1 {
 			t.Errorf("%d lines: %s", n, &r.log)
-		}
-	})
-}
-
-// Tasks that failed before the exporter started are no news.
-func TestNoReasonsOfTheFirstList(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		source := &fakeSource{api: crsapi.API30, list: list(failedTasks(2)...), message: func(context.Context, int64) (string, error) {
-			t.Error("requested")
-			return "", nil
-		}}
-		e := newExporter(t, collector.Config{FailureReasons: true}, sources{guangzhou: source})
-		for range 2 {
-			scrape(t, e)
-			synctest.Wait()
 		}
 	})
 }
@@ -109,15 +95,13 @@ func TestReasonsHoldUpNothing(t *testing.T) {
 		return "", ctx.Err()
 	}
 	testReasons(t, crsapi.API30, hang, func(r *reasons) {
-		r.scrape(failedTasks(1)...)
-		r.scrape(failedTasks(2)...) // whose reasons do not wait for those before
-		if n := r.requested.Load(); n != 2 {
-			t.Errorf("%d requests, want 2", n)
-		}
+		r.scrape(failedTasks(2)...)
+		r.scrape(failedTasks(3)...) // whose reasons do not wait for those before
+		r.want(2, "task failed", 0)
 		time.Sleep(time.Minute)
 		r.want(2, `msg="task failed, and its reason could not be requested" err="context deadline exceeded"`, 2)
 		// Close ends a request that is in progress.
-		r.scrape(failedTasks(3)...)
+		r.scrape(failedTasks(4)...)
 		begin := time.Now()
 		r.e.Close()
 		if time.Since(begin) != 0 {
@@ -128,10 +112,10 @@ func TestReasonsHoldUpNothing(t *testing.T) {
 
 func TestReasonsAreLimited(t *testing.T) {
 	testReasons(t, crsapi.API30, diskFull, func(r *reasons) {
-		r.scrape(failedTasks(50)...)
+		r.scrape(failedTasks(51)...)
 		r.want(20, `msg="many tasks failed, not all reasons are requested" failed=50 requested=20`, 1)
 		time.Sleep(time.Minute)
-		r.scrape(failedTasks(100)...)
+		r.scrape(failedTasks(101)...)
 		r.want(40, "failed=50 requested=20", 2)
 	})
 }
@@ -142,7 +126,7 @@ func TestNoReasonIsRequestedAfterARefusal(t *testing.T) {
 	}
 	testReasons(t, crsapi.API30, refuse, func(r *reasons) {
 		for n := range 5 {
-			r.scrape(failedTasks(2 * n)...)
+			r.scrape(failedTasks(1 + 2*n)...)
 		}
 		r.want(1, "allow redis:DescribeTaskInfo, or set --no-crs.failure-reasons", 1)
 	})
@@ -150,7 +134,7 @@ func TestNoReasonIsRequestedAfterARefusal(t *testing.T) {
 
 func TestReasonsAreOfAPI30Only(t *testing.T) {
 	testReasons(t, crsapi.APITCE, diskFull, func(r *reasons) {
-		r.scrape(failedTasks(1)...)
+		r.scrape(failedTasks(2)...)
 		r.want(0, "task failed", 0)
 	})
 }

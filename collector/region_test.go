@@ -17,29 +17,6 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/mirror"
 )
 
-func TestScrapesShareAPoll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		source := &fakeSource{list: list(someTask), delay: time.Second}
-		e := watch(t, source)
-		var scrapes sync.WaitGroup
-		for i := range 20 {
-			scrapes.Go(func() {
-				time.Sleep(time.Duration(i) * 40 * time.Millisecond)
-				poll(t, e, time.Minute).wantUp(t)
-			})
-		}
-		begin := time.Now()
-		scrapes.Wait()
-		if source.polls() != 1 || time.Since(begin) != time.Second {
-			t.Errorf("%d polls in %s, want 1 in 1s", source.polls(), time.Since(begin))
-		}
-		poll(t, e, time.Minute)
-		if source.polls() != 2 {
-			t.Errorf("%d polls, want a new one for a scrape after the poll", source.polls())
-		}
-	})
-}
-
 // A scrape that ends early, by its deadline or because its client disconnects, shows no
 // list. The poll goes on, updates the counters, and serves a later scrape.
 func TestScrapesWaitToTheirOwnDeadlines(t *testing.T) {
@@ -47,24 +24,18 @@ func TestScrapesWaitToTheirOwnDeadlines(t *testing.T) {
 		source := &fakeSource{list: &mirror.Result{Tasks: []crsapi.Task{someTask}, Pages: 7, Rejected: 2}, delay: 5 * time.Second}
 		e := watch(t, source)
 		before := poll(t, e, time.Minute)
-		source.set(list(someTask), nil)
+		later := task("crs-b", backup, "2017-02-10 02:00:00", crsapi.StatusFailed)
+		source.set(list(someTask, later), nil)
 		var scrapes sync.WaitGroup
 		scrapes.Go(func() {
 			begin := time.Now()
 			got := poll(t, e, time.Second)
+			want := before.where(func(series, _ string) bool { return before.listed()[series] == "" })
+			want[`crs_up{region="ap-guangzhou"}`] = "0"
+			wantEqual(t, "the short scrape", got, want)
 			if took := time.Since(begin); took != time.Second {
 				t.Errorf("the short scrape took %s", took)
 			}
-			want := samples{`crs_up{region="ap-guangzhou"}`: "0"}
-			for series, value := range before {
-				if before.listed()[series] == "" && series != `crs_up{region="ap-guangzhou"}` {
-					want[series] = value
-				}
-			}
-			if len(want) != 5+2+1+1+4+4 {
-				t.Errorf("%v was exposed before", before)
-			}
-			wantEqual(t, "the short scrape", got, want)
 		})
 		scrapes.Go(func() {
 			ctx, disconnect := context.WithCancel(t.Context())
@@ -74,68 +45,21 @@ func TestScrapesWaitToTheirOwnDeadlines(t *testing.T) {
 				t.Errorf("a scrape without its client ended after %s", time.Since(begin))
 			}
 		})
-		scrapes.Go(func() {
-			got := poll(t, e, 10*time.Second)
-			got.want(t, samples{`crs_up{region="ap-guangzhou"}`: "1", `crs_poll_pages{region="ap-guangzhou"}`: "1"})
-		})
 		scrapes.Wait()
+		poll(t, e, 10*time.Second).want(t, samples{
+			`crs_up{region="ap-guangzhou"}`: "1", `crs_poll_pages{region="ap-guangzhou"}`: "1", transitions("crs-b", backup, "failed"): "0",
+		})
 		if source.polls() != 2 || source.ended[1] != nil {
 			t.Errorf("%d polls, want 1 for all; it ended with %v", source.polls()-1, source.ended[1])
 		}
 		// A poll that no scrape waits for.
-		later := task("crs-b", backup, "2017-02-10 02:00:00", crsapi.StatusFailed)
-		source.set(list(someTask, later), nil)
+		source.set(list(), nil)
 		poll(t, e, time.Second)
 		time.Sleep(time.Minute)
-		if status := e.Status()[0]; status.Tasks != 2 || status.Duration != 5*time.Second || status.Err != nil {
+		if status := e.Status()[0]; status.Tasks != 0 || status.Duration != 5*time.Second || status.Err != nil {
 			t.Errorf("status %+v", status)
 		}
-		source.set(nil, errors.New("down"))
-		source.setDelay(0)
-		poll(t, e, time.Second).want(t, samples{transitions("crs-b", backup, "failed"): "0"})
-		wantEqual(t, "failures", failures(t, e, guangzhou), samples{"decode": "1"})
-	})
-}
-
-// Regions are polled in parallel. A slow one neither harms the other nor keeps its list
-// old, and later scrapes join its poll.
-func TestSlowRegion(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		slow, other := &fakeSource{list: list(someTask), delay: 3 * time.Second}, &fakeSource{list: list(someTask), delay: 2 * time.Second}
-		e := newExporter(t, collector.Config{}, sources{guangzhou: slow, shanghai: other})
-		begin := time.Now()
-		got := poll(t, e, 10*time.Second)
-		got.wantUp(t, guangzhou, shanghai)
-		got.want(t, samples{
-			`crs_poll_duration_seconds{region="ap-guangzhou"}`: "3", `crs_poll_duration_seconds{region="ap-shanghai"}`: "2",
-		})
-		if took := time.Since(begin); took != 3*time.Second {
-			t.Errorf("took %s, want 3s", took)
-		}
-		slow.setDelay(25 * time.Second)
-		begin = time.Now()
-		for i := range 2 {
-			got := poll(t, e, 10*time.Second)
-			if got.up(guangzhou) {
-				t.Error("the slow region is up")
-			}
-			got.wantUp(t, shanghai)
-			got.want(t, samples{
-				`crs_last_success_timestamp_seconds{region="ap-shanghai"}`: decimal(float64(begin.Unix()) + float64(10*i+2)),
-			})
-			if n := len(got.in(guangzhou).transitions()); n != 5 {
-				t.Errorf("%d counters of the slow region, want 5", n)
-			}
-		}
-		if took := time.Since(begin); took != 20*time.Second {
-			t.Errorf("two scrapes took %s, want 20s", took)
-		}
-		poll(t, e, 10*time.Second).wantUp(t)
-		if time.Since(begin) != 25*time.Second || slow.polls() != 2 || other.polls() != 4 {
-			t.Errorf("%d and %d polls, the last ended after %s", slow.polls(), other.polls(), time.Since(begin))
-		}
-		wantEqual(t, "failures of the slow region", failures(t, e, guangzhou), samples{})
-		wantEqual(t, "failures of the other", failures(t, e, shanghai), samples{})
+		wantEqual(t, "failures", failures(t, e, guangzhou), samples{})
 	})
 }
 
@@ -148,25 +72,11 @@ func TestPollHasALimit(t *testing.T) {
 		for range 40 {
 			poll(t, e, 7*time.Second)
 		}
-		// The scrape at 280 s is the last that ended before the limit.
-		if source.polls() != 1 || time.Since(begin) != 280*time.Second {
-			t.Fatalf("%d polls after %s", source.polls(), time.Since(begin))
-		}
 		got := poll(t, e, time.Minute)
-		if took := time.Since(begin); took != maxPoll {
-			t.Errorf("the poll ended after %s", took)
+		if took := time.Since(begin); took != maxPoll || source.polls() != 1 || !errors.Is(source.ended[0], context.DeadlineExceeded) {
+			t.Errorf("%d polls after %s, ended with %v", source.polls(), took, source.ended)
 		}
-		wantEqual(t, "after the limit", got, samples{
-			`crs_api_info{api="2.0",region="ap-guangzhou"}`:    "1",
-			`crs_up{region="ap-guangzhou"}`:                    "0",
-			`crs_poll_by_offset{region="ap-guangzhou"}`:        "0",
-			`crs_poll_duration_seconds{region="ap-guangzhou"}`: "300",
-			`crs_poll_pages{region="ap-guangzhou"}`:            "0",
-			`crs_poll_rejected_rows{region="ap-guangzhou"}`:    "0",
-		})
-		if err := e.Status()[0].Err; !errors.Is(err, context.DeadlineExceeded) || !errors.Is(source.ended[0], context.DeadlineExceeded) {
-			t.Errorf("the poll ended with %v, its context with %v", err, source.ended[0])
-		}
+		got.want(t, samples{`crs_up{region="ap-guangzhou"}`: "0", `crs_poll_duration_seconds{region="ap-guangzhou"}`: "300"})
 		source.set(list(someTask), nil)
 		source.setDelay(12 * time.Minute)
 		go func() {
@@ -176,48 +86,43 @@ func TestPollHasALimit(t *testing.T) {
 			}
 		}()
 		poll(t, e, time.Hour).wantUp(t)
-		if source.polls() != 2 {
-			t.Errorf("%d polls", source.polls())
-		}
 		wantEqual(t, "failures", failures(t, e, guangzhou), samples{"timeout": "1"})
 	})
 }
 
+// A poll answers the scrapes within the interval, whether it succeeded or not.
 func TestMinInterval(t *testing.T) {
-	for name, err := range map[string]error{
-		"after success": nil,
-		"after failure": &crsapi.Error{Reason: crsapi.ReasonServer, Requested: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				source := &fakeSource{list: &mirror.Result{Tasks: []crsapi.Task{someTask}, Pages: 4}, err: err, delay: 10 * time.Second}
-				e := newExporter(t, collector.Config{MinInterval: 30 * time.Second}, sources{guangzhou: source})
-				first := poll(t, e, time.Minute)
-				source.set(list(), nil)
-				time.Sleep(30*time.Second - 1)
-				wantEqual(t, "within the interval", poll(t, e, time.Minute), first)
-				if source.polls() != 1 {
-					t.Errorf("%d polls within the interval, want 1", source.polls())
-				}
-				time.Sleep(time.Nanosecond)
-				poll(t, e, time.Minute).want(t, samples{`crs_up{region="ap-guangzhou"}`: "1", `crs_poll_pages{region="ap-guangzhou"}`: "1"})
-			})
+	for _, err := range []error{nil, &crsapi.Error{Reason: crsapi.ReasonServer, Requested: true}} {
+		synctest.Test(t, func(t *testing.T) {
+			source := &fakeSource{list: &mirror.Result{Tasks: []crsapi.Task{someTask}, Pages: 4}, err: err, delay: 10 * time.Second}
+			e := newExporter(t, collector.Config{MinInterval: 30 * time.Second}, sources{guangzhou: source})
+			first := poll(t, e, time.Minute)
+			source.set(list(), nil)
+			time.Sleep(30*time.Second - 1)
+			wantEqual(t, "within the interval", poll(t, e, time.Minute), first)
+			time.Sleep(time.Nanosecond)
+			poll(t, e, time.Minute).want(t, samples{`crs_up{region="ap-guangzhou"}`: "1", `crs_poll_pages{region="ap-guangzhou"}`: "1"})
 		})
 	}
 }
 
-// Close ends a poll in progress and waits for it. The poll leaves no trace.
+// Close ends a poll in progress and waits for it. The poll leaves no trace, and none begins
+// after it.
 func TestCloseEndsPolls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged strings.Builder
+		source := &fakeSource{}
+		e := newExporter(t, collector.Config{Logger: logTo(&logged)}, sources{guangzhou: source})
+		source.set(list(someTask), nil)
+		before, status := poll(t, e, time.Minute), e.Status()[0]
+		logged.Reset()
 		returned := false
-		source := &fakeSource{answer: func(ctx context.Context, _ collector.Filter) (*mirror.Result, error) {
+		source.answer = func(ctx context.Context, _ collector.Filter) (*mirror.Result, error) {
 			<-ctx.Done()
 			time.Sleep(time.Second) // to cut the connection
 			returned = true
 			return &mirror.Result{Pages: 3}, fmt.Errorf("list tasks: %w", ctx.Err())
-		}}
-		e := newExporter(t, collector.Config{Logger: logTo(&logged)}, sources{guangzhou: source})
+		}
 		answered := make(chan samples)
 		go func() { answered <- poll(t, e, time.Hour) }()
 		synctest.Wait()
@@ -226,59 +131,40 @@ func TestCloseEndsPolls(t *testing.T) {
 		if took := time.Since(begin); took != time.Second || !returned {
 			t.Errorf("Close took %s and did not wait for the poll", took)
 		}
-		wantEqual(t, "the scrape that waited", <-answered, samples{`crs_up{region="ap-guangzhou"}`: "0", `crs_api_info{api="2.0",region="ap-guangzhou"}`: "1"})
-		if status := e.Status()[0]; !reflect.DeepEqual(status, collector.RegionStatus{Region: guangzhou, API: crsapi.API20}) || logged.Len() > 0 {
-			t.Errorf("status %+v, logged %q; want no trace of the poll", status, logged.String())
+		for _, after := range []samples{<-answered, poll(t, e, time.Minute)} {
+			if after.up(guangzhou) || len(after.listed()) != 0 || logged.Len() > 0 || !reflect.DeepEqual(e.Status()[0], status) || source.polls() != 2 {
+				t.Errorf("%d polls, status %+v, exposed %v, logged %q", source.polls(), e.Status()[0], after, &logged)
+			}
+			wantEqual(t, "counters", after.transitions(), before.transitions())
 		}
 		wantEqual(t, "failures", failures(t, e, guangzhou), samples{})
 	})
-}
-
-func TestNoPollAfterClose(t *testing.T) {
-	source := &fakeSource{list: list(someTask)}
-	e := watch(t, source)
-	before := poll(t, e, time.Minute)
-	status := e.Status()[0]
-	e.Close()
-	after := poll(t, e, time.Minute)
-	if after.up(guangzhou) || source.polls() != 1 || len(after.listed()) != 0 || !reflect.DeepEqual(e.Status()[0], status) {
-		t.Errorf("%d polls, status %+v, exposed %v", source.polls(), e.Status()[0], after)
-	}
-	wantEqual(t, "counters", after.transitions(), before.transitions())
-	wantEqual(t, "failures", failures(t, e, guangzhou), samples{})
 }
 
 func TestFailuresOfPolls(t *testing.T) {
 	apiError := func(reason crsapi.Reason, requested bool) error {
 		return fmt.Errorf("list tasks: %w", &crsapi.Error{Reason: reason, Requested: requested})
 	}
-	for _, test := range []struct {
-		name string
+	for name, test := range map[string]struct {
 		err  error
 		want samples
 	}{
-		{"a failed request, which is already counted", apiError(crsapi.ReasonAuth, true), samples{}},
-		{"totals that do not add up", apiError(crsapi.ReasonDecode, false), samples{"decode": "1"}},
-		{"timeout between requests", apiError(crsapi.ReasonTimeout, false), samples{"timeout": "1"}},
-		{"plain timeout", context.DeadlineExceeded, samples{"timeout": "1"}},
-		{"cancelled by something other than Close", context.Canceled, samples{"timeout": "1"}},
-		{"another error", errors.New("strange"), samples{"decode": "1"}},
-		{"unknown reason", apiError("strange", false), samples{"api": "1"}},
+		"a failed request, which is already counted": {apiError(crsapi.ReasonAuth, true), samples{}},
+		"totals that do not add up":                  {apiError(crsapi.ReasonDecode, false), samples{"decode": "1"}},
+		"plain timeout":                              {context.DeadlineExceeded, samples{"timeout": "1"}},
+		"cancelled by something other than Close":    {context.Canceled, samples{"timeout": "1"}},
+		"another error":                              {errors.New("strange"), samples{"decode": "1"}},
+		"unknown reason":                             {apiError("strange", false), samples{"api": "1"}},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			e := watch(t, &fakeSource{list: &mirror.Result{Pages: 3, Rejected: 2}, err: test.err})
-			got := poll(t, e, time.Minute)
-			got.want(t, samples{
-				`crs_up{region="ap-guangzhou"}`: "0", `crs_poll_pages{region="ap-guangzhou"}`: "3", `crs_poll_rejected_rows{region="ap-guangzhou"}`: "2",
-			})
-			if n := len(got); n != 6 {
-				t.Errorf("%d series, want 6: %v", n, got)
-			}
-			if err := e.Status()[0].Err; !errors.Is(err, test.err) {
-				t.Errorf("status has error %v", err)
-			}
-			wantEqual(t, "failures", failures(t, e, guangzhou), test.want)
+		e := watch(t, &fakeSource{list: &mirror.Result{Pages: 3, Rejected: 2}, err: test.err})
+		got := poll(t, e, time.Minute)
+		got.want(t, samples{
+			`crs_up{region="ap-guangzhou"}`: "0", `crs_poll_pages{region="ap-guangzhou"}`: "3", `crs_poll_rejected_rows{region="ap-guangzhou"}`: "2",
 		})
+		if err := e.Status()[0].Err; !errors.Is(err, test.err) || len(got) != 6 {
+			t.Errorf("%s: status has error %v, exposed %v", name, err, got)
+		}
+		wantEqual(t, name, failures(t, e, guangzhou), test.want)
 	}
 }
 
@@ -305,20 +191,6 @@ func TestEachInstanceIsRequested(t *testing.T) {
 			t.Errorf("requested %v, want %v", source.filters, want)
 		}
 	})
-}
-
-// The list of an instance that fails ends the poll. What the others found stays.
-func TestOneInstanceFails(t *testing.T) {
-	source := &fakeSource{answer: func(ctx context.Context, f collector.Filter) (*mirror.Result, error) {
-		if f.RedisID == "crs-b" {
-			return &mirror.Result{Pages: 5}, &crsapi.Error{Reason: crsapi.ReasonDecode}
-		}
-		<-ctx.Done()
-		return &mirror.Result{Pages: 1}, ctx.Err()
-	}}
-	e := newExporter(t, collector.Config{RedisIDs: []string{"crs-a", "crs-b"}}, sources{guangzhou: source})
-	poll(t, e, time.Minute).want(t, samples{`crs_up{region="ap-guangzhou"}`: "0", `crs_poll_pages{region="ap-guangzhou"}`: "6"})
-	wantEqual(t, "failures", failures(t, e, guangzhou), samples{"decode": "1"})
 }
 
 // The oldest full reading of several lists counts, and each note once.
@@ -360,19 +232,21 @@ func TestResultsOfSeveralLists(t *testing.T) {
 	}
 }
 
-// What a list corrected counts, though another list of the same poll fails: no later poll
-// tells it again.
-func TestCorrectionsOfAFailedPoll(t *testing.T) {
-	source := &openSource{open: func(f collector.Filter) collector.List {
-		return listFunc(func() (*mirror.Result, error) {
-			if f.RedisID == "crs-a" {
-				return &mirror.Result{Corrections: 2}, nil
-			}
-			return &mirror.Result{}, errors.New("down")
-		})
+// The list of an instance that fails ends the poll. What the others found stays, and what
+// they corrected counts: no later poll tells it again.
+func TestOneInstanceFails(t *testing.T) {
+	source := &fakeSource{answer: func(ctx context.Context, f collector.Filter) (*mirror.Result, error) {
+		if f.RedisID == "crs-b" {
+			return &mirror.Result{Pages: 5, Corrections: 2}, &crsapi.Error{Reason: crsapi.ReasonDecode}
+		}
+		<-ctx.Done()
+		return &mirror.Result{Pages: 1}, ctx.Err()
 	}}
 	e := newExporter(t, collector.Config{RedisIDs: []string{"crs-a", "crs-b"}}, sources{guangzhou: source})
-	scrape(t, e).want(t, samples{`crs_up{region="ap-guangzhou"}`: "0", `crs_corrections_total{region="ap-guangzhou"}`: "2"})
+	scrape(t, e).want(t, samples{
+		`crs_up{region="ap-guangzhou"}`: "0", `crs_poll_pages{region="ap-guangzhou"}`: "6", `crs_corrections_total{region="ap-guangzhou"}`: "2",
+	})
+	wantEqual(t, "failures", failures(t, e, guangzhou), samples{"decode": "1"})
 }
 
 // openSource is a Source with Lists of its own.

@@ -68,19 +68,10 @@ func TestDelayOfANewTask(t *testing.T) {
 // A task of the first list may have been listed for long: its age says nothing, unless it
 // is of the future.
 func TestDelayOfTheFirstList(t *testing.T) {
-	for name, test := range map[string]struct {
-		age  time.Duration
-		want string
-	}{"past": {2 * time.Hour, ""}, "future": {-8 * time.Hour, "-28800"}} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				const series = `crs_task_first_seen_delay_seconds{region="ap-guangzhou"}`
-				source := &fakeSource{list: list(backupOf("crs-a", test.age, crsapi.StatusSucceeded))}
-				e := watch(t, source)
-				for range 2 {
-					scrape(t, e).want(t, samples{series: test.want})
-				}
-			})
+	for age, want := range map[time.Duration]string{2 * time.Hour: "", -8 * time.Hour: "-28800"} {
+		synctest.Test(t, func(t *testing.T) {
+			got := shown(t, backupOf("crs-a", age, crsapi.StatusSucceeded))
+			got.want(t, samples{`crs_task_first_seen_delay_seconds{region="ap-guangzhou"}`: want})
 		})
 	}
 }

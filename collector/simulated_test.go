@@ -1,9 +1,7 @@
 package collector_test
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -17,19 +15,16 @@ import (
 )
 
 func TestRegionInTroubleAffectsNoOther(t *testing.T) {
-	for name, test := range map[string]struct {
-		fault  crsapitest.Effect
-		reason crsapi.Reason
-	}{
-		"failing":                   {crsapitest.HTTPStatus(http.StatusBadGateway), crsapi.ReasonServer},
-		"hanging":                   {crsapitest.Hang, crsapi.ReasonTimeout},
-		"invalid credentials":       {crsapitest.APIError(4100), crsapi.ReasonAuth},
-		"permission denied":         {crsapitest.APIError(4102), crsapi.ReasonDenied},
-		"over the quota":            {crsapitest.APIError(4400), crsapi.ReasonThrottled},
-		"totals that do not add up": {crsapitest.Total(func(total int) int { return total + 50 }), crsapi.ReasonDecode},
-		"reset":                     {crsapitest.ResetBeforeHeaders, crsapi.ReasonNetwork},
+	for reason, fault := range map[crsapi.Reason]crsapitest.Effect{
+		crsapi.ReasonServer:    crsapitest.HTTPStatus(http.StatusBadGateway),
+		crsapi.ReasonTimeout:   crsapitest.Hang,
+		crsapi.ReasonAuth:      crsapitest.APIError(4100),
+		crsapi.ReasonDenied:    crsapitest.APIError(4102),
+		crsapi.ReasonThrottled: crsapitest.APIError(4400),
+		crsapi.ReasonDecode:    crsapitest.Total(func(total int) int { return total + 50 }), // does not add up
+		crsapi.ReasonNetwork:   crsapitest.ResetBeforeHeaders,
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(string(reason), func(t *testing.T) {
 			eachAPI(t, func(t *testing.T, api crsapi.API) {
 				s := newSimulator(t, api)
 				for _, region := range []string{guangzhou, shanghai} {
@@ -39,7 +34,7 @@ func TestRegionInTroubleAffectsNoOther(t *testing.T) {
 				before := scrape(t, e)
 				before.wantUp(t, guangzhou, shanghai)
 
-				stop := s.Inject(crsapitest.Fault{Region: guangzhou, Do: test.fault})
+				stop := s.Inject(crsapitest.Fault{Region: guangzhou, Do: fault})
 				begin := time.Now()
 				during := scrape(t, e)
 				if took := time.Since(begin); took > 9500*time.Millisecond {
@@ -49,12 +44,12 @@ func TestRegionInTroubleAffectsNoOther(t *testing.T) {
 				wantEqual(t, "the lists", during.listed(), before.in(shanghai).listed())
 				wantEqual(t, "the counters", during.transitions(), before.transitions())
 				for series := range during.of("crs_api_failures_total").nonzero() {
-					if series != failuresOf(test.reason) {
+					if series != failuresOf(reason) {
 						t.Errorf("%s is not 0", series)
 					}
 				}
-				if during[failuresOf(test.reason)] == "0" {
-					t.Errorf("no failure of reason %s", test.reason)
+				if during[failuresOf(reason)] == "0" {
+					t.Errorf("no failure of reason %s", reason)
 				}
 				stop()
 				poll(t, e, time.Minute) // a poll may still be in progress
@@ -68,61 +63,10 @@ func failuresOf(reason crsapi.Reason) string {
 	return fmt.Sprintf("crs_api_failures_total{reason=%q,region=%q}", reason, guangzhou)
 }
 
-// rewriting changes the text of the rows on their way.
-type rewriting struct {
-	http.RoundTripper
-	old, new string
-}
-
-func (r rewriting) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := r.RoundTripper.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	resp.Body = io.NopCloser(bytes.NewReader(bytes.ReplaceAll(body, []byte(r.old), []byte(r.new))))
-	return resp, err
-}
-
-// One row cannot be read, and is another one in each response. Scrapes stay whole.
-func TestUnreadableRowThatMoves(t *testing.T) {
-	for _, at := range []int{0, 130, 239} { // index of the row: newest, on the second page, oldest
-		eachAPI(t, func(t *testing.T, api crsapi.API) {
-			tasks := make([]crsapi.Task, 240)
-			for i := range tasks {
-				tasks[i] = backupOf(fmt.Sprint("crs-", i%40), time.Duration(i)*time.Minute, crsapi.StatusSucceeded)
-			}
-			tasks[at].RedisID, tasks[at].Status = "crs-broken", crsapi.StatusExecuting
-			s := newSimulator(t, api)
-			s.SetTasks(guangzhou, tasks)
-			s.OnRequest(func(crsapitest.Request) {
-				s.Update(guangzhou, func(tasks []crsapi.Task) []crsapi.Task {
-					tasks[at].Progress += 1.0 / 1024
-					return tasks
-				})
-			})
-			start := tasks[at].StartTime.In(time.FixedZone("", 8*60*60)).Format(time.DateTime)
-			for old, unreadable := range map[string]string{start: "0000-00-00 00:00:00", `"crs-broken"`: "{}"} {
-				s.transport = func(rt http.RoundTripper) http.RoundTripper { return rewriting{rt, old, unreadable} }
-				e := s.watch(t, collector.Config{})
-				for range 4 {
-					scrape(t, e).want(t, samples{
-						`crs_up{region="ap-guangzhou"}`: "1", `crs_poll_rejected_rows{region="ap-guangzhou"}`: "1", `crs_corrections_total{region="ap-guangzhou"}`: "0",
-						fmt.Sprintf(tasksSeries, "crs-7", "succeeded", backup): "6",
-					})
-				}
-			}
-		})
-	}
-}
-
 // A retired API is replaced in one region, and is not requested again there.
 func TestEveryKindOfRetirementLeadsToAPI30(t *testing.T) {
-	for name, kind := range map[string]crsapitest.Effect{
-		"forbidden": crsapitest.RetiredForbidden, "version": crsapitest.RetiredVersion, "envelope": crsapitest.RetiredEnvelope,
-	} {
-		t.Run(name, func(t *testing.T) {
+	for _, kind := range []crsapitest.Effect{crsapitest.RetiredForbidden, crsapitest.RetiredVersion, crsapitest.RetiredEnvelope} {
+		t.Run(fmt.Sprint(kind), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSimulator(t, crsapi.API20, crsapi.API30)
 				for _, region := range []string{guangzhou, shanghai} {

@@ -13,14 +13,14 @@ import (
 
 var errRetired = &crsapi.Error{Reason: crsapi.ReasonRetired, Requested: true, Err: errors.New("RequestForbidden")}
 
-// succession is a region with API 2.0 and its successor, and a state file.
+// succession is a region with API 2.0, which is retired, and its successor, and a state file.
 type succession struct {
 	restarting
 	legacy, successor *fakeSource
 }
 
 func newSuccession(t *testing.T, cfg collector.Config) *succession {
-	s := &succession{legacy: &fakeSource{}, successor: &fakeSource{api: crsapi.API30}}
+	s := &succession{legacy: &fakeSource{err: errRetired}, successor: &fakeSource{api: crsapi.API30, list: list(someTask)}}
 	s.cfg = cfg
 	s.start(t, func(string, func(crsapi.Attempt)) ([]collector.Source, error) {
 		return []collector.Source{s.legacy, s.successor}, nil
@@ -28,80 +28,80 @@ func newSuccession(t *testing.T, cfg collector.Config) *succession {
 	return s
 }
 
-// logged returns what was logged since the last call.
-func (s *succession) logged() string {
-	defer s.log.Reset()
-	return s.log.String()
-}
-
-// wantAPI wants crs_api_info to name this API and no other.
-func wantAPI(t *testing.T, got samples, api crsapi.API) {
-	t.Helper()
-	wantEqual(t, "API", got.of("crs_api_info"), samples{fmt.Sprintf("crs_api_info{api=%q,region=%q}", api, guangzhou): "1"})
+// scrapeAPI scrapes, wants the region to be read through this API and no other, and
+// returns the samples and what was logged.
+func (s *succession) scrapeAPI(api crsapi.API, up bool) (got samples, logged string) {
+	s.t.Helper()
+	s.log.Reset()
+	got = s.scrape()
+	wantEqual(s.t, "API", got.of("crs_api_info"), samples{fmt.Sprintf("crs_api_info{api=%q,region=%q}", api, guangzhou): "1"})
+	if got.up(guangzhou) != up {
+		s.t.Errorf("up is %t, logged %s", !up, &s.log)
+	}
+	return got, s.log.String()
 }
 
 func TestRetiredAPIIsReplacedInTheSamePoll(t *testing.T) {
 	s := newSuccession(t, collector.Config{})
-	running := task("crs-a", backup, "2017-02-10 01:00:00", crsapi.StatusExecuting)
-	failed := running
-	failed.Status = crsapi.StatusFailed
 	automatic := task("crs-a", "AUTOBACKUP", "2017-02-10 01:00:05", crsapi.StatusFailed)
-	later := task("crs-a", "AUTOBACKUP", "2017-02-11 01:00:05", crsapi.StatusFailed)
-
+	second := task("crs-a", "AUTOBACKUP", "2017-02-11 01:00:05", crsapi.StatusFailed)
+	third := task("crs-a", "AUTOBACKUP", "2017-02-12 01:00:05", crsapi.StatusFailed)
 	s.legacy.set(list(running), nil)
 	s.successor.set(list(failed, automatic), nil)
-	wantAPI(t, s.scrape(), crsapi.API20)
-	s.scrape()
+	for range 2 {
+		s.scrapeAPI(crsapi.API20, true)
+	}
 	if s.successor.polls() != 0 {
 		t.Error("API 3.0 was requested though API 2.0 answers")
 	}
 
+	// Its first list is absorbed.
 	s.legacy.set(nil, errRetired)
-	s.logged()
-	got := s.scrape()
-	wantAPI(t, got, crsapi.API30)
+	got, log := s.scrapeAPI(crsapi.API30, true)
 	got.want(t, samples{
-		`crs_up{region="ap-guangzhou"}`:                        "1",
 		fmt.Sprintf(tasksSeries, "crs-a", "failed", backup):    "1",
-		fmt.Sprintf(backupSeries, "failed", "crs-a"):           decimal(float64(automatic.StartTime.Unix())),
-		transitions("crs-a", backup, "executing"):              "0",
-		transitions("crs-a", backup, "failed"):                 "0",
-		transitions("crs-a", "AUTOBACKUP", "failed"):           "0",
 		fmt.Sprintf(tasksSeries, "crs-a", "executing", backup): "0",
+		fmt.Sprintf(backupSeries, "failed", "crs-a"):           decimal(float64(automatic.StartTime.Unix())),
 	})
-	if log := s.logged(); strings.Count(log, "\n") != 1 || !strings.Contains(log, "level=warn") ||
+	wantEqual(t, "counters", got.transitions().nonzero(), samples{})
+	if strings.Count(log, "\n") != 1 || !strings.Contains(log, "level=warn") ||
 		!strings.Contains(log, "API 2.0 is retired, switched to API 3.0; tasks that finished in between are not counted") {
 		t.Errorf("logged %q", log)
 	}
 
-	// What API 3.0 lists from now on counts.
+	// What it lists from now on counts, also if API 2.0 answers again, and after a restart.
 	s.scrape() // the second that shows the first 0
-	s.logged()
 	s.legacy.set(list(running), nil)
-	s.successor.set(list(later, failed, automatic), nil)
 	calls := s.legacy.polls()
-	got = s.scrape()
-	wantAPI(t, got, crsapi.API30)
-	got.want(t, samples{
-		transitions("crs-a", backup, "failed"):       "0",
-		transitions("crs-a", "AUTOBACKUP", "failed"): "1",
-	})
-	if log := s.logged(); s.legacy.polls() != calls || log != "" {
+	s.successor.set(list(second, failed, automatic), nil)
+	got, log = s.scrapeAPI(crsapi.API30, true)
+	wantEqual(t, "counters", got.transitions().nonzero(), samples{transitions("crs-a", "AUTOBACKUP", "failed"): "1"})
+	s.restart()
+	s.successor.set(list(third, second, failed, automatic), nil)
+	got, _ = s.scrapeAPI(crsapi.API30, true)
+	counted := samples{transitions("crs-a", "AUTOBACKUP", "failed"): "2"}
+	wantEqual(t, "counters after a restart", got.transitions().nonzero(), counted)
+	if s.legacy.polls() != calls || log != "" {
 		t.Errorf("API 2.0 was requested again, or logged %q", log)
 	}
+
+	// The settings go back to API 2.0 alone: its list is absorbed.
+	s.cfg.Dial = func(string, func(crsapi.Attempt)) ([]collector.Source, error) {
+		return []collector.Source{s.legacy}, nil
+	}
+	s.legacy.set(list(failed, later), nil)
+	s.restart()
+	got, _ = s.scrapeAPI(crsapi.API20, true)
+	wantEqual(t, "counters of API 2.0", got.transitions().nonzero(), counted)
 }
 
 func TestOnlyRetirementLeadsToTheSuccessor(t *testing.T) {
 	for _, reason := range crsapi.Reasons() {
-		if reason == crsapi.ReasonRetired {
-			continue
-		}
 		s := newSuccession(t, collector.Config{})
 		s.legacy.set(nil, &crsapi.Error{Reason: reason, Requested: true})
-		s.successor.set(list(someTask), nil)
-		got := s.scrape()
-		wantAPI(t, got, crsapi.API20)
-		if got.up(guangzhou) || s.successor.polls() != 0 {
+		if reason == crsapi.ReasonRetired {
+			s.scrapeAPI(crsapi.API30, true)
+		} else if s.scrapeAPI(crsapi.API20, false); s.successor.polls() != 0 {
 			t.Errorf("%s: API 3.0 was requested", reason)
 		}
 	}
@@ -110,89 +110,43 @@ func TestOnlyRetirementLeadsToTheSuccessor(t *testing.T) {
 func TestBothAPIsFail(t *testing.T) {
 	s := newSuccession(t, collector.Config{})
 	denied := &crsapi.Error{Reason: crsapi.ReasonDenied, Requested: true, Err: errors.New("not authorized to DescribeTaskList")}
-	s.legacy.set(nil, errRetired)
 	s.successor.set(nil, denied)
-	for range 2 {
-		got := s.scrape()
-		wantAPI(t, got, crsapi.API20)
-		if got.up(guangzhou) {
-			t.Error("the region is up")
-		}
-	}
-	if log := s.logged(); strings.Count(log, "\n") != 1 || !strings.Contains(log, `msg="poll failed"`) ||
-		!strings.Contains(log, `reason="retired, API 3.0: denied"`) ||
+	_, log := s.scrapeAPI(crsapi.API20, false)
+	if strings.Count(log, "\n") != 1 || !strings.Contains(log, `msg="poll failed"`) || !strings.Contains(log, `reason="retired, API 3.0: denied"`) ||
 		!strings.Contains(log, "RequestForbidden") || !strings.Contains(log, "DescribeTaskList") {
 		t.Errorf("logged %q", log)
 	}
-	err := s.e.Status()[0].Err
-	if !errors.Is(err, errRetired) || !errors.Is(err, denied) {
+	if err := s.e.Status()[0].Err; !errors.Is(err, errRetired) || !errors.Is(err, denied) {
 		t.Errorf("status has error %v", err)
 	}
-
+	// The advice is about the successor, which can be repaired.
+	problems := s.e.Status()[0].Problems()
+	if len(problems) != 1 || !strings.Contains(problems[0].What, "API 2.0: ") || !strings.HasPrefix(problems[0].Advice, "Attach a CAM policy that allows redis:DescribeTaskList") {
+		t.Errorf("got %q", problems)
+	}
+	if _, log := s.scrapeAPI(crsapi.API20, false); log != "" {
+		t.Errorf("logged again: %q", log)
+	}
 	// A change of the second reason is news.
 	s.successor.set(nil, &crsapi.Error{Reason: crsapi.ReasonThrottled, Requested: true})
-	s.scrape()
-	if log := s.logged(); !strings.Contains(log, `reason="retired, API 3.0: throttled"`) {
+	if _, log := s.scrapeAPI(crsapi.API20, false); !strings.Contains(log, `reason="retired, API 3.0: throttled"`) {
 		t.Errorf("logged %q", log)
 	}
-	s.successor.set(list(someTask), nil)
-	wantAPI(t, s.scrape(), crsapi.API30)
 }
 
 func TestSuccessorWithoutTheTaskTypes(t *testing.T) {
 	s := newSuccession(t, collector.Config{TaskTypes: []string{"task_importRdb", "task_backupInstance"}, Lookback: 90 * day})
-	s.legacy.set(nil, errRetired)
-	s.successor.set(list(someTask), nil)
-	wantAPI(t, s.scrape(), crsapi.API30)
-	s.scrape()
-	if log := s.logged(); strings.Count(log, `msg="API 3.0 does not have all task types of the settings" without=task_importRdb`) != 1 {
+	if _, log := s.scrapeAPI(crsapi.API30, true); strings.Count(log, `msg="API 3.0 does not have all task types of the settings" without=task_importRdb`) != 1 {
 		t.Errorf("logged %q", log)
 	}
-	for _, f := range s.successor.filters {
-		if want := (collector.Filter{TaskTypes: []string{"task_backupInstance"}, Lookback: 30 * day}); !reflect.DeepEqual(f, want) {
-			t.Errorf("requested %+v, want %+v", f, want)
-		}
+	want := []collector.Filter{{TaskTypes: []string{"task_backupInstance"}, Lookback: 30 * day}}
+	if !reflect.DeepEqual(s.successor.filters, want) {
+		t.Errorf("requested %+v, want %+v", s.successor.filters, want)
 	}
 
 	s = newSuccession(t, collector.Config{TaskTypes: []string{"task_importRdb", "task_restoreStream"}})
-	s.legacy.set(nil, errRetired)
-	s.successor.set(list(someTask), nil)
-	got := s.scrape()
-	wantAPI(t, got, crsapi.API20)
-	if log := s.logged(); got.up(guangzhou) || s.successor.polls() != 0 || !strings.Contains(log, "reason=retired") ||
-		!strings.Contains(log, "API 3.0 has none of the task types") {
-		t.Errorf("up %t, %d polls of API 3.0, logged %q", got.up(guangzhou), s.successor.polls(), log)
+	_, log := s.scrapeAPI(crsapi.API20, false)
+	if s.successor.polls() != 0 || !strings.Contains(log, "reason=retired") || !strings.Contains(log, "API 3.0 has none of the task types") {
+		t.Errorf("%d polls of API 3.0, logged %q", s.successor.polls(), log)
 	}
-}
-
-func TestRestartKeepsTheAPI(t *testing.T) {
-	s := newSuccession(t, collector.Config{})
-	first := task("crs-a", backup, "2017-02-10 01:00:00", crsapi.StatusFailed)
-	second := task("crs-a", backup, "2017-02-11 01:00:00", crsapi.StatusFailed)
-	third := task("crs-a", backup, "2017-02-12 01:00:00", crsapi.StatusFailed)
-	s.legacy.set(nil, errRetired)
-	s.successor.set(list(first), nil)
-	s.scrape()
-	s.scrape()
-
-	s.legacy.set(list(first), nil)
-	s.successor.set(list(first, second), nil)
-	s.restart()
-	calls := s.legacy.polls()
-	got := s.scrape()
-	wantAPI(t, got, crsapi.API30)
-	got.want(t, samples{transitions("crs-a", backup, "failed"): "1"})
-	if s.legacy.polls() != calls {
-		t.Error("API 2.0 was requested after the restart")
-	}
-
-	// The settings go back to API 2.0 alone: its list is absorbed.
-	s.cfg.Dial = func(string, func(crsapi.Attempt)) ([]collector.Source, error) {
-		return []collector.Source{s.legacy}, nil
-	}
-	s.legacy.set(list(first, second, third), nil)
-	s.restart()
-	got = s.scrape()
-	wantAPI(t, got, crsapi.API20)
-	got.want(t, samples{transitions("crs-a", backup, "failed"): "1"})
 }

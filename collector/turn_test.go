@@ -75,51 +75,39 @@ func TestTurn(t *testing.T) {
 	}
 }
 
-// After a pause, a scrape does not read more than it has time for.
-func TestTurnAfterAPause(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		longAfter()
-		server := limited(t, crsapi.API20, 20)
-		e := server.watch(t, collector.Config{FullSyncInterval: 10 * time.Minute})
-		server.SetTasks(guangzhou, succeeded(30_000))
-		for range 4 {
-			scrape(t, e)
-			time.Sleep(15 * time.Second)
-		}
-		time.Sleep(24 * time.Hour)
-		scrape(t, e).wantUp(t)
-	})
-}
-
-// 30,000 tasks with the default rate and a timeout of ten seconds are whole within
-// three scrapes, and stay so.
+// 30,000 tasks with the default rate and a timeout of ten seconds are whole within three
+// scrapes, and then cost a few requests a scrape. So they are if many of the instances are
+// watched.
 func TestLongListIsWholeWithinThreeScrapes(t *testing.T) {
 	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		longAfter()
-		server := limited(t, api, 20)
-		e := server.watch(t, collector.Config{})
-		server.SetTasks(guangzhou, succeeded(30_000))
-		server.Inject(crsapitest.Fault{Do: crsapitest.Latency(20 * time.Millisecond)})
-		begin := time.Now()
-		for n := range 20 {
-			time.Sleep(time.Until(begin.Add(time.Duration(n) * 15 * time.Second)))
-			before := server.Requests(guangzhou)
-			got := scrape(t, e)
-			if up := got.up(guangzhou); !up && n >= 2 {
-				t.Errorf("scrape %d is down", n+1)
-			} else if !up {
-				got.want(t, samples{`crs_up{region="ap-guangzhou"}`: "0"})
-				if got[`crs_reading_pages{region="ap-guangzhou"}`] == "" || got[`crs_reading_pages_read{region="ap-guangzhou"}`] == "0" {
-					t.Errorf("scrape %d does not show the progress: %v", n+1, got.of("crs_reading_pages", "crs_reading_pages_read"))
+		tasks, ids := nightly(100, 300)
+		for watched, redisIDs := range map[int][]string{100: nil, 60: ids[:60]} {
+			if api == crsapi.APITCE && watched < 100 {
+				continue
+			}
+			server := limited(t, api, 20)
+			e := server.watch(t, collector.Config{RedisIDs: redisIDs})
+			server.SetTasks(guangzhou, tasks)
+			server.Inject(crsapitest.Fault{Do: crsapitest.Latency(20 * time.Millisecond)})
+			for n := 1; n <= 8; n++ {
+				before := server.Requests(guangzhou)
+				got := scrape(t, e)
+				if n >= 3 || got.up(guangzhou) {
+					got.wantUp(t)
+					got.wantBackups(t, ids[:watched], 300)
+				} else if read := got.of("crs_reading_pages", "crs_reading_pages_read").nonzero(); len(read) != 2 {
+					t.Errorf("scrape %d does not show the progress: %v", n, read)
 				}
+				// One for the head, and a share of 300 pages in 15 minutes.
+				if sent := server.Requests(guangzhou) - before; n > 4 && sent > 1+6 {
+					t.Errorf("scrape %d of a quiet list cost %d requests", n, sent)
+				}
+				wantEqual(t, "failures", got.of("crs_api_failures_total").nonzero(), samples{})
+				time.Sleep(15 * time.Second)
 			}
-			// One for the head, and a share of 300 pages in 15 minutes.
-			if sent := server.Requests(guangzhou) - before; n > 3 && sent > 1+6 {
-				t.Errorf("scrape %d of a quiet list cost %d requests", n+1, sent)
-			}
-			if n := len(got.of("crs_api_failures_total").nonzero()); n != 0 {
-				t.Errorf("failures: %v", got.of("crs_api_failures_total").nonzero())
-			}
+			// After a pause, a scrape does not read more than it has time for.
+			time.Sleep(day)
+			scrape(t, e).wantUp(t)
 		}
 	})
 }
