@@ -472,7 +472,7 @@ func TestPrefix(t *testing.T) {
 					t.Errorf("%s: status %d", path, status)
 				}
 			}
-			check := append(test.flags, "--healthcheck", "--web.listen-address="+exporter.address())
+			check := append(slices.Clone(test.flags), "--healthcheck", "--web.listen-address="+exporter.address())
 			if err := run(t.Context(), check, io.Discard, io.Discard); err != nil {
 				t.Error(err)
 			}

@@ -51,7 +51,8 @@ func TestDecodeRow(t *testing.T) {
 	eachCase(t, map[string]row{
 		"unknown member": {[]string{"extra", `{"a":[1,{}]}`}, "", func(*crsapi.Task) {}},
 		"long name, cut": {
-			[]string{"redisName", `"x` + strings.Repeat("é", 256) + `"`}, "",
+			[]string{"redisName", `"x` + strings.Repeat("é", 256) + `"`},
+			"",
 			func(t *crsapi.Task) { t.RedisName = "x" + strings.Repeat("é", 127) },
 		},
 		"long type": {[]string{"taskName", long}, "", invalid},
