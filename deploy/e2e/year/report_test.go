@@ -93,7 +93,7 @@ func judge(sc *scenario, n *notices) *judgement {
 func (j *judgement) adjust(f fault, later []fault) *fault {
 	if !f.failed.IsZero() && j.seen(&f, f.known, f.slack).Before(f.failed) {
 		unseen := j.seen(&f, f.failed, 0).Sub(f.failed)
-		f.cured, f.until = f.cured.Add(unseen), f.until.Add(unseen)
+		f.until = f.until.Add(unseen) // where the API gives the end, the day counts from there
 	}
 	// One of a pair that was away tells of the failure for a day from when it is back.
 	for _, i := range j.sc.incidents {
