@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -31,8 +32,32 @@ type reasons struct {
 	*testing.T
 	source    *fakeSource
 	e         *collector.Exporter
-	log       bytes.Buffer
+	log       lockedBuffer
 	requested atomic.Int32
+}
+
+// lockedBuffer is a log that a test reads while the exporter may write.
+type lockedBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
+}
+
+func (b *lockedBuffer) Reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.buffer.Reset()
 }
 
 // testReasons runs a test in a bubble, after a first scrape of an empty list.
