@@ -91,8 +91,12 @@ func judge(sc *scenario, n *notices) *judgement {
 // news for as long since it was seen, and the next trouble of the same task takes its
 // place. The sources of the alerts show no more than that.
 func (j *judgement) adjust(f fault, later []fault) *fault {
-	if !f.failed.IsZero() && j.seen(&f, f.known, f.slack).Before(f.failed) {
-		unseen := j.seen(&f, f.failed, 0).Sub(f.failed)
+	if f.tells(taskFailed) {
+		failed := f.failed
+		if failed.IsZero() {
+			failed = f.known
+		}
+		unseen := j.seen(&f, failed, 0).Sub(failed)
 		f.until = f.until.Add(unseen) // where the API gives the end, the day counts from there
 	}
 	// One of a pair that was away tells of the failure for a day from when it is back.
