@@ -144,12 +144,14 @@ func (r *region) poll(timeout time.Duration) *outcome {
 			r.metrics.fail(reason)
 		}
 		r.log.failed(o)
+		o.facts = last.facts
 		o.FullRead, o.ByOffset = last.FullRead, cmp.Or(o.ByOffset, last.ByOffset)
 		if len(o.Notes) == 0 {
 			o.Notes = last.Notes
 		}
 	} else {
 		r.count(list, o.End)
+		o.facts = r.facts()
 		r.describe(list, o)
 		r.log.succeeded(o)
 	}
@@ -157,7 +159,7 @@ func (r *region) poll(timeout time.Duration) *outcome {
 	if r.unsaved && r.store.Save() {
 		r.unsaved, r.counters = false, r.ledger.Counters()
 	}
-	o.counters, o.facts = r.counters, r.facts()
+	o.counters = r.counters
 	r.last.Store(o)
 	return o
 }
@@ -178,7 +180,7 @@ func (r *region) describe(list *TaskList, o *outcome) {
 		}
 	}
 	shown := *list
-	shown.Read, shown.facts = o.End, r.facts()
+	shown.Read, shown.facts = o.End, o.facts
 	r.shown.Store(&shown)
 }
 

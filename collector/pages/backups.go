@@ -123,8 +123,7 @@ func newCalendarRow(in instance, now, midnight time.Time) calendarRow {
 }
 
 // worstFirst orders instances: first those with a problem, longest without a good backup
-// first, then
-// those with the most days of failures.
+// first, then those with the most days of failures.
 func worstFirst(a, b calendarRow) int {
 	urgency := func(r calendarRow) time.Duration {
 		if r.Problem == "" {
