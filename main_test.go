@@ -209,9 +209,9 @@ func simulate(t *testing.T, api crsapi.API, tasks ...crsapi.Task) (*crsapitest.S
 	return server, slices.Clip(args)
 }
 
-func backup(id string, at time.Time, status crsapi.Status) crsapi.Task {
+func backup(at time.Time, status crsapi.Status) crsapi.Task {
 	return crsapi.Task{
-		RedisID: id, RedisName: "n", ProjectID: "0", TaskName: backupInstance,
+		RedisID: "crs-1", RedisName: "n", ProjectID: "0", TaskName: backupInstance,
 		StartTime: at.UTC().Truncate(time.Second), Status: status,
 	}
 }
@@ -260,7 +260,7 @@ func TestEachAPI(t *testing.T) {
 func TestStateFile(t *testing.T) {
 	t.Parallel()
 	day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
-	server, args := simulate(t, crsapi.API20, backup("crs-1", day, crsapi.StatusSucceeded))
+	server, args := simulate(t, crsapi.API20, backup(day, crsapi.StatusSucceeded))
 	args = append(args, "--state.file="+filepath.Join(t.TempDir(), "state"))
 	failed := `crs_task_transitions_total{redisId="crs-1",region="ap-guangzhou",status="failed",taskName="backupInstance"}`
 	exporter := start(t, args...)
@@ -275,11 +275,11 @@ func TestStateFile(t *testing.T) {
 	if err := exporter.wait(); err != nil {
 		t.Fatal(err)
 	}
-	server.Add(guangzhou, backup("crs-1", day.Add(time.Hour), crsapi.StatusFailed))
+	server.Add(guangzhou, backup(day.Add(time.Hour), crsapi.StatusFailed))
 	restarted := start(t, args...)
 	want(t, restarted.scrape(), map[string]string{failed: "1"})
 	_ = restarted.wait()
-	server.Add(guangzhou, backup("crs-1", day.Add(2*time.Hour), crsapi.StatusFailed))
+	server.Add(guangzhou, backup(day.Add(2*time.Hour), crsapi.StatusFailed))
 	want(t, start(t, append(args, "--crs.utc-offset=7h")...).scrape(), map[string]string{failed: "1"})
 }
 
@@ -612,7 +612,7 @@ func TestSecretsNeverShow(t *testing.T) {
 		for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
 			t.Run(fmt.Sprintf("API %s: %s", api, name), func(t *testing.T) {
 				t.Parallel()
-				server, args := simulate(t, api, backup("crs-1", time.Now(), crsapi.StatusExecuting))
+				server, args := simulate(t, api, backup(time.Now(), crsapi.StatusExecuting))
 				server.SetAccount(crsapitest.Account{SecretID: id, SecretKey: key})
 				server.EchoSecrets(true)
 				server.SetTaskMessage(guangzhou, 0, "no disk for "+id+" "+url.QueryEscape(key))
@@ -620,7 +620,7 @@ func TestSecretsNeverShow(t *testing.T) {
 				args = append(args, "--crs.credentials-file="+file, "--log.level=debug", "--state.file="+state)
 				exporter := start(t, args...)
 				exporter.scrape()
-				server.SetTasks(guangzhou, []crsapi.Task{backup("crs-1", time.Now(), crsapi.StatusFailed)})
+				server.SetTasks(guangzhou, []crsapi.Task{backup(time.Now(), crsapi.StatusFailed)})
 				server.Inject(crsapitest.Fault{Do: do})
 				var output lockedBuffer
 				for _, path := range []string{"/metrics", "/metrics", "/", "/tasks", "/backups", "/-/ready", "/nowhere"} {

@@ -492,13 +492,13 @@ func transitionsIn(region, redisID, taskName, status string) string {
 	return fmt.Sprintf("crs_task_transitions_total{redisId=%q,region=%q,status=%q,taskName=%q}", redisID, region, status, taskName)
 }
 
-// failures returns the failures of a region by reason, without zeros. It closes
+// failures returns the failures of Guangzhou by reason, without zeros. It closes
 // e first, so that the scrape which reads them does not poll.
-func failures(t testing.TB, e *collector.Exporter, region string) samples {
+func failures(t testing.TB, e *collector.Exporter) samples {
 	t.Helper()
 	e.Close()
 	counts := samples{}
-	for series, value := range scrape(t, e).of("crs_api_failures_total").in(region).nonzero() {
+	for series, value := range scrape(t, e).of("crs_api_failures_total").in(guangzhou).nonzero() {
 		_, rest, _ := strings.Cut(series, `reason="`)
 		reason, _, _ := strings.Cut(rest, `"`)
 		counts[reason] = value

@@ -59,7 +59,7 @@ func TestScrapesWaitToTheirOwnDeadlines(t *testing.T) {
 		if status := e.Status()[0]; status.Tasks != 0 || status.Duration != 5*time.Second || status.Err != nil {
 			t.Errorf("status %+v", status)
 		}
-		wantEqual(t, "failures", failures(t, e, guangzhou), samples{})
+		wantEqual(t, "failures", failures(t, e), samples{})
 	})
 }
 
@@ -86,7 +86,7 @@ func TestPollHasALimit(t *testing.T) {
 			}
 		}()
 		poll(t, e, time.Hour).wantUp(t)
-		wantEqual(t, "failures", failures(t, e, guangzhou), samples{"timeout": "1"})
+		wantEqual(t, "failures", failures(t, e), samples{"timeout": "1"})
 	})
 }
 
@@ -137,7 +137,7 @@ func TestCloseEndsPolls(t *testing.T) {
 			}
 			wantEqual(t, "counters", after.transitions(), before.transitions())
 		}
-		wantEqual(t, "failures", failures(t, e, guangzhou), samples{})
+		wantEqual(t, "failures", failures(t, e), samples{})
 	})
 }
 
@@ -164,7 +164,7 @@ func TestFailuresOfPolls(t *testing.T) {
 		if err := e.Status()[0].Err; !errors.Is(err, test.err) || len(got) != 6 {
 			t.Errorf("%s: status has error %v, exposed %v", name, err, got)
 		}
-		wantEqual(t, name, failures(t, e, guangzhou), test.want)
+		wantEqual(t, name, failures(t, e), test.want)
 	}
 }
 
@@ -246,7 +246,7 @@ func TestOneInstanceFails(t *testing.T) {
 	scrape(t, e).want(t, samples{
 		`crs_up{region="ap-guangzhou"}`: "0", `crs_poll_pages{region="ap-guangzhou"}`: "6", `crs_corrections_total{region="ap-guangzhou"}`: "2",
 	})
-	wantEqual(t, "failures", failures(t, e, guangzhou), samples{"decode": "1"})
+	wantEqual(t, "failures", failures(t, e), samples{"decode": "1"})
 }
 
 // openSource is a Source with Lists of its own.

@@ -123,26 +123,22 @@ func (w *world) apply() {
 
 // scrape shows the newest counters, and checks what a scraper relies on. scrapeOlder shows
 // any others.
-func (w *world) scrape() []ledger.Counters {
+func (w *world) scrape() {
 	if len(w.counters) == 0 {
 		w.t.Skip("no poll yet")
 	}
-	newest := w.counters[len(w.counters)-1]
-	for id, n := range w.record(newest) {
+	for id, n := range w.record(w.counters[len(w.counters)-1]) {
 		if n < w.samples[id] {
 			w.t.Fatalf("%v decreased from %d to %d", id, w.samples[id], n)
 		}
 	}
-	return newest
 }
 
-func (w *world) scrapeOlder() []ledger.Counters {
+func (w *world) scrapeOlder() {
 	if len(w.counters) == 0 {
 		w.t.Skip("no poll yet")
 	}
-	older := w.counters[rapid.IntRange(0, len(w.counters)-1).Draw(w.t, "counters")]
-	w.record(older)
-	return older
+	w.record(w.counters[rapid.IntRange(0, len(w.counters)-1).Draw(w.t, "counters")])
 }
 
 // record takes the samples, and keeps the highest of each counter.

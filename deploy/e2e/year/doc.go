@@ -21,18 +21,22 @@
 //
 //	missed                 no right alert fires, though the region could be watched
 //	                       for long enough before the cure
-//	told late              it fires later than the fault's kind allows
+//	detected late          it fires later than the fault's kind allows
 //	cleared without a cure nothing fires for the fault any more, and it is not cured,
 //	                       or nobody can see that it is
-//	cleared when the       the same, from when Prometheus lost its data. The report
-//	data was lost          names each, and the test passes: no rule can prevent it
 //	fired again            the same alert fires twice for one fault
 //	more than one page     critical alerts after the inhibitions, for one fault
+//	inhibited              critical alerts for one fault, and none of them is a page
 //	fired on               it fires long after the cure could be seen
-//	told too early         it fires before there is a fault, and goes on into one
+//	fired too early        it fires before there is a fault, and goes on into one
 //	no fault explains it   all others
 //
-// While a region cannot be watched, nothing has to be told, and what fires has to go on.
+// No rule can prevent that an alert is cleared, or fires or pages again, after Prometheus
+// lost its data, after an exporter without a state file restarted, while Prometheus and
+// the only exporter were away, or when one of a pair came back that had missed the
+// failure. The report counts and names these, and the test passes.
+//
+// While a region cannot be watched, nothing has to be detected, and what fires has to go on.
 // An alert that goes on within a quarter of an hour after Prometheus was down has not
 // ended: Prometheus restores it.
 //

@@ -53,7 +53,7 @@ func TestJudge(t *testing.T) {
 		{"late", instead(critical, "for: 45m\n        "+critical), map[string]int{late + ": " + failing: 1}},
 		{"after a day", instead(critical, "for: 1d\n        "+critical), map[string]int{missed + ": " + failing: 1}},
 		{"ends late", instead(critical, "keep_firing_for: 2h\n        "+critical), map[string]int{
-			rangOn + ": CRSBackupFailed at " + failing: 1,
+			firedOn + ": CRSBackupFailed at " + failing: 1,
 		}},
 		{"ends early", instead("3 * 3600", "3 * 3600 < 4 * 3600"), map[string]int{cleared + ": " + hanging: 1}},
 		{"comes and goes", instead("3 * 3600", "3 * 3600 and on () (vector(time()) % 7200 < 3600)"), map[string]int{

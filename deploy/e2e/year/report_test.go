@@ -13,9 +13,9 @@ import (
 // a poll takes.
 const tolerance = 5 * time.Minute
 
-// mayRingOn is how long an alert may fire after its cause has ended: alerts about the
+// mayFireOn is how long an alert may fire after its cause has ended: alerts about the
 // watcher keep firing for a while, so that flapping is one alert.
-const mayRingOn = 30 * time.Minute
+const mayFireOn = 30 * time.Minute
 
 // bridged is how long the rules read the facts of an exporter that has restarted.
 const bridged = 20 * time.Minute
@@ -23,7 +23,7 @@ const bridged = 20 * time.Minute
 // The ways in which an alert is wrong.
 const (
 	missed      = "missed"
-	late        = "told late"
+	late        = "detected late"
 	cleared     = "cleared without a cure"
 	dataLost    = "cleared when Prometheus lost its data"
 	forgotten   = "cleared after an exporter without a state file restarted"
@@ -33,12 +33,12 @@ const (
 	muted       = "inhibited by the alert of another fault"
 	again       = "fired again"
 	pages       = "more than one page"
-	rangOn      = "fired on after the cure"
-	early       = "told too early"
+	firedOn     = "fired on after the cure"
+	early       = "fired too early"
 	unexplained = "no fault explains it"
 )
 
-var problems = []string{missed, late, cleared, again, pages, muted, rangOn, early, unexplained, dataLost, forgotten, missedByOne, bothAway, secondTime}
+var problems = []string{missed, late, cleared, again, pages, muted, firedOn, early, unexplained, dataLost, forgotten, missedByOne, bothAway, secondTime}
 
 // excused are the problems that no rule can prevent.
 var excused = []string{dataLost, forgotten, missedByOne, bothAway, secondTime}
@@ -78,7 +78,7 @@ func judge(sc *scenario, n *notices) *judgement {
 	for i := range sc.faults {
 		f := j.adjust(sc.faults[i], sc.faults[i+1:])
 		j.faults = append(j.faults, f)
-		j.windows = append(j.windows, span{f.known.Add(-tolerance), j.seen(f, f.until, mayRingOn)})
+		j.windows = append(j.windows, span{f.known.Add(-tolerance), j.seen(f, f.until, mayFireOn)})
 		j.judgeFault(f, j.windows[i])
 	}
 	for _, f := range j.firings {
@@ -267,20 +267,20 @@ func (v *verdict) judgeCourse(all []*firing, told time.Time) {
 // judgeTimes counts a problem if something of one key happens twice. After an excuse nobody
 // knows what was told before.
 func (v *verdict) judgeTimes(problem string, of map[string][]time.Time) {
-	excused := false
+	excuses, found := v.excuses(), false
 	for _, times := range of {
 		for i := 1; i < len(times); i++ {
-			if slices.ContainsFunc(v.excuses(), func(e excuse) bool {
+			between := func(e excuse) bool {
 				return e.from.After(times[i-1]) && !e.from.After(times[i]) || e.contains(times[i])
-			}) {
-				excused = true
-				continue
 			}
-			v.wrong(problem)
-			return
+			if !slices.ContainsFunc(excuses, between) {
+				v.wrong(problem)
+				return
+			}
+			found = true
 		}
 	}
-	if excused {
+	if found {
 		v.wrong(secondTime)
 	}
 }
@@ -381,7 +381,7 @@ func (j *judgement) judgeFiring(a *firing) {
 	problem, until := "", end.Add(tolerance)
 	switch {
 	case began && (a.to.IsZero() && j.end.After(until) || a.to.After(until)):
-		problem = rangOn
+		problem = firedOn
 	case began:
 		return
 	case follows:
