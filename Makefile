@@ -7,7 +7,7 @@ SAY := $(CURDIR)/.ci/say
 
 # All that a change must pass. It needs Go, git, make and bash.
 test:
-	@echo 'make test: about four minutes the first time, one minute later'
+	@echo 'make test: a few minutes the first time, less than one later'
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run gofmt on these files'; exit 1; }
 	@$(SAY) 'checking the code (vet)' $(GO) vet ./...
 	@$(SAY) 'testing the exporter' $(GO) test ./...
@@ -54,7 +54,7 @@ lint:
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run ./...
 
 # Opens the pages in Debian's chromium (apt-get install chromium), and writes the pictures
-# of the documents anew.
+# of the documents again.
 browser:
 	cd deploy/e2e/browser && $(GO) test -count=1 -timeout 10m . -screenshots ../../screenshots
 
