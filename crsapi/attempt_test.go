@@ -2,14 +2,13 @@ package crsapi_test
 
 import (
 	"cmp"
-	"compress/gzip"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
 // closer is a RoundTripper that counts the calls of CloseIdleConnections.
@@ -215,139 +215,87 @@ func TestLimits(t *testing.T) {
 
 // TestSecretsAreRedacted makes the server and the transport quote every secret.
 func TestSecretsAreRedacted(t *testing.T) {
-	for _, protocol := range []struct {
-		api    crsapi.API
-		method string
-	}{{two, http.MethodGet}, {two, http.MethodPost}, {three, http.MethodPost}, {tce, http.MethodPost}} {
-		api, method := protocol.api, protocol.method
-		var signature string
-		echo := func(r *http.Request) string {
-			sent := read(r)
-			if signature = sent.signature; signature == "" {
-				t.Error("no signature")
+	type quote = func(text string) (*http.Response, error)
+	body := func(format string) quote {
+		return func(text string) (*http.Response, error) { return respond(http.StatusOK, fmt.Sprintf(format, text)) }
+	}
+	fail := func(wrap func(text string) error) quote {
+		return func(text string) (*http.Response, error) { return nil, wrap(text) }
+	}
+	eachCase(t, map[string]quote{
+		"message":              body(`{"code":4100,"message":%q}`),
+		"codeDesc":             body(`{"code":4000,"codeDesc":%q}`),
+		"code":                 body(`{"code":%q}`),
+		"code of API 3.0":      body(`{"Response":{"Error":{"Code":%q,"Message":"m"}}}`),
+		"message of API 3.0":   body(`{"Response":{"Error":{"Code":"AuthFailure","Message":%q}}}`),
+		"RequestId of no list": body(`{"code":0,"Response":{"RequestId":%q}}`),
+		"HTML":                 body("<p>%s"),
+		"status":               func(text string) (*http.Response, error) { return respond(500, text) },
+		"encoding": func(text string) (*http.Response, error) {
+			resp, err := respond(http.StatusOK, "")
+			resp.Header.Set("Content-Encoding", text)
+			return resp, err
+		},
+		"plain":      fail(errors.New),
+		"*url.Error": fail(func(text string) error { return &url.Error{Op: "Get", URL: text, Err: io.EOF} }),
+		"wrapped": fail(func(text string) error {
+			return fmt.Errorf("proxy: %w", &net.OpError{Op: "dial", Err: errors.New(text)})
+		}),
+		"timeout": fail(func(text string) error { return &net.DNSError{Err: "timeout", Name: text, IsTimeout: true} }),
+	}, func(t *testing.T, api crsapi.API, answer quote) {
+		for _, method := range methods[api] {
+			secrets := []string{canaryID, canaryKey, canaryToken, ""}
+			c := newClient(t, api, transportFunc(func(r *http.Request) (*http.Response, error) {
+				sent := read(r)
+				secrets[3] = sent.signature
+				return answer(strings.Join(append(secrets, sent.text, url.PathEscape(canaryToken), url.QueryEscape(canaryKey)), " "))
+			}), func(cfg *crsapi.Config) { cfg.Method = method })
+			_, err := c.Page(t.Context(), crsapi.Query{Limit: 1})
+			if err == nil || secrets[3] == "" || strings.Contains(err.Error(), "Nonce=") && strings.Contains(err.Error(), "EOF") {
+				t.Errorf("got %v, want an error without the URL", err)
 			}
-			return strings.Join([]string{
-				canaryID, canaryKey, canaryToken, signature, sent.text, r.URL.String(), url.PathEscape(canaryToken), url.QueryEscape(canaryKey),
-			}, " ")
-		}
-		body := func(format string) transportFunc {
-			return func(r *http.Request) (*http.Response, error) {
-				return respond(http.StatusOK, fmt.Sprintf(format, echo(r)))
-			}
-		}
-		fail := func(wrap func(text string) error) transportFunc {
-			return func(r *http.Request) (*http.Response, error) { return nil, wrap(echo(r)) }
-		}
-		for name, transport := range map[string]transportFunc{
-			"message":              body(`{"code":4100,"message":%q}`),
-			"codeDesc":             body(`{"code":4000,"codeDesc":%q}`),
-			"code":                 body(`{"code":%q}`),
-			"code of API 3.0":      body(`{"Response":{"Error":{"Code":%q,"Message":"m"}}}`),
-			"message of API 3.0":   body(`{"Response":{"Error":{"Code":"AuthFailure","Message":%q}}}`),
-			"RequestId":            body(`{"Response":{"Error":{"Code":"InternalError","Message":"m"},"RequestId":%q}}`),
-			"RequestId of no list": body(`{"Response":{"RequestId":%q}}`),
-			"HTML":                 body("<p>%s"),
-			"status":               func(r *http.Request) (*http.Response, error) { return respond(500, echo(r)) },
-			"encoding": func(r *http.Request) (*http.Response, error) {
-				resp, err := respond(http.StatusOK, "")
-				resp.Header.Set("Content-Encoding", echo(r))
-				return resp, err
-			},
-			"plain":      fail(errors.New),
-			"*url.Error": fail(func(text string) error { return &url.Error{Op: "Get", URL: text, Err: io.EOF} }),
-			"wrapped": fail(func(text string) error {
-				return fmt.Errorf("proxy: %w", &net.OpError{Op: "dial", Err: errors.New(text)})
-			}),
-			"timeout": fail(func(text string) error { return &net.DNSError{Err: "timeout", Name: text, IsTimeout: true} }),
-		} {
-			t.Run(string(api)+"/"+method+"/"+name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					c := newClient(t, api, transport, func(cfg *crsapi.Config) { cfg.Method = method })
-					_, err := c.Page(t.Context(), crsapi.Query{Limit: 1})
-					if err == nil {
-						t.Fatal("no error")
-					}
-					if name == "*url.Error" && strings.Contains(err.Error(), "Nonce") {
-						t.Errorf("the error has the URL: %v", err)
-					}
-					for e := err; e != nil; e = errors.Unwrap(e) {
-						for _, form := range []string{"%v", "%+v", "%#v", "%q"} {
-							text := fmt.Sprintf(form, e) + crsapi.Advice(e, api)
-							for _, secret := range []string{canaryID, canaryKey, canaryToken, signature} {
-								for _, written := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret)} {
-									if strings.Contains(text, written) {
-										t.Errorf("%s shows %q: %s", form, written, text)
-									}
-								}
-							}
+			for e := err; e != nil; e = errors.Unwrap(e) {
+				text := fmt.Sprintf("%v %+v %#v %q", e, e, e, e) + crsapi.Advice(e, api)
+				for _, secret := range secrets {
+					for _, written := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret)} {
+						if strings.Contains(text, written) {
+							t.Errorf("%s: %q is in %s", method, written, text)
 						}
 					}
-				})
-			})
-		}
-	}
-}
-
-// TestNoReplay closes a kept connection during a request: net/http must not send the
-// request again, because the API refuses a nonce that it has seen.
-func TestNoReplay(t *testing.T) {
-	eachAPIReal(t, func(t *testing.T, api crsapi.API) {
-		var mu sync.Mutex
-		sent := map[string]int{}
-		requests := 0
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			mu.Lock()
-			requests++
-			n := requests
-			sent[r.FormValue("Nonce")]++
-			mu.Unlock()
-			if n == 2 {
-				panic(http.ErrAbortHandler)
+				}
 			}
-			_, _ = io.WriteString(w, listJSON(api, 0))
-		}))
-		defer server.Close()
-		var seen recorder
-		c := newClient(t, api, nil, seen.in, func(cfg *crsapi.Config) { cfg.Endpoint = server.URL })
-		for range 2 {
-			if _, err := c.Page(t.Context(), crsapi.Query{Limit: 1}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if got := seen.reasons(); got != "ok network ok" {
-			t.Errorf("attempts %s", got)
-		}
-		if requests != 3 || api == two && len(sent) != 3 {
-			t.Errorf("%d nonces in %d requests, want 3 in 3", len(sent), requests)
 		}
 	})
 }
 
-// TestBodyLimit has a compressed response without an end.
-func TestBodyLimit(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Encoding", "gzip")
-		body, chunk := gzip.NewWriter(w), make([]byte, 1<<20)
-		for {
-			if _, err := body.Write(chunk); err != nil {
-				return
+// TestNoReplay ends a kept connection during a request: net/http must not send the request
+// again, because the API refuses a nonce that it has seen.
+func TestNoReplay(t *testing.T) {
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		var seen recorder
+		c, server := serve(t, api, nil, seen.in)
+		for range 2 {
+			if _, err := c.Page(t.Context(), crsapi.Query{}); err != nil {
+				t.Error(err)
 			}
+			server.Inject(crsapitest.Fault{Count: 1, Do: crsapitest.ResetBeforeHeaders})
 		}
-	}))
-	defer server.Close()
-	c := newClient(t, two, nil, func(cfg *crsapi.Config) { cfg.Endpoint, cfg.RequestTimeout = server.URL, time.Hour })
-	_, err := c.Page(t.Context(), crsapi.Query{Limit: 1})
-	if wantError(t, err, crsapi.ReasonDecode); !strings.Contains(err.Error(), "larger than 8 MiB") {
-		t.Errorf("got %v", err)
-	}
+		if got := seen.reasons(); got != "ok network ok" || server.Requests(region) != 3 {
+			t.Errorf("attempts %s, %d requests", got, server.Requests(region))
+		}
+	})
 }
 
-// TestUnrequestedEncoding: the error names it.
-func TestUnrequestedEncoding(t *testing.T) {
-	for encoding, want := range map[string]string{"br": `the response has the content encoding "br", which was not requested`, "identity": ""} {
+// TestUnusableBody: a body without an end is not read, and an encoding is named.
+func TestUnusableBody(t *testing.T) {
+	for encoding, want := range map[string]string{
+		"br": `the response has the content encoding "br", which was not requested`, "": "the response is larger than 8 MiB", "identity": "",
+	} {
 		c := newClient(t, two, transportFunc(func(*http.Request) (*http.Response, error) {
 			resp, err := respond(http.StatusOK, listJSON(two, 0))
-			resp.Header.Set("Content-Encoding", encoding)
+			if resp.Header.Set("Content-Encoding", encoding); encoding == "" {
+				resp.Body = io.NopCloser(rand.Reader)
+			}
 			return resp, err
 		}))
 		_, err := c.Page(t.Context(), crsapi.Query{})

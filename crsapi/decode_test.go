@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -77,20 +76,6 @@ func TestDecodeRow(t *testing.T) {
 			t.Errorf("got  %+v with the TaskID %d\nwant %+v", got, hash, want)
 		}
 	})
-}
-
-// TestDecodeExampleOfAPI3 reads a task of the example in the document of DescribeTaskList.
-func TestDecodeExampleOfAPI3(t *testing.T) {
-	const example = `{"TaskId":42372,"StartTime":"2019-11-15 14:25:37","EndTime":"2019-11-15 14:25:46","TaskType":"037","InstanceId":"crs-opcazbrb",` +
-		`"InstanceName":"multidbccbugfix11153","ProjectId":0,"Progress":1,"Result":2}`
-	want := crsapi.Task{
-		RedisID: "crs-opcazbrb", RedisName: "multidbccbugfix11153", ProjectID: "0", TaskName: "MODIFYINSTANCEACCOUNT",
-		StartTime: time.Date(2019, 11, 15, 6, 25, 37, 0, time.UTC), EndTime: time.Date(2019, 11, 15, 6, 25, 46, 0, time.UTC),
-		Status: crsapi.StatusSucceeded, Progress: 1, TaskID: 42372,
-	}
-	if got := onlyTask(t, three, example); got != want {
-		t.Errorf("got  %+v\nwant %+v", got, want)
-	}
 }
 
 // TestDecodeMembers has JSON values of a member by the result, separated by spaces. A
@@ -388,26 +373,6 @@ func FuzzDecodeResponse(f *testing.F) {
 					}
 				}
 			}
-		}
-	})
-}
-
-// FuzzStartTime checks that an accepted time is formatted as it was written.
-func FuzzStartTime(f *testing.F) {
-	for _, s := range []string{"2017-02-10 16:56:18", "0000-00-00 00:00:00", "2016-02-29 23:59:59", "2017-02-10T16:56:18Z", "", "2017-2-1 1:2:3", "2017-02-10 24:00:00"} {
-		f.Add(s)
-	}
-	written := regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`)
-	f.Fuzz(func(t *testing.T, s string) {
-		if strings.ContainsAny(s, "\"\\") || !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' }) {
-			return
-		}
-		task := onlyTask(t, two, rowJSON(two, "startTime", `"`+s+`"`))
-		if task.RedisID == "" || !written.MatchString(s) { // package time reads one digit of an hour
-			return
-		}
-		if got := task.StartTime.In(time.FixedZone("", 8*60*60)).Format("2006-01-02 15:04:05"); got != s[:len(got)] {
-			t.Fatalf("%q is read as %s", s, got)
 		}
 	})
 }

@@ -114,25 +114,20 @@ func TestRetired(t *testing.T) {
 	flat := func(code any, codeDesc, message string) string {
 		return fmt.Sprintf(`{"code":%v,"message":%q,"codeDesc":%q}`, code, message, codeDesc)
 	}
-	type response struct {
-		body string
-		want crsapi.Reason
-	}
-	eachCase(t, map[string]response{
-		"4300 RequestForbidden":      {flat(4300, "RequestForbidden", ""), crsapi.ReasonRetired},
-		"4300 with the text":         {flat(4300, "", "(1) "+onlySome), crsapi.ReasonRetired},
-		"4300 as a string":           {flat(`"4300"`, "RequestForbidden", ""), crsapi.ReasonRetired},
-		"6100 with the text":         {flat(6100, "", obsolete), crsapi.ReasonRetired},
-		"4300 with another text":     {flat(4300, "AccessDenied", "access denied"), crsapi.ReasonDenied},
-		"6100 with another text":     {flat(6100, "NotSupported", "version not supported"), crsapi.ReasonAPI},
-		"6000 with the text of 6100": {flat(6000, "", obsolete), crsapi.ReasonServer},
-	}, func(t *testing.T, api crsapi.API, test response) {
-		failed, attempts, refused := failWith(t, api, always(test.body))
-		if failed.Reason != test.want {
-			t.Errorf("reason %s, want %s", failed.Reason, test.want)
-		}
-		if test.want == crsapi.ReasonRetired && (attempts != "retired" || refused) {
-			t.Errorf("attempts %s, key refused: %t", attempts, refused)
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		for body, want := range map[string]crsapi.Reason{
+			flat(4300, "RequestForbidden", ""):           crsapi.ReasonRetired,
+			flat(4300, "", "(1) "+onlySome):              crsapi.ReasonRetired,
+			flat(`"4300"`, "RequestForbidden", ""):       crsapi.ReasonRetired,
+			flat(6100, "", obsolete):                     crsapi.ReasonRetired,
+			flat(4300, "AccessDenied", "access denied"):  crsapi.ReasonDenied,
+			flat(6100, "NotSupported", "version not ok"): crsapi.ReasonAPI,
+			flat(6000, "", obsolete):                     crsapi.ReasonServer,
+		} {
+			failed, attempts, refused := failWith(t, api, always(body))
+			if failed.Reason != want || want == crsapi.ReasonRetired && attempts != "retired" || refused {
+				t.Errorf("%s: reason %s, attempts %s, key refused: %t, want %s", body, failed.Reason, attempts, refused, want)
+			}
 		}
 	})
 }
