@@ -1,14 +1,16 @@
 package credentials_test
 
 import (
-	"context"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,38 +23,36 @@ import (
 
 // Durations that the documentation promises.
 const (
-	renewBefore  = 5 * time.Minute
-	rolePause    = 30 * time.Second
-	filePause    = time.Second
-	loadTimeout  = 5 * time.Second
-	roleDuration = 2 * time.Hour
+	renewBefore = 5 * time.Minute
+	rolePause   = 30 * time.Second
+	filePause   = time.Second
+	loadTimeout = 5 * time.Second
 )
 
 // cloud is a metadata service and an STS. Its responses have names: the paths of
 // the metadata service, and the actions of STS.
 type cloud struct {
+	delay time.Duration // of each response
+
 	mu       sync.Mutex
 	bodies   map[string]string // an integer is an HTTP status
-	before   func(r *http.Request) error
 	requests []string
 	last     *http.Request // of STS
 	payload  string        // of last
 }
 
+// Bodies of requests that have no response.
+const failing, hanging = "fail", "hang"
+
 func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	name := nameOf(r)
 	if r.Method == http.MethodPost {
 		payload, _ := io.ReadAll(r.Body)
 		c.last, c.payload = r, string(payload)
 	}
-	c.requests = append(c.requests, name)
-	body, ok := c.bodies[name]
-	if !ok {
-		http.NotFound(w, r)
-		return
-	}
+	c.requests = append(c.requests, nameOf(r))
+	body := cmp.Or(c.bodies[nameOf(r)], "404")
 	if status, err := strconv.Atoi(body); err == nil {
 		w.Header().Set("Location", "/role/elsewhere")
 		w.WriteHeader(status)
@@ -62,21 +62,21 @@ func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func nameOf(r *http.Request) string {
-	if action := r.Header.Get("X-TC-Action"); action != "" {
-		return action
-	}
-	return strings.TrimPrefix(r.URL.Path, "/role/")
+	return cmp.Or(r.Header.Get("X-TC-Action"), strings.TrimPrefix(r.URL.Path, "/role/"))
 }
 
 // RoundTrip responds without a network.
 func (c *cloud) RoundTrip(r *http.Request) (*http.Response, error) {
 	c.mu.Lock()
-	before := c.before
+	body := c.bodies[nameOf(r)]
 	c.mu.Unlock()
-	if before != nil {
-		if err := before(r); err != nil {
-			return nil, err
-		}
+	switch time.Sleep(c.delay); body {
+	case failing:
+		return nil, errors.New("out of order")
+	case hanging:
+		httptrace.ContextClientTrace(r.Context()).DNSStart(httptrace.DNSStartInfo{Host: "example.com"})
+		<-r.Context().Done()
+		return nil, r.Context().Err()
 	}
 	w := httptest.NewRecorder()
 	c.ServeHTTP(w, r)
@@ -90,40 +90,14 @@ func (c *cloud) serve(name, body string) {
 	if c.bodies == nil {
 		c.bodies = map[string]string{}
 	}
-	c.bodies[name], c.before = body, nil
-}
-
-// intercept calls do before each response with this name. If do returns an error,
-// there is no response.
-func (c *cloud) intercept(name string, do func(ctx context.Context) error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.before = func(r *http.Request) error {
-		if nameOf(r) != name {
-			return nil
-		}
-		return do(r.Context())
-	}
-}
-
-func failing(context.Context) error { return errors.New("out of order") }
-
-func hanging(ctx context.Context) error {
-	<-ctx.Done()
-	return ctx.Err()
+	c.bodies[name] = body
 }
 
 // count returns the number of requests with this name.
 func (c *cloud) count(name string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := 0
-	for _, request := range c.requests {
-		if request == name {
-			n++
-		}
-	}
-	return n
+	return len(slices.DeleteFunc(slices.Clone(c.requests), func(request string) bool { return request != name }))
 }
 
 func (c *cloud) config(env map[string]string) credentials.Config {
@@ -176,7 +150,7 @@ func metadataBody(id string, expiry time.Time) string {
 
 func stsBody(id string, expiry time.Time) string {
 	key := keyOf(id)
-	return fmt.Sprintf(`{"Response":{"Credentials":{"TmpSecretId":%q,"TmpSecretKey":%q,"Token":%q},"ExpiredTime":%d,"Expiration":"x","RequestId":"r"}}`,
+	return fmt.Sprintf(`{"Response":{"Credentials":{"TmpSecretId":%q,"TmpSecretKey":%q,"Token":%q},"ExpiredTime":%d,"RequestId":"r"}}`,
 		id, string(key.SecretKey), string(key.Token), expiry.Unix())
 }
 
@@ -235,19 +209,12 @@ func wantError(t *testing.T, err error, text string) {
 
 // TestMain sets a proxy that requires credentials, before http.ProxyFromEnvironment
 // reads the environment. It is not used for 127.0.0.1.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(behindProxy{m}) }
-
-type behindProxy struct{ m *testing.M }
-
-func (b behindProxy) Run() int {
+func TestMain(m *testing.M) {
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusProxyAuthRequired)
 	}))
-	defer proxy.Close()
 	for name, value := range map[string]string{"HTTP_PROXY": proxy.URL, "HTTPS_PROXY": proxy.URL, "NO_PROXY": "", "no_proxy": ""} {
-		if err := os.Setenv(name, value); err != nil {
-			panic(err)
-		}
+		_ = os.Setenv(name, value)
 	}
-	return b.m.Run()
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
 }

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,95 +29,19 @@ func write(t *testing.T, path, text string, at time.Time) {
 	}
 }
 
+// TestFileReload writes a file in parts, a second apart. The key is used once its file is
+// complete and has not changed for a second.
 func TestFileReload(t *testing.T) {
-	type fixture struct {
-		*testing.T
-		path string
-		r    *credentials.Renewer
-	}
-	// loaded expects id after the next check, and no earlier.
-	loaded := func(f fixture, old, id string) {
-		f.Helper()
-		expect(f.T, f.r, old)
-		time.Sleep(filePause - 1)
-		expect(f.T, f.r, old)
-		time.Sleep(time.Nanosecond)
-		expect(f.T, f.r, id)
-	}
-	// damaged expects a, and an error in the status while the file is damaged.
-	damaged := func(f fixture, want string) {
-		f.Helper()
-		time.Sleep(time.Hour)
-		expect(f.T, f.r, "a")
-		wantError(f.T, f.r.Status().Err, want)
-		for _, id := range []string{"a", "b"} {
-			_ = os.Remove(f.path)
-			write(f.T, f.path, fileOf(id), time.Now().Add(-time.Minute))
-			loaded(f, "a", id)
-			if err := f.r.Status().Err; err != nil {
-				f.Errorf("status error %v", err)
-			}
-		}
-	}
-	for name, test := range map[string]func(f fixture){
-		"rewritten, same size and time": func(f fixture) {
-			write(f.T, f.path, fileOf("b"), time.Now().Add(-time.Hour))
-			loaded(f, "a", "b")
-		},
-		"written in parts": func(f fixture) {
-			whole := fileOf("b")
-			short, _, _ := strings.Cut(whole, "-of-b")
-			for _, part := range []string{"", "[default]\nsecret_id = b\n", short} {
-				time.Sleep(filePause)
-				write(f.T, f.path, part, time.Now())
-				expect(f.T, f.r, "a")
-				if err := f.r.Status().Err; err != nil {
-					f.Errorf("status error %v", err)
-				}
-			}
-			time.Sleep(filePause)
-			write(f.T, f.path, whole, time.Now())
-			loaded(f, "a", "b")
-		},
-		"written by a clock that is ahead": func(f fixture) {
-			short, _, _ := strings.Cut(fileOf("b"), "-of-b")
-			write(f.T, f.path, short, time.Now().Add(time.Hour))
-			time.Sleep(filePause)
-			expect(f.T, f.r, "a")
-			write(f.T, f.path, fileOf("b"), time.Now().Add(time.Hour))
-			time.Sleep(filePause)
-			loaded(f, "a", "b")
-		},
-		"broken": func(f fixture) {
-			write(f.T, f.path, "[default]\nsecret_id = canary", time.Now())
-			damaged(f, "file: credentials file "+f.path+": no secret_key in section [default]")
-		},
-		"missing": func(f fixture) {
-			if err := os.Remove(f.path); err != nil {
-				f.Fatal(err)
-			}
-			damaged(f, "file: credentials file: stat "+f.path+": ")
-		},
-		"refused": func(f fixture) {
-			time.Sleep(filePause)
-			write(f.T, f.path, fileOf("b"), time.Now())
-			f.r.Refused(keyOf("a"))
-			loaded(f, "a", "b") // still checked for a complete file, once a second
-		},
-		"status": func(f fixture) {
-			begin := time.Now()
-			time.Sleep(time.Hour)
-			expect(f.T, f.r, "a")
-			if got := f.r.Status(); got != (credentials.Status{Source: "file", LastLoad: begin}) {
-				f.Errorf("unchanged file: %+v", got)
-			}
-			write(f.T, f.path, fileOf("b"), time.Now())
-			time.Sleep(time.Hour)
-			expect(f.T, f.r, "b")
-			if got := f.r.Status(); got != (credentials.Status{Source: "file", LastLoad: time.Now()}) {
-				f.Errorf("rewritten file: %+v", got)
-			}
-		},
+	half, _, _ := strings.Cut(fileOf("b"), "-of-b")
+	for name, test := range map[string]struct {
+		modified time.Duration // from now
+		refused  bool          // the first key
+		parts    []string
+	}{
+		"same size and time":   {-time.Hour, false, []string{fileOf("b")}},
+		"in parts":             {0, false, []string{"", "[default]\nsecret_id = b\n", half, fileOf("b")}},
+		"by a clock ahead":     {time.Hour, false, []string{fileOf("a"), half, fileOf("b")}},
+		"after it was refused": {0, true, []string{fileOf("a"), fileOf("b")}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "credentials")
@@ -126,66 +49,85 @@ func TestFileReload(t *testing.T) {
 				write(t, path, fileOf("a"), time.Now().Add(-time.Hour))
 				r := findFile(t, path)
 				expect(t, r, "a")
-				test(fixture{t, path, r})
+				for i, part := range test.parts {
+					time.Sleep(filePause * time.Duration(min(i, 1)))
+					write(t, path, part, time.Now().Add(test.modified))
+					if test.refused {
+						r.Refused(keyOf("a"))
+					}
+					expect(t, r, "a")
+					if err := r.Status().Err; err != nil {
+						t.Errorf("status error %v", err)
+					}
+				}
+				time.Sleep(filePause - 1)
+				expect(t, r, "a")
+				time.Sleep(1)
+				expect(t, r, "b")
 			})
 		})
 	}
 }
 
-// findFile returns a Renewer of a credentials file.
-func findFile(t testing.TB, path string) *credentials.Renewer {
-	t.Helper()
-	cfg := (&cloud{}).config(nil)
-	cfg.File = path
-	return find(t, cfg)
-}
-
-// TestFileWhileItIsWritten reads a file at the moment when it is written, and checks that no
-// key has parts of two.
-func TestFileWhileItIsWritten(t *testing.T) {
-	long := strings.Repeat("x", 20<<10)
+// TestDamagedFile: the old key is used, until the file is good again.
+func TestDamagedFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "credentials")
 	synctest.Test(t, func(t *testing.T) {
-		old := time.Now().Add(-24 * time.Hour) // so each file is read at the first check
-		write(t, path, fileOf("0"+long), old)
-		r := findFile(t, path)
-		for n := range 200 {
-			var reader sync.WaitGroup
-			reader.Go(func() {
+		wantStatus := func(r *credentials.Renewer, loaded time.Time) {
+			t.Helper()
+			if got := r.Status(); got != (credentials.Status{Source: "file", LastLoad: loaded}) {
+				t.Errorf("status %+v, want a load at %s", got, loaded)
+			}
+		}
+		for want, damage := range map[string]func(){
+			"no secret_key in section [default]": func() { write(t, path, "[default]\nsecret_id = canary", time.Now()) },
+			"stat " + path + ": ":                func() { _ = os.Remove(path) },
+		} {
+			write(t, path, fileOf("a"), time.Now().Add(-time.Hour))
+			r, loaded := findFile(t, path), time.Now()
+			damage()
+			time.Sleep(time.Hour)
+			expect(t, r, "a")
+			wantError(t, r.Status().Err, "file: credentials file")
+			wantError(t, r.Status().Err, want)
+			for _, id := range []string{"a", "b"} {
+				write(t, path, fileOf(id), time.Now().Add(-time.Minute))
+				expect(t, r, "a")
 				time.Sleep(filePause)
-				if key, err := r.Key(t.Context()); err != nil || key != keyOf(key.SecretID) {
-					t.Errorf("read %.5s..., %v", key.SecretID, err)
+				expect(t, r, id)
+				if id == "b" {
+					loaded = time.Now()
 				}
-			})
-			time.Sleep(filePause)
-			write(t, path, fileOf(strconv.Itoa(n)+long), old.Add(time.Duration(n+1)*time.Second))
-			reader.Wait()
+				wantStatus(r, loaded)
+			}
 		}
 	})
 }
 
+func fileConfig(path string) credentials.Config {
+	cfg := (&cloud{}).config(nil)
+	cfg.File = path
+	return cfg
+}
+
+func findFile(t *testing.T, path string) *credentials.Renewer {
+	t.Helper()
+	return find(t, fileConfig(path))
+}
+
 // TestPipe loads a key from a file that can be read only once.
 func TestPipe(t *testing.T) {
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	_, _ = out.WriteString(fileOf("a"))
+	_ = out.Close()
 	synctest.Test(t, func(t *testing.T) {
-		in, out, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer in.Close()
-		if _, err := out.WriteString(fileOf("a")); err != nil {
-			t.Fatal(err)
-		}
-		out.Close()
-		path := "/dev/fd/" + strconv.Itoa(int(in.Fd()))
-		if _, err := os.Stat(path); err != nil {
-			t.Skip("pipes have no path here")
-		}
-		r := findFile(t, path)
-		for range 3 {
-			expect(t, r, "a")
-			r.Refused(keyOf("a"))
-			time.Sleep(time.Second)
-		}
+		r := findFile(t, "/dev/fd/"+strconv.Itoa(int(in.Fd())))
+		r.Refused(keyOf("a"))
+		expect(t, r, "a")
 		if err := r.Status().Err; err != nil {
 			t.Errorf("status error %v", err)
 		}
@@ -202,7 +144,6 @@ func TestFileFormat(t *testing.T) {
 		"Windows":         {"\ufeff[default]\r\nsecret_id = i\r\nsecret_key = k\r\n", credentials.Key{SecretID: "i", SecretKey: "k"}, ""},
 		"hash in the key": {"[default]\nsecret_id = i\nsecret_key = k#;%(x)\n", credentials.Key{SecretID: "i", SecretKey: "k#;%(x)"}, ""},
 		"quotes":          {"[default]\nsecret_id = \"i\"\nsecret_key = 'k'\ntoken = `t`\n", credentials.Key{SecretID: "i", SecretKey: "k", Token: "t"}, ""},
-		"blank in the id": {"[default]\nsecret_id = canary canary\nsecret_key = canary\n", credentials.Key{}, "secret_id contains an invalid character"},
 		"no ASCII":        {"[default]\nsecret_id = i\nsecret_key = canary\ntoken = canary\u00e9\n", credentials.Key{}, "token contains an invalid character"},
 		"only quotes":     {"[default]\nsecret_id = ''\nsecret_key = canary\n", credentials.Key{}, "no secret_id"},
 		"another section": {"[prod]\nsecret_id = i\nsecret_key = canary\n", credentials.Key{}, "no section"},
@@ -211,23 +152,18 @@ func TestFileFormat(t *testing.T) {
 		"too large":       {strings.Repeat("# canary\n", 10_000), credentials.Key{}, "larger than"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := (&cloud{}).config(nil)
-			cfg.File = filepath.Join(t.TempDir(), "credentials")
-			write(t, cfg.File, test.text, time.Now())
+			path := filepath.Join(t.TempDir(), "credentials")
+			write(t, path, test.text, time.Now())
 			if test.err != "" {
-				_, err := credentials.Find(t.Context(), cfg)
+				_, err := credentials.Find(t.Context(), fileConfig(path))
 				wantError(t, err, test.err)
-				wantError(t, err, cfg.File)
-				return
-			}
-			if got, err := find(t, cfg).Key(t.Context()); err != nil || got != test.want {
+				wantError(t, err, path)
+			} else if got, err := findFile(t, path).Key(t.Context()); err != nil || got != test.want {
 				t.Errorf("got %q %q %q, %v", got.SecretID, string(got.SecretKey), string(got.Token), err)
 			}
 		})
 	}
-	cfg := (&cloud{}).config(nil)
-	cfg.File = t.TempDir()
-	_, err := credentials.Find(t.Context(), cfg)
+	_, err := credentials.Find(t.Context(), fileConfig(t.TempDir()))
 	wantError(t, err, "credentials file: ")
 	if errors.Is(err, credentials.ErrNotFound) {
 		t.Errorf("%v wraps ErrNotFound", err)
@@ -244,9 +180,7 @@ func FuzzFile(f *testing.F) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cfg := (&cloud{}).config(nil)
-		cfg.File = path
-		r, err := credentials.Find(t.Context(), cfg)
+		r, err := credentials.Find(t.Context(), fileConfig(path))
 		if err != nil {
 			for _, end := range []string{"not in INI format", "[default]", ": larger than 64 KiB", "without blanks and quotes)"} {
 				if strings.HasSuffix(err.Error(), end) {

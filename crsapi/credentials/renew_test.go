@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httptrace"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,9 +27,6 @@ type renewal struct {
 func (f renewal) serveKey(id string, lifetime time.Duration) {
 	f.serve(f.role.name, f.role.body(id, time.Now().Add(lifetime)))
 }
-
-// interceptKey calls do before each response with the key.
-func (f renewal) interceptKey(do func(context.Context) error) { f.intercept(f.role.name, do) }
 
 func (f renewal) expect(id string) {
 	f.Helper()
@@ -64,34 +60,29 @@ func TestRenewal(t *testing.T) {
 			if got := f.r.Status(); got != (credentials.Status{Source: f.role.source}) {
 				f.Errorf("status before the first load: %+v", got)
 			}
-			f.serveKey("a", roleDuration)
+			f.serveKey("a", time.Hour)
 			f.expect("a")
-			if got := f.r.Status(); got.Err != nil || time.Since(got.LastLoad) != 0 || time.Until(got.Expiry) != roleDuration {
+			if got := f.r.Status(); got.Err != nil || time.Since(got.LastLoad) != 0 || time.Until(got.Expiry) != time.Hour {
 				f.Errorf("status after the load: %+v", got)
 			}
-			time.Sleep(roleDuration - renewBefore - time.Second)
-			f.serveKey("b", roleDuration)
-			f.expect("a")
-			f.expectLoads(1)
-			time.Sleep(time.Second)
-			f.expectRenewal("a", "b")
-			f.expectLoads(2)
-		},
-		"short lifetime": func(f renewal) {
-			f.serveKey("a", 4*time.Minute)
-			f.expect("a")
-			time.Sleep(2*time.Minute - time.Second)
-			f.serveKey("b", 4*time.Minute)
-			f.expect("a")
-			f.expectLoads(1)
-			time.Sleep(time.Second)
-			f.expectRenewal("a", "b")
+			renew := func(after time.Duration, old, renewed string, lifetime time.Duration) {
+				loads := f.count(f.role.name)
+				time.Sleep(after - time.Second)
+				f.serveKey(renewed, lifetime+time.Second)
+				f.expect(old)
+				f.expectLoads(loads)
+				time.Sleep(time.Second)
+				f.expectRenewal(old, renewed)
+				f.expectLoads(loads + 1)
+			}
+			renew(time.Hour-renewBefore, "a", "b", 4*time.Minute)
+			renew(2*time.Minute, "b", "c", time.Hour) // at half of its lifetime
 		},
 		"old key until it expires": func(f renewal) {
 			f.serveKey("a", time.Hour)
 			f.expect("a")
 			expiry := f.r.Status().Expiry
-			f.interceptKey(failing)
+			f.serve(f.role.name, failing)
 			time.Sleep(time.Hour - renewBefore)
 			for time.Now().Before(expiry) {
 				f.expect("a")
@@ -117,11 +108,16 @@ func TestRenewal(t *testing.T) {
 			time.Sleep(rolePause)
 			f.expect("b")
 		},
-		"refused": func(f renewal) {
+		"refused while the source is down": func(f renewal) {
 			f.serveKey("a", time.Hour)
 			f.expect("a")
-			f.serveKey("b", time.Hour)
+			f.serve(f.role.name, failing)
 			f.r.Refused(keyOf("a"))
+			f.expect("a")
+			wantError(f.T, f.r.Status().Err, "out of order")
+			f.serveKey("b", time.Hour)
+			f.expect("a")
+			time.Sleep(rolePause)
 			f.expect("b")
 			f.r.Refused(keyOf("a")) // by a request that was in flight
 			time.Sleep(rolePause)
@@ -142,24 +138,10 @@ func TestRenewal(t *testing.T) {
 				f.Errorf("loaded %d times in ten minutes", n)
 			}
 		},
-		"refused while the source is down": func(f renewal) {
-			f.serveKey("a", time.Hour)
-			f.expect("a")
-			f.interceptKey(failing)
-			f.r.Refused(keyOf("a"))
-			f.expect("a")
-			f.serveKey("b", time.Hour)
-			f.expect("a")
-			time.Sleep(rolePause)
-			f.expect("b")
-		},
 		"source hangs": func(f renewal) {
 			f.serveKey("a", time.Hour)
 			f.expect("a")
-			f.interceptKey(func(ctx context.Context) error {
-				httptrace.ContextClientTrace(ctx).DNSStart(httptrace.DNSStartInfo{Host: "example.com"})
-				return hanging(ctx)
-			})
+			f.serve(f.role.name, hanging)
 			time.Sleep(time.Hour - renewBefore)
 			f.expectRenewal("a", "a")
 			time.Sleep(renewBefore)
@@ -186,19 +168,14 @@ func TestRenewal(t *testing.T) {
 func TestSingleReload(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	synctest.Test(t, func(t *testing.T) {
-		c, role := &cloud{}, roles()[0]
-		r := find(t, role.config(t, c))
-		slow := func(id string) {
-			c.serve(role.name, role.body(id, time.Now().Add(time.Hour)))
-			c.intercept(role.name, func(context.Context) error {
-				time.Sleep(time.Second)
-				return nil
-			})
-		}
+		c, pod := &cloud{}, roles()[1]
+		r := find(t, pod.config(t, c))
+		c.delay = time.Second
+		serve := func(id string) { c.serve(pod.name, stsBody(id, time.Now().Add(time.Hour))) }
 		all := func(loaded, want string, wait time.Duration) {
 			t.Helper()
-			slow(loaded)
-			begin, loads := time.Now(), c.count(role.name)
+			serve(loaded)
+			begin, loads := time.Now(), c.count(pod.name)
 			var group sync.WaitGroup
 			for i := range 20 {
 				group.Go(func() {
@@ -211,7 +188,7 @@ func TestSingleReload(t *testing.T) {
 			}
 			group.Wait()
 			time.Sleep(2 * time.Second)
-			if got := c.count(role.name) - loads; got != 1 {
+			if got := c.count(pod.name) - loads; got != 1 {
 				t.Errorf("loaded %d times", got)
 			}
 		}
@@ -222,13 +199,13 @@ func TestSingleReload(t *testing.T) {
 		all("c", "c", time.Second)
 
 		// Each caller stops waiting at its own deadline. The reload goes on.
-		slow("d")
+		serve("d")
 		time.Sleep(rolePause)
 		r.Refused(keyOf("c"))
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Millisecond, errors.New("end of the scrape"))
 		defer cancel()
 		_, err := r.Key(ctx)
-		wantError(t, err, "cvm-role: wait for the key: end of the scrape")
+		wantError(t, err, "tke-oidc: wait for the key: end of the scrape")
 		expect(t, r, "d")
 	})
 }
@@ -236,36 +213,30 @@ func TestSingleReload(t *testing.T) {
 // TestRefusedBase checks which errors of STS cause a reload of the base key.
 func TestRefusedBase(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
-	for code, loads := range map[string]int{
-		"AuthFailure":                       2,
-		"AuthFailure.SignatureFailure":      2,
-		"AuthFailure.SignatureExpire":       1,
-		"AuthFailure.UnauthorizedOperation": 1,
-		"AuthFailures":                      1,
-		"UnauthorizedOperation":             1,
+	for code, signer := range map[string]string{
+		"AuthFailure":                       "next",
+		"AuthFailure.SignatureFailure":      "next",
+		"AuthFailure.SignatureExpire":       "canary",
+		"AuthFailure.UnauthorizedOperation": "canary",
+		"AuthFailures":                      "canary",
+		"UnauthorizedOperation":             "canary",
 	} {
-		t.Run(code, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c := &cloud{}
-				c.serve("", "watcher")
-				c.serve("watcher", metadataBody("canary", time.Now().Add(24*time.Hour)))
-				c.serve("AssumeRole", `{"Response":{"Error":{"Code":"`+code+`","Message":"canary, key-of-canary"},"RequestId":"r"}}`)
-				cfg := c.config(nil)
-				cfg.RoleARN = machineARN
-				r := find(t, cfg)
-				expectError(t, r, "cvm-role+assume-role: STS AssumeRole: "+code+": [redacted], [redacted]")
-				time.Sleep(rolePause)
-				c.serve("watcher", metadataBody("next", time.Now().Add(24*time.Hour)))
-				c.serve("AssumeRole", "500")
-				expectError(t, r, "STS AssumeRole: HTTP status 500")
-				if got := c.count("watcher"); got != loads {
-					t.Errorf("base key loaded %d times, want %d", got, loads)
-				}
-				want := map[int]string{1: "canary", 2: "next"}[loads]
-				if got := c.last.Header.Get("Authorization"); !strings.Contains(got, "Credential="+want+"/") {
-					t.Errorf("signed by %s, want %s", got, want)
-				}
-			})
+		synctest.Test(t, func(t *testing.T) {
+			c := &cloud{bodies: map[string]string{
+				"": "watcher", "watcher": metadataBody("canary", time.Now().Add(24*time.Hour)),
+				"AssumeRole": `{"Response":{"Error":{"Code":"` + code + `","Message":"canary, key-of-canary"},"RequestId":"r"}}`,
+			}}
+			cfg := c.config(nil)
+			cfg.RoleARN = machineARN
+			r := find(t, cfg)
+			expectError(t, r, "cvm-role+assume-role: STS AssumeRole: "+code+": [redacted], [redacted]")
+			time.Sleep(rolePause)
+			c.serve("watcher", metadataBody("next", time.Now().Add(24*time.Hour)))
+			c.serve("AssumeRole", "500")
+			expectError(t, r, "STS AssumeRole: HTTP status 500")
+			if got := c.last.Header.Get("Authorization"); !strings.Contains(got, "Credential="+signer+"/") {
+				t.Errorf("%s: signed by %s, want %s", code, got, signer)
+			}
 		})
 	}
 }
@@ -273,10 +244,10 @@ func TestRefusedBase(t *testing.T) {
 // TestNetwork uses a real server and the default transports.
 func TestNetwork(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
-	c := &cloud{}
-	c.serve("", "\ufeffwatcher\n")
-	c.serve("watcher", "\ufeff"+metadataBody("base", time.Now().Add(time.Hour)))
-	c.serve("AssumeRole", "\ufeff"+stsBody("a", time.Now().Add(time.Hour)))
+	expiry := time.Now().Add(time.Hour)
+	c := &cloud{bodies: map[string]string{
+		"": "\ufeffwatcher\n", "watcher": "\ufeff" + metadataBody("base", expiry), "AssumeRole": "\ufeff" + stsBody("a", expiry),
+	}}
 	server := httptest.NewServer(c)
 	defer server.Close()
 	// A proxy would be used for this address, but not for 127.0.0.1.
