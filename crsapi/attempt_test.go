@@ -7,12 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -176,23 +176,26 @@ func TestLimits(t *testing.T) {
 	eachAPI(t, func(t *testing.T, api crsapi.API) {
 		var mu sync.Mutex
 		var at []time.Time
+		inFlight := map[string]int{}
 		limiter := crsapi.NewLimiter(20)
-		client := func(name string) *crsapi.Client {
-			var inFlight atomic.Int32
-			return newClient(t, api, transportFunc(func(*http.Request) (*http.Response, error) {
-				mu.Lock()
-				at = append(at, time.Now())
-				mu.Unlock()
-				if n := inFlight.Add(1); n > 3 {
-					t.Errorf("%s: %d requests in flight", name, n)
-				}
-				time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
-				inFlight.Add(-1)
-				return respond(http.StatusOK, listJSON(api, 0))
-			}), func(cfg *crsapi.Config) { cfg.Region, cfg.Limiter, cfg.Concurrency = name, limiter, 3 })
-		}
 		var group sync.WaitGroup
-		for _, c := range []*crsapi.Client{client("ap-guangzhou"), client("ap-shanghai")} {
+		for _, region := range []string{"ap-guangzhou", "ap-shanghai"} {
+			enter := func(n int) {
+				mu.Lock()
+				defer mu.Unlock()
+				if inFlight[region] += n; inFlight[region] > 3 {
+					t.Errorf("%s: %d requests in flight", region, inFlight[region])
+				}
+				if n > 0 {
+					at = append(at, time.Now())
+				}
+			}
+			c := newClient(t, api, transportFunc(func(*http.Request) (*http.Response, error) {
+				enter(1)
+				time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
+				enter(-1)
+				return respond(http.StatusOK, listJSON(api, 0))
+			}), func(cfg *crsapi.Config) { cfg.Region, cfg.Limiter, cfg.Concurrency = region, limiter, 3 })
 			for range 30 {
 				group.Go(func() {
 					if _, err := c.Page(t.Context(), crsapi.Query{}); err != nil {
@@ -307,41 +310,30 @@ func TestUnusableBody(t *testing.T) {
 
 // TestClockSkew sends requests 0.4 s into a second; the responses come 0.2 s later.
 func TestClockSkew(t *testing.T) {
-	for name, test := range map[string]struct {
-		header time.Duration // of the Date header, from the second of the request
-		want   time.Duration
-		date   string // instead of it
-	}{
-		"same second":   {header: 0, want: 0},
-		"next second":   {header: time.Second, want: 400 * time.Millisecond},
-		"second before": {header: -time.Second, want: -400 * time.Millisecond},
-		"an hour ahead": {header: time.Hour, want: time.Hour - 600*time.Millisecond},
-		"invalid":       {date: "yesterday"},
+	for header, want := range map[time.Duration]time.Duration{ // of the Date header, from the second of the request
+		0: 0, time.Second: 400 * time.Millisecond, -time.Second: -400 * time.Millisecond, time.Hour: time.Hour - 600*time.Millisecond,
+		math.MaxInt64: 0, // no valid header
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				second := time.Now().UTC()
-				time.Sleep(400 * time.Millisecond)
-				var seen recorder
-				c := newClient(t, two, transportFunc(func(*http.Request) (*http.Response, error) {
-					time.Sleep(200 * time.Millisecond)
-					resp, err := respond(http.StatusOK, listJSON(two, 0))
-					resp.Header.Set("Date", cmp.Or(test.date, second.Add(test.header).Format(http.TimeFormat)))
-					return resp, err
-				}), seen.in)
-				p, err := c.Page(t.Context(), crsapi.Query{})
-				if err != nil {
-					t.Fatal(err)
+		synctest.Test(t, func(t *testing.T) {
+			date, valid := time.Now().UTC().Add(header), header < math.MaxInt64
+			time.Sleep(400 * time.Millisecond)
+			var seen recorder
+			c := newClient(t, two, transportFunc(func(*http.Request) (*http.Response, error) {
+				time.Sleep(200 * time.Millisecond)
+				resp, err := respond(http.StatusOK, listJSON(two, 0))
+				if resp.Header.Set("Date", "yesterday"); valid {
+					resp.Header.Set("Date", date.Format(http.TimeFormat))
 				}
-				valid := test.date == ""
-				want := crsapi.Attempt{Action: "GetRedisTaskList", Duration: 200 * time.Millisecond, ClockSkew: test.want, HasClockSkew: valid}
-				if got := seen.attempts[0]; got != want {
-					t.Errorf("got  %+v\nwant %+v", got, want)
-				}
-				if valid && !p.Date.Equal(second.Add(test.header)) || !valid && !p.Date.IsZero() {
-					t.Errorf("page of %v", p.Date)
-				}
-			})
+				return resp, err
+			}), seen.in)
+			p, err := c.Page(t.Context(), crsapi.Query{})
+			if err != nil || valid && !p.Date.Equal(date) || !valid && !p.Date.IsZero() {
+				t.Fatalf("got %+v, %v", p, err)
+			}
+			attempt := crsapi.Attempt{Action: "GetRedisTaskList", Duration: 200 * time.Millisecond, ClockSkew: want, HasClockSkew: valid}
+			if got := seen.attempts[0]; got != attempt {
+				t.Errorf("got  %+v\nwant %+v", got, attempt)
+			}
 		})
 	}
 }

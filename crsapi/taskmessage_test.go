@@ -12,18 +12,18 @@ import (
 
 // TestTaskMessage also has a server that quotes every secret.
 func TestTaskMessage(t *testing.T) {
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
 		body   string // SECRETS are those of the request
 		want   string
 		reason crsapi.Reason // of the error
 	}{
-		"message":           {body: `{"Response":{"Status":"failed","TaskMessage":"disk full","RequestId":"r"}}`, want: "disk full"},
-		"long":              {body: `{"Response":{"TaskMessage":"` + strings.Repeat("名", 300) + `"}}`, want: strings.Repeat("名", 256)},
-		"secrets":           {body: `{"Response":{"TaskMessage":"failed SECRETS"}}`, want: "failed [redacted] [redacted] [redacted] [redacted]"},
-		"no message":        {body: `{"Response":{"Status":"failed","RequestId":"r"}}`},
-		"an object":         {body: `{"Response":{"TaskMessage":{"a":1}}}`},
-		"denied":            {body: envelope("InvalidParameter.PermissionDenied"), reason: crsapi.ReasonDenied},
-		"a response of 2.0": {body: `{"code":0,"message":"x"}`, reason: crsapi.ReasonDecode},
+		{`{"Response":{"Status":"failed","TaskMessage":"disk full","RequestId":"r"}}`, "disk full", ""},
+		{`{"Response":{"TaskMessage":"` + strings.Repeat("名", 300) + `"}}`, strings.Repeat("名", 256), ""},
+		{`{"Response":{"TaskMessage":"failed SECRETS"}}`, "failed [redacted] [redacted] [redacted] [redacted]", ""},
+		{`{"Response":{"Status":"failed","RequestId":"r"}}`, "", ""},
+		{`{"Response":{"TaskMessage":{"a":1}}}`, "", ""},
+		{envelope("InvalidParameter.PermissionDenied"), "", crsapi.ReasonDenied},
+		{`{"code":0,"message":"x"}`, "", crsapi.ReasonDecode},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var seen recorder
@@ -37,7 +37,7 @@ func TestTaskMessage(t *testing.T) {
 			}), seen.in)
 			got, err := c.TaskMessage(t.Context(), 7)
 			if got != test.want || (err != nil) != (test.reason != "") || seen.attempts[0].Action != crsapi.ActionTaskInfo {
-				t.Errorf("%s: got %q, %v, want %q", name, got, err, test.want)
+				t.Errorf("%s: got %q, %v, want %q", test.body, got, err, test.want)
 			}
 			if test.reason != "" && !strings.Contains(wantError(t, err, test.reason).Error(), "DescribeTaskInfo ") {
 				t.Errorf("text %q", err)

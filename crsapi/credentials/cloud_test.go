@@ -207,13 +207,15 @@ func wantError(t *testing.T, err error, text string) {
 	}
 }
 
-// TestMain sets a proxy that requires credentials, before http.ProxyFromEnvironment
-// reads the environment. It is not used for 127.0.0.1.
+// TestMain sets a home directory without credentials. It also sets a proxy that requires
+// credentials, before http.ProxyFromEnvironment reads it. It is not used for 127.0.0.1.
 func TestMain(m *testing.M) {
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusProxyAuthRequired)
 	}))
-	for name, value := range map[string]string{"HTTP_PROXY": proxy.URL, "HTTPS_PROXY": proxy.URL, "NO_PROXY": "", "no_proxy": ""} {
+	for name, value := range map[string]string{
+		"HOME": "/none", "HTTP_PROXY": proxy.URL, "HTTPS_PROXY": proxy.URL, "NO_PROXY": "", "no_proxy": "",
+	} {
 		_ = os.Setenv(name, value)
 	}
 	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())

@@ -34,8 +34,8 @@ func TestFind(t *testing.T) {
 		home     string // content of ~/.tencentcloud/credentials
 		file     string // content of Config.File; "none" if it is missing
 		cloud    map[string]string
-		source   string // and the SecretId
-		requests int    // to find and load the key
+		source   string
+		requests int // to find and load the key
 		err      string
 	}{
 		"environment":             {env: with(credentials.EnvSecretID, "environment", credentials.EnvSecretKey, "k"), home: fileOf("x"), file: fileOf("x"), cloud: machine, source: "environment"},
@@ -58,17 +58,14 @@ func TestFind(t *testing.T) {
 			t.Setenv("HOME", home)
 			c := &cloud{bodies: test.cloud}
 			cfg := c.config(test.env)
-			if err := os.Mkdir(filepath.Join(home, ".tencentcloud"), 0o700); err != nil {
-				t.Fatal(err)
-			}
-			if test.home != "" {
-				write(t, filepath.Join(home, ".tencentcloud", "credentials"), test.home, time.Now())
-			}
 			if test.file != "" {
 				cfg.File = filepath.Join(home, "named")
 			}
-			if test.file != "" && test.file != "none" {
-				write(t, cfg.File, test.file, time.Now())
+			_ = os.Mkdir(filepath.Join(home, ".tencentcloud"), 0o700)
+			for path, text := range map[string]string{filepath.Join(home, ".tencentcloud", "credentials"): test.home, cfg.File: test.file} {
+				if text != "" && text != "none" {
+					write(t, path, text, time.Now())
+				}
 			}
 			r, err := credentials.Find(t.Context(), cfg)
 			if test.err != "" {
@@ -105,7 +102,6 @@ func TestNoHome(t *testing.T) {
 }
 
 func TestEnvironment(t *testing.T) {
-	t.Setenv("HOME", t.TempDir())
 	const (
 		id, secret, token        = credentials.EnvSecretID, credentials.EnvSecretKey, credentials.EnvToken
 		privateID, privateSecret = credentials.EnvPrivateSecretID, credentials.EnvPrivateSecretKey
@@ -157,7 +153,6 @@ func TestEnvironment(t *testing.T) {
 
 // TestProbeTimeout searches on a machine where no metadata service responds.
 func TestProbeTimeout(t *testing.T) {
-	t.Setenv("HOME", t.TempDir())
 	synctest.Test(t, func(t *testing.T) {
 		c := &cloud{bodies: map[string]string{"": hanging}}
 		begin := time.Now()
@@ -178,7 +173,6 @@ func TestProbeTimeout(t *testing.T) {
 // TestSTSRequest checks the requests to STS, and that Kubernetes can replace the
 // token of a pod.
 func TestSTSRequest(t *testing.T) {
-	t.Setenv("HOME", t.TempDir())
 	const kind, payload = "application/json; charset=utf-8", `{"DurationSeconds":7200,%s"RoleArn":%q,"RoleSessionName":"crs_exporter"%s}`
 	pod, base := podEnv(t), keyOf("base")
 	write(t, pod["TKE_WEB_IDENTITY_TOKEN_FILE"], podToken+"\n", time.Now())
@@ -228,7 +222,6 @@ func TestSTSRequest(t *testing.T) {
 // TestRoleFailures has invalid responses for each role, and token files. The
 // secrets in them are canaries.
 func TestRoleFailures(t *testing.T) {
-	t.Setenv("HOME", t.TempDir())
 	prefixes := map[string]string{
 		"cvm-role": "cvm-role: metadata service: credentials of role watcher: ",
 		"tke-oidc": "tke-oidc: STS AssumeRoleWithWebIdentity: ", "environment+assume-role": "environment+assume-role: STS AssumeRole: ",

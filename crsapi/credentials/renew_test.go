@@ -54,7 +54,6 @@ func (f renewal) expectLoads(want int) {
 }
 
 func TestRenewal(t *testing.T) {
-	t.Setenv("HOME", t.TempDir())
 	scenarios := map[string]func(renewal){
 		"before expiry": func(f renewal) {
 			if got := f.r.Status(); got != (credentials.Status{Source: f.role.source}) {
@@ -166,7 +165,6 @@ func TestRenewal(t *testing.T) {
 // TestSingleReload has many callers at the same time. One reload serves them all, and who has
 // a valid key does not wait for it.
 func TestSingleReload(t *testing.T) {
-	t.Setenv("HOME", t.TempDir())
 	synctest.Test(t, func(t *testing.T) {
 		c, pod := &cloud{}, roles()[1]
 		r := find(t, pod.config(t, c))
@@ -212,7 +210,6 @@ func TestSingleReload(t *testing.T) {
 
 // TestRefusedBase checks which errors of STS cause a reload of the base key.
 func TestRefusedBase(t *testing.T) {
-	t.Setenv("HOME", t.TempDir())
 	for code, signer := range map[string]string{
 		"AuthFailure":                       "next",
 		"AuthFailure.SignatureFailure":      "next",
@@ -243,7 +240,6 @@ func TestRefusedBase(t *testing.T) {
 
 // TestNetwork uses a real server and the default transports.
 func TestNetwork(t *testing.T) {
-	t.Setenv("HOME", t.TempDir())
 	expiry := time.Now().Add(time.Hour)
 	c := &cloud{bodies: map[string]string{
 		"": "\ufeffwatcher\n", "watcher": "\ufeff" + metadataBody("base", expiry), "AssumeRole": "\ufeff" + stsBody("a", expiry),
