@@ -18,42 +18,6 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
-// TestBadConnections opens as many connections as the client may have, and makes all of
-// them bad. New ones are good: after the first fault, the client closes all connections.
-func TestBadConnections(t *testing.T) {
-	eachCase(t, map[string]crsapitest.Effect{
-		"hang": crsapitest.Hang, "half of the JSON": crsapitest.TruncatedJSON, "503": crsapitest.HTTPStatus(503),
-	}, func(t *testing.T, api crsapi.API, fault crsapitest.Effect) {
-		var seen recorder
-		c, server := serve(t, api, crsapitest.DocumentExample(), seen.in)
-		together := func(n int) {
-			t.Helper()
-			var group sync.WaitGroup
-			for range n {
-				group.Go(func() {
-					if _, err := c.Page(t.Context(), crsapi.Query{}); err != nil {
-						t.Error(err)
-					}
-				})
-			}
-			group.Wait()
-		}
-		slow := server.Inject(crsapitest.Fault{Do: crsapitest.Latency(time.Second)})
-		together(c.Concurrency())
-		if n := server.Connections(); n != c.Concurrency() {
-			t.Fatalf("%d connections", n)
-		}
-		slow()
-		server.Inject(crsapitest.Fault{Do: server.OnOpenConnections(fault)})
-		seen.attempts = nil
-		together(1)
-		together(50)
-		if failed := len(strings.Fields(strings.ReplaceAll(seen.reasons(), "ok", ""))); failed != 1 {
-			t.Errorf("attempts %s, want one that fails", seen.reasons())
-		}
-	})
-}
-
 // TestTimeoutNamesTheStep ends a call by its deadline, before and after it has a connection.
 func TestTimeoutNamesTheStep(t *testing.T) {
 	type step struct {
@@ -135,11 +99,9 @@ func TestProxyRefuses(t *testing.T) {
 
 // refuse responds to one request.
 func refuse(conn net.Conn, status string) {
-	defer func() { _ = conn.Close() }()
-	r, err := http.ReadRequest(bufio.NewReader(conn))
-	if err != nil {
-		return
+	if r, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(conn, "HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n\r\n")
 	}
-	_, _ = io.Copy(io.Discard, r.Body)
-	_, _ = io.WriteString(conn, "HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n\r\n")
+	_ = conn.Close()
 }

@@ -46,17 +46,14 @@ func TestDecodeRow(t *testing.T) {
 		change func(*crsapi.Task)
 	}
 	long := `"` + strings.Repeat("x", 256+1) + `"`
+	cut := func(t *crsapi.Task) { t.RedisName = "x" + strings.Repeat("é", 127) }
 	invalid := func(t *crsapi.Task) { *t = crsapi.Task{StartTime: t.StartTime} }
 	eachCase(t, map[string]row{
 		"unknown member": {[]string{"extra", `{"a":[1,{}]}`}, "", func(*crsapi.Task) {}},
-		"long name, cut": {
-			[]string{"redisName", `"x` + strings.Repeat("é", 256) + `"`},
-			"",
-			func(t *crsapi.Task) { t.RedisName = "x" + strings.Repeat("é", 127) },
-		},
-		"long type": {[]string{"taskName", long}, "", invalid},
-		"long ID":   {[]string{"redisId", long}, "", invalid},
-		"null":      {nil, `null`, func(t *crsapi.Task) { *t = crsapi.Task{} }},
+		"long name, cut": {[]string{"redisName", `"x` + strings.Repeat("é", 256) + `"`}, "", cut},
+		"long type":      {[]string{"taskName", long}, "", invalid},
+		"long ID":        {[]string{"redisId", long}, "", invalid},
+		"null":           {nil, `null`, func(t *crsapi.Task) { *t = crsapi.Task{} }},
 	}, func(t *testing.T, api crsapi.API, test row) {
 		valid := crsapi.Task{
 			RedisID: "crs-izbob1wh", RedisName: "for API test", ProjectID: "0", TaskName: "backupInstance",
@@ -272,22 +269,19 @@ func TestDecodeNoList(t *testing.T) {
 func TestErrorResponse(t *testing.T) {
 	internal := crsapi.Error{Reason: crsapi.ReasonServer, CodeDesc: "InternalError", Message: "m", RequestID: "r-1"}
 	auth := crsapi.Error{Reason: crsapi.ReasonAuth, Code: 4100, CodeDesc: "AuthFailure", Message: "no"}
-	type response struct {
-		body string
-		want crsapi.Error
-	}
-	eachCase(t, map[string]response{
-		"documented":          {`{"Response":{"Error":{"Code":"InternalError","Message":"m"},"RequestId":"r-1"}}`, internal},
-		"with tasks":          {`{"Response":{TOTAL:1,LIST:[ROW],"Error":{"Code":"InternalError","Message":"m"},"RequestId":"r-1"}}`, internal},
-		"beside a code 0":     {`{"code":0,"message":"","codeDesc":"Success","Response":{"Error":{"Code":"InternalError","Message":"m"},"RequestId":"r-1"}}`, internal},
-		"as 2.0, code a name": {`{"code":"InternalError","message":"m","Response":{"RequestId":"r-1"}}`, internal},
-		"of 2.0":              {`{"code":4100,"message":"no","codeDesc":"AuthFailure"}`, auth},
-		"of 2.0, as text":     {`{"code":"4100","message":"no","codeDesc":"AuthFailure"}`, auth},
-	}, func(t *testing.T, api crsapi.API, test response) {
-		failed, _, _ := failWith(t, api, always(fill(api, test.body)))
-		got := crsapi.Error{Reason: failed.Reason, Code: failed.Code, CodeDesc: failed.CodeDesc, Message: failed.Message, RequestID: failed.RequestID}
-		if got != test.want {
-			t.Errorf("got %+v", got)
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		for body, want := range map[string]crsapi.Error{
+			`{"Response":{TOTAL:1,LIST:[ROW],"Error":{"Code":"InternalError","Message":"m"},"RequestId":"r-1"}}`:                         internal,
+			`{"code":0,"message":"","codeDesc":"Success","Response":{"Error":{"Code":"InternalError","Message":"m"},"RequestId":"r-1"}}`: internal,
+			`{"code":"InternalError","message":"m","Response":{"RequestId":"r-1"}}`:                                                      internal,
+			`{"code":4100,"message":"no","codeDesc":"AuthFailure"}`:                                                                      auth,
+			`{"code":"4100","message":"no","codeDesc":"AuthFailure"}`:                                                                    auth,
+		} {
+			failed, _, _ := failWith(t, api, always(fill(api, body)))
+			got := crsapi.Error{Reason: failed.Reason, Code: failed.Code, CodeDesc: failed.CodeDesc, Message: failed.Message}
+			if got.RequestID = failed.RequestID; got != want {
+				t.Errorf("%s: got %+v", body, got)
+			}
 		}
 	})
 }
