@@ -1,6 +1,6 @@
 package crsapitest
 
-import "time"
+import "maps"
 
 // The key pair of the account that New creates. It has the format of a real
 // pair, but no real service accepts it.
@@ -18,27 +18,22 @@ type Account struct {
 
 // SetAccount adds an account, or replaces the one with the same SecretID.
 func (s *Simulator) SetAccount(a Account) {
-	if a.SecretID == "" || a.SecretKey == "" {
-		panic("crsapitest: SetAccount: SecretID or SecretKey is empty")
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.accounts[a.SecretID] = a
 }
 
-// account returns an account and the window of timestamps.
-func (s *Simulator) account(secretID string) (a Account, window time.Duration, ok bool) {
+func (s *Simulator) account(secretID string) (a Account, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a, ok = s.accounts[secretID]
-	return a, s.window, ok
+	return a, ok
 }
 
-// nonces stores each Nonce while its Timestamp may still be valid. It has two
-// generations, so that it can drop the old one whole.
+// nonces has the second of each Nonce while its Timestamp may still be valid.
 type nonces struct {
-	young, old map[nonce]bool
-	start      time.Time // of young
+	used  map[nonce]int64
+	swept int64 // when old ones were last deleted
 }
 
 type nonce struct {
@@ -46,18 +41,17 @@ type nonce struct {
 	value    int64
 }
 
-// use reports whether v is new. A Timestamp may be one window ahead and is
-// valid for one window after it, so a generation lasts two windows.
-func (n *nonces) use(v nonce, now time.Time, window time.Duration) bool {
-	if age := now.Sub(n.start); n.young == nil || age >= 2*window {
-		n.young, n.old, n.start = make(map[nonce]bool), n.young, now
-		if age >= 4*window {
-			n.old = nil
-		}
+// use reports whether v is new. A Timestamp may be one window ahead and is valid for
+// one window after it.
+func (n *nonces) use(v nonce, now int64) bool {
+	isOld := func(at int64) bool { return now-at > 2*window }
+	if isOld(n.swept) {
+		maps.DeleteFunc(n.used, func(_ nonce, at int64) bool { return isOld(at) })
+		n.swept = now
 	}
-	if n.young[v] || n.old[v] {
+	if at, ok := n.used[v]; ok && !isOld(at) {
 		return false
 	}
-	n.young[v] = true
+	n.used[v] = now
 	return true
 }

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -281,41 +282,32 @@ type result struct {
 	list          string // "total: id id"
 }
 
+// fields returns the values of all fields of these names in the body, as JSON.
+func (r response) fields(names string) (values []string) {
+	for _, found := range regexp.MustCompile(`"(?:`+names+`)":("[^"]*"|-?\d+)`).FindAllStringSubmatch(r.body, -1) {
+		values = append(values, found[1])
+	}
+	return values
+}
+
+// field returns the first of them, or "".
+func (r response) field(names string) string { return append(r.fields(names), "")[0] }
+
 func (r response) result(t testing.TB) result {
 	t.Helper()
-	type row struct{ RedisID, InstanceID string }
-	var body struct {
-		Code              int
-		Message, CodeDesc string
-		TotalCount        any
-		Data              struct{ RedisTaskSet []row }
-		Response          *struct {
-			RequestID            string `json:"RequestId"`
-			Error                struct{ Code, Message string }
-			TotalCount           any
-			Tasks, RedisTaskSets []row
-		}
-	}
-	if r.err != nil || r.StatusCode != http.StatusOK || r.Header.Get("Content-Type") != "application/json; charset=utf-8" {
+	if r.err != nil || r.StatusCode != http.StatusOK || r.Header.Get("Content-Type") != "application/json; charset=utf-8" || !json.Valid([]byte(r.body)) {
 		t.Fatalf("%v, error %v, body %.200q", r.Response, r.err, r.body)
 	}
-	if err := json.Unmarshal([]byte(r.body), &body); err != nil {
-		t.Fatalf("%v in %.200q", err, r.body)
+	text := func(names string) string { return strings.Trim(r.field(names), `"`) }
+	a := result{code: text("code|Code"), message: text("message|Message"), desc: text("codeDesc"), list: r.field("totalCount|TotalCount") + ":"}
+	if strings.HasPrefix(r.body, `{"Response":`) && (text("RequestId") == "" || a.code != "" && a.message == "") {
+		t.Fatalf("no RequestId or no message in %.200q", r.body)
 	}
-	a, total, rows := result{message: body.Message, desc: body.CodeDesc}, body.TotalCount, body.Data.RedisTaskSet
-	if body.Code != 0 {
-		a.code = strconv.Itoa(body.Code)
+	if a.code == "0" {
+		a.code = ""
 	}
-	if e := body.Response; e != nil {
-		if e.RequestID == "" || e.Error.Code != "" && e.Error.Message == "" {
-			t.Fatalf("no RequestId or no message in %.200q", r.body)
-		}
-		a = result{code: e.Error.Code, message: e.Error.Message}
-		total, rows = e.TotalCount, slices.Concat(e.Tasks, e.RedisTaskSets)
-	}
-	a.list = fmt.Sprint(total, ":")
-	for _, row := range rows {
-		a.list += " " + row.RedisID + row.InstanceID
+	for _, id := range r.fields("redisId|RedisId|InstanceId") {
+		a.list += " " + strings.Trim(id, `"`)
 	}
 	return a
 }

@@ -21,7 +21,7 @@
 //	// send requests to srv.URL or srv.URL3, signed with crsapitest.SecretID and crsapitest.SecretKey
 //
 //	srv.Inject(crsapitest.Fault{Region: "ap-beijing", Do: crsapitest.Hang})
-//	srv.Inject(crsapitest.Fault{Skip: 2, Count: 1, Do: crsapitest.APIError(5100)})
+//	srv.Inject(crsapitest.Fault{Count: 1, Do: crsapitest.APIError(5100)})
 //	srv.Inject(crsapitest.Fault{Rate: 0.5, Do: crsapitest.HTTPStatus(502)})
 //	srv.Inject(crsapitest.Fault{API: "2.0", Do: crsapitest.RetiredForbidden})
 //	srv.Inject(crsapitest.Fault{API: "3.0", Rate: 0.1, Do: crsapitest.IgnoreEnd})
@@ -30,7 +30,7 @@
 // The faults are:
 //
 //   - errors, other responses and retired APIs: [APIError], [Envelope],
-//     [HTTPStatus], [Redirect], [Body], [Respond], [RetiredEffect]
+//     [HTTPStatus], [Redirect], [Body], [RetiredEffect]
 //   - what the documents leave open, and wrong pages: [Habit], [PageCap], [Total]
 //   - slow and broken responses: [Latency], [SlowBody], [ConnEffect], [DateSkew];
 //     on some connections only: [Simulator.OnOpenConnections]

@@ -1,9 +1,6 @@
 package crsapitest
 
-import (
-	"cmp"
-	"strings"
-)
+import "cmp"
 
 // refuse returns an error of API 2.0 with the documented codeDesc, and with the
 // documented message if message is empty.
@@ -13,20 +10,11 @@ func refuse(code int, message string) render {
 }
 
 // invalidCommon refuses a common parameter, or the encoding of the request.
-func invalidCommon(name, what string) render { return refuse(4000, clip(name)+" "+what) }
+func invalidCommon(name, what string) render { return refuse(4000, name+" "+what) }
 
 // invalid refuses a parameter of the action.
 func invalid(name, what string) render {
-	return refuse(4000, module+"InvalidParameter: "+clip(name)+" "+what)
-}
-
-// clip shortens a name that the client chose.
-func clip(name string) string {
-	const most = 40
-	if len(name) > most {
-		return strings.ToValidUTF8(name[:most], "") + "..."
-	}
-	return name
+	return refuse(4000, module+"InvalidParameter: "+name+" "+what)
 }
 
 // apiErrors has the documented codes of API 2.0: codeDesc, which the documents give

@@ -42,23 +42,7 @@ func DocumentExample() []crsapi.Task {
 // newest 1 % may be pending or executing. The submission times go back from the
 // end of 2024 with gaps of less than a minute, and some tasks share a second.
 func Generate(n, instances int, seed uint64) []crsapi.Task {
-	if n < 0 || instances <= 0 {
-		panic("crsapitest: Generate: n is negative or instances is not positive")
-	}
 	random := rand.New(rand.NewPCG(seed, 0))
-
-	type instance struct{ id, name, project string }
-	known := make([]instance, instances)
-	ids := make(map[string]bool, instances)
-	for i := range known {
-		id := instanceID(random)
-		for ids[id] {
-			id = instanceID(random)
-		}
-		ids[id] = true
-		known[i] = instance{id, fmt.Sprintf("redis %d", i), strconv.Itoa(1000 * random.IntN(4))}
-	}
-
 	names := []string{
 		"newInstance", "resizeInstance", "cleanInstance", "setPassword",
 		"importRdb", "exportBackup", "restoreBackup", "restoreStream",
@@ -66,11 +50,11 @@ func Generate(n, instances int, seed uint64) []crsapi.Task {
 	tasks := make([]crsapi.Task, n)
 	at := time.Date(2024, time.December, 31, 23, 59, 59, 0, time.UTC)
 	for i := range tasks {
-		on := known[random.IntN(instances)]
+		on := random.IntN(instances)
 		t := crsapi.Task{
-			RedisID:   on.id,
-			RedisName: on.name,
-			ProjectID: on.project,
+			RedisID:   fmt.Sprintf("crs-%08x", uint32(on)*0x9e3779b1), // an odd factor, so each is unique
+			RedisName: fmt.Sprintf("redis %d", on),
+			ProjectID: strconv.Itoa(1000 * (on % 4)),
 			TaskName:  "backupInstance",
 			StartTime: at,
 			Status:    crsapi.StatusSucceeded,
@@ -93,14 +77,4 @@ func Generate(n, instances int, seed uint64) []crsapi.Task {
 		at = at.Add(-time.Duration(random.IntN(60)) * time.Second)
 	}
 	return tasks
-}
-
-// instanceID returns an id such as crs-izbob1wh.
-func instanceID(random *rand.Rand) string {
-	const alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
-	id := []byte("crs-........")
-	for i := len("crs-"); i < len(id); i++ {
-		id[i] = alphabet[random.IntN(len(alphabet))]
-	}
-	return string(id)
 }

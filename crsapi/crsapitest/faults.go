@@ -9,16 +9,16 @@ type Fault struct {
 	API    string  // "2.0", "3.0" or "tce"; empty for all
 	Action string  // such as DescribeTaskInfo; GetRedisTaskList is in API 2.0 and tce; empty for all
 	Region string  // empty for all regions
-	Skip   int     // number of requests that pass first
 	Count  int     // number of requests to affect before the fault ends; 0 for no limit
 	Rate   float64 // probability that a request is affected, in (0, 1]; 0 means 1
 	Do     Effect
 }
 
-// injected is a Fault with its progress. Simulator.mu guards it.
+// injected is a Fault with the number of requests that it has affected. Simulator.mu
+// guards it.
 type injected struct {
 	Fault
-	skipped, affected int
+	affected int
 }
 
 // Inject adds a fault. The returned function removes it. A second call of that
@@ -27,10 +27,6 @@ func (s *Simulator) Inject(f Fault) (remove func()) {
 	switch {
 	case !slices.Contains([]string{"", api2, api3, apiTCE}, f.API):
 		panic("crsapitest: Inject: API must be 2.0, 3.0, tce or empty")
-	case f.Do == nil:
-		panic("crsapitest: Inject: Do is nil")
-	case f.Skip < 0 || f.Count < 0:
-		panic("crsapitest: Inject: Skip or Count is negative")
 	case !(f.Rate >= 0 && f.Rate <= 1): // false for NaN
 		panic("crsapitest: Inject: Rate must be from 0 to 1")
 	}
@@ -62,8 +58,6 @@ func (s *Simulator) effects(x *exchange) (effects []Effect) {
 		case f.Region != "" && f.Region != x.request.Region:
 		case f.API != "" && f.API != x.request.API:
 		case f.Action != "" && f.Action != x.request.Action:
-		case f.skipped < f.Skip:
-			f.skipped++
 		case f.Count > 0 && f.affected == f.Count:
 		case f.Rate > 0 && s.random.Float64() >= f.Rate:
 		default:

@@ -2,7 +2,6 @@ package crsapitest
 
 import (
 	"cmp"
-	"math"
 	"strconv"
 	"time"
 
@@ -25,13 +24,13 @@ type (
 		RedisTaskSet any `json:"redisTaskSet,omitzero"`
 	}
 	row2 struct {
-		StartTime string   `json:"startTime"`
-		TaskName  any      `json:"taskName"`
-		RedisName string   `json:"redisName"`
-		RedisID   string   `json:"redisId"`
-		ProjectID any      `json:"projectId,omitzero"`
-		Status    int      `json:"status"`
-		Progress  *float32 `json:"progress"`
+		StartTime string  `json:"startTime"`
+		TaskName  any     `json:"taskName"`
+		RedisName string  `json:"redisName"`
+		RedisID   string  `json:"redisId"`
+		ProjectID any     `json:"projectId,omitzero"`
+		Status    int     `json:"status"`
+		Progress  float32 `json:"progress"`
 	}
 
 	page3 struct {
@@ -51,7 +50,7 @@ type (
 		InstanceID   string `json:"InstanceId"`
 		InstanceName string
 		ProjectID    any `json:"ProjectId,omitzero"`
-		Progress     *float32
+		Progress     float32
 		Result       int
 	}
 	rowTCE struct {
@@ -60,7 +59,7 @@ type (
 		RedisID   string `json:"RedisId"`
 		RedisName string
 		ProjectID any `json:"ProjectId,omitzero"`
-		Progress  *float32
+		Progress  float32
 		Status    int
 		TaskID    int64
 	}
@@ -91,14 +90,7 @@ func (x *exchange) page() *response {
 	}
 	x.habits.changeBounds(&q)
 	x.habits.changePage(&q, x.pageCap)
-	raw, tasks, total := x.list.page(q, x.habits.has(OldestFirst))
-	rows := make([]any, 0, len(raw)+len(tasks))
-	for _, row := range raw {
-		rows = append(rows, row)
-	}
-	for i := range tasks {
-		rows = append(rows, x.row(&tasks[i]))
-	}
+	rows, total := x.list.page(q, x.habits.has(OldestFirst), x.row)
 	if x.habits.has(TotalOfPage) {
 		total = len(rows)
 	}
@@ -139,10 +131,7 @@ func (x *exchange) row(t *crsapi.Task) any {
 	if x.habits.has(ZeroStart) && t.Status == crsapi.StatusPending {
 		start = noTime
 	}
-	kind, project, progress := x.taskType(t.TaskName), projectID(t.ProjectID), &t.Progress
-	if f := float64(t.Progress); math.IsNaN(f) || math.IsInf(f, 0) {
-		progress = nil // JSON has no such number
-	}
+	kind, project, progress := x.taskType(t.TaskName), projectID(t.ProjectID), t.Progress
 	switch x.request.API {
 	case api3:
 		return row3{t.TaskID, start, x.endTime(t), kind, t.RedisID, t.RedisName, project, progress, int(result3(t.Status))}

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"sync"
 	"time"
 )
 
@@ -22,9 +21,8 @@ type Server struct {
 	URL  string // of the endpoint of API 2.0, with the path
 	URL3 string // of the endpoint of API 3.0 and of the private cloud, with the path /
 
-	http     *httptest.Server
-	cancel   context.CancelFunc
-	handlers sync.WaitGroup // including those of hijacked connections
+	http   *httptest.Server
+	cancel context.CancelFunc
 }
 
 // NewServer serves a new Simulator over HTTP on a free loopback port. Like
@@ -54,11 +52,7 @@ func (s *Simulator) Serve(l net.Listener) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	srv := &Server{Simulator: s, cancel: cancel}
 	srv.http = &httptest.Server{Listener: l, Config: &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			srv.handlers.Add(1)
-			defer srv.handlers.Done()
-			s.ServeHTTP(w, r)
-		}),
+		Handler:     s,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
 			return context.WithValue(ctx, connectionKey{}, s.connections.Add(1))
@@ -104,5 +98,4 @@ func (s *Server) Close() {
 	s.cancel()
 	s.http.CloseClientConnections()
 	s.http.Close()
-	s.handlers.Wait()
 }

@@ -1,6 +1,7 @@
 package crsapitest
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -14,8 +15,9 @@ const (
 
 	path3 = "/"
 
-	// defaultWindow is the shortest of the windows in the vendor's documents.
-	defaultWindow = 5 * time.Minute
+	// window is the largest accepted difference between a Timestamp and the clock, the
+	// shortest one in the vendor's documents.
+	window = 5 * 60 // seconds
 
 	defaultUTCOffset = 8 * time.Hour
 
@@ -47,11 +49,9 @@ type Simulator struct {
 	faults   []*injected
 	random   *rand.Rand // for the Rate of faults
 	hook     func(Request)
-	window   time.Duration
 	zone     *time.Location
 	echo     bool
 	requests map[string]int // by region; of all with ""
-	inFlight int
 
 	connections atomic.Int64 // accepted
 }
@@ -68,8 +68,8 @@ func New() *Simulator {
 		regions:  make(map[string]*taskList),
 		messages: make(map[messageKey]string),
 		requests: make(map[string]int),
+		nonces:   nonces{used: make(map[nonce]int64)},
 		random:   rand.New(rand.NewPCG(1, 1)),
-		window:   defaultWindow,
 	}
 	s.SetUTCOffset(defaultUTCOffset)
 	s.SetAccount(Account{SecretID: SecretID, SecretKey: SecretKey})
@@ -82,18 +82,6 @@ func (s *Simulator) SetUTCOffset(offset time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.zone = time.FixedZone("", int(offset/time.Second))
-}
-
-// SetWindow sets the largest accepted difference between a Timestamp and the
-// simulator's clock. It must be at least a second. Fractions of a second are
-// ignored.
-func (s *Simulator) SetWindow(window time.Duration) {
-	if window < time.Second {
-		panic("crsapitest: SetWindow: window must be at least a second")
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.window = window
 }
 
 // EchoSecrets makes the simulator return secrets to the client, as some servers
@@ -125,12 +113,7 @@ func (s *Simulator) SetTaskMessage(region string, taskID int64, message string) 
 func (s *Simulator) taskMessage(region string, taskID int64) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, key := range []messageKey{{region, taskID}, {region, 0}} {
-		if message, ok := s.messages[key]; ok {
-			return message
-		}
-	}
-	return "the flow failed"
+	return cmp.Or(s.messages[messageKey{region, taskID}], s.messages[messageKey{region, 0}], "the flow failed")
 }
 
 // Requests returns the number of requests of all APIs that named an existing
@@ -139,13 +122,6 @@ func (s *Simulator) Requests(region string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.requests[region]
-}
-
-// InFlight returns the number of requests whose response has not ended yet.
-func (s *Simulator) InFlight() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.inFlight
 }
 
 // Request is a verified request, as a hook gets it.
@@ -170,7 +146,6 @@ func (s *Simulator) OnRequest(hook func(Request)) {
 // ServeHTTP handles one request.
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := s.newExchange(r)
-	defer s.finish()
 	var refused render
 	switch {
 	case r.URL.Path == path3:
@@ -196,14 +171,7 @@ func (s *Simulator) newExchange(r *http.Request) *exchange {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests[""]++
-	s.inFlight++
 	return &exchange{sim: s, connection: connection, now: time.Now(), zone: s.zone, echo: s.echo, send: sendAll}
-}
-
-func (s *Simulator) finish() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.inFlight--
 }
 
 // setRegion sets the region of an exchange if it exists.

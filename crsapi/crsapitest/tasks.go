@@ -13,16 +13,9 @@ import (
 // taskList is the list of one region.
 type taskList struct {
 	mu     sync.RWMutex
-	tasks  []crsapi.Task // in the reverse order of the API, so that Add appends
-	sorted bool          // oldest first
-	ids    map[int64]bool
+	tasks  []crsapi.Task
+	sorted bool // newest first
 	raw    []jsontext.Value
-}
-
-func (s *Simulator) list(name string) *taskList {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.regions[name]
 }
 
 // create returns the list of a region. It creates the region if necessary.
@@ -34,7 +27,7 @@ func (s *Simulator) create(name string) *taskList {
 	defer s.mu.Unlock()
 	l := s.regions[name]
 	if l == nil {
-		l = &taskList{sorted: true, ids: make(map[int64]bool)}
+		l = &taskList{sorted: true}
 		s.regions[name] = l
 	}
 	return l
@@ -59,15 +52,7 @@ func (s *Simulator) SetTasks(region string, tasks []crsapi.Task) {
 // are, and keeps their order. The tasks may be older than those of the list; the
 // API then lists them first nevertheless. To insert a task elsewhere, use Update.
 func (s *Simulator) Add(region string, tasks ...crsapi.Task) {
-	l := s.create(region)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	before := len(l.tasks)
-	for _, t := range slices.Backward(tasks) {
-		l.tasks = append(l.tasks, t)
-	}
-	l.sorted = l.sorted && oldestFirst(l.tasks[max(0, before-1):])
-	l.assignIDs(l.tasks[before:])
+	s.Update(region, func(list []crsapi.Task) []crsapi.Task { return slices.Concat(tasks, list) })
 }
 
 // Update replaces the list of a region by the result of change, atomically: a
@@ -78,25 +63,11 @@ func (s *Simulator) Update(region string, change func(tasks []crsapi.Task) []crs
 	l := s.create(region)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	slices.Reverse(l.tasks)
 	l.tasks = change(l.tasks)
-	slices.Reverse(l.tasks)
-	l.sorted = oldestFirst(l.tasks)
-	clear(l.ids)
-	l.assignIDs(l.tasks)
-}
-
-// Tasks returns a copy of the list of a region.
-func (s *Simulator) Tasks(region string) []crsapi.Task {
-	l := s.list(region)
-	if l == nil {
-		return nil
-	}
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	tasks := slices.Clone(l.tasks)
-	slices.Reverse(tasks)
-	return tasks
+	l.sorted = slices.IsSortedFunc(l.tasks, func(a, b crsapi.Task) int {
+		return cmp.Compare(b.StartTime.Unix(), a.StartTime.Unix())
+	})
+	assignIDs(l.tasks)
 }
 
 // SetRawRows sets rows that come before the tasks of a region. Each is a JSON
@@ -115,56 +86,52 @@ func (s *Simulator) SetRawRows(region string, rows ...string) {
 	}
 }
 
-func oldestFirst(tasks []crsapi.Task) bool {
-	return slices.IsSortedFunc(tasks, func(a, b crsapi.Task) int {
-		return cmp.Compare(a.StartTime.Unix(), b.StartTime.Unix())
-	})
-}
-
 // assignIDs assigns a TaskID to each task that has none. A number makes it unique if
 // another task has the same hash.
-func (l *taskList) assignIDs(tasks []crsapi.Task) {
+func assignIDs(tasks []crsapi.Task) {
+	used := make(map[int64]bool, len(tasks))
 	for i := range tasks {
-		if id := tasks[i].TaskID; id != 0 {
-			l.ids[id] = true
-		}
+		used[tasks[i].TaskID] = true
 	}
 	for i := range tasks {
 		t := &tasks[i]
 		for n := 0; t.TaskID == 0; n++ {
 			const bits = 53 // JavaScript can represent them
-			if id := int64(hash(t, n)>>(64-bits)) + 1; !l.ids[id] {
-				t.TaskID, l.ids[id] = id, true
+			if id := int64(hash(t, n)>>(64-bits)) + 1; !used[id] {
+				t.TaskID, used[id] = id, true
 			}
 		}
 	}
 }
 
-// page returns the rows of a page, newest first, and the number of all rows.
-func (l *taskList) page(q query, oldestFirst bool) (raw []jsontext.Value, tasks []crsapi.Task, total int) {
+// page returns the rows of a page, newest first, and the number of all rows. row makes
+// a row of a task.
+func (l *taskList) page(q query, oldestFirst bool, row func(*crsapi.Task) any) (rows []any, total int) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	found := l.find(q)
-	raws, n := len(l.raw), len(found)
-	first := min(q.offset, raws+n)
-	last := min(first+q.limit, raws+n)
-	raw = l.raw[min(first, raws):min(last, raws)]
-	from, to := max(0, first-raws), max(0, last-raws)
-	if oldestFirst {
-		return raw, slices.Clone(found[from:to]), raws + n
+	total = len(l.raw) + len(found)
+	rows = []any{} // not null
+	for i := q.offset; i < min(q.offset+q.limit, total); i++ {
+		switch at := i - len(l.raw); {
+		case at < 0:
+			rows = append(rows, l.raw[i])
+		case oldestFirst:
+			rows = append(rows, row(&found[len(found)-1-at]))
+		default:
+			rows = append(rows, row(&found[at]))
+		}
 	}
-	tasks = slices.Clone(found[n-to : n-from])
-	slices.Reverse(tasks)
-	return raw, tasks, raws + n
+	return rows, total
 }
 
-// find returns the tasks that match, in the order of l.tasks. In a sorted list it
+// find returns the tasks that match. In a sorted list it
 // visits only tasks within the bounds, and none if the query has nothing else.
 func (l *taskList) find(q query) []crsapi.Task {
 	tasks := l.tasks
 	if l.sorted {
-		first := sort.Search(len(tasks), func(i int) bool { return tasks[i].StartTime.Unix() >= q.begin })
-		last := sort.Search(len(tasks), func(i int) bool { return tasks[i].StartTime.Unix() > q.end })
+		first := sort.Search(len(tasks), func(i int) bool { return tasks[i].StartTime.Unix() <= q.end })
+		last := sort.Search(len(tasks), func(i int) bool { return tasks[i].StartTime.Unix() < q.begin })
 		tasks = tasks[first:max(first, last)]
 		if q.onlyBounds() {
 			return tasks

@@ -29,10 +29,6 @@ const (
 	// message; the code of such an error is 4000.
 	module = "(11201)"
 
-	// maxParams is the size limit of the query string and of the form body, in
-	// bytes. The longest documented request needs less than a tenth of it.
-	maxParams = 64 << 10
-
 	lastTimestamp = 253402300799 // the end of the year 9999
 )
 
@@ -63,21 +59,15 @@ func (s *Simulator) verify(x *exchange, r *http.Request) (refused render) {
 // body of a POST.
 func rawParams(r *http.Request) (raw string, refused render) {
 	if r.Method == http.MethodGet {
-		if len(r.URL.RawQuery) > maxParams {
-			return "", htmlPage(http.StatusRequestURITooLong)
-		}
 		return r.URL.RawQuery, nil
 	}
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/x-www-form-urlencoded" {
 		return "", invalidCommon("Content-Type", "of a POST must be application/x-www-form-urlencoded")
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxParams+1))
-	switch {
-	case err != nil:
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
 		return "", htmlPage(http.StatusBadRequest)
-	case len(body) > maxParams:
-		return "", htmlPage(http.StatusRequestEntityTooLarge)
 	}
 	return string(body), nil
 }
@@ -158,7 +148,7 @@ func (s *Simulator) authenticate(p map[string]string, source string, now time.Ti
 		return invalidCommon("Timestamp", "must be in UNIX seconds")
 	}
 
-	account, window, ok := s.account(p["SecretId"])
+	account, ok := s.account(p["SecretId"])
 	switch {
 	case !ok:
 		return refuse(4104, "")
@@ -169,15 +159,15 @@ func (s *Simulator) authenticate(p map[string]string, source string, now time.Ti
 	}
 
 	serverTime := fmt.Sprintf("server time is %d, %s", now.Unix(), now.UTC().Format(timeLayout))
-	switch age, most := now.Unix()-timestamp, int64(window/time.Second); {
-	case age > most:
+	switch age := now.Unix() - timestamp; {
+	case age > window:
 		return refuse(4200, "the request has expired: Timestamp is too old, "+serverTime)
-	case age < -most:
+	case age < -window:
 		return refuse(4500, "Timestamp is ahead of the server, "+serverTime)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.nonces.use(nonce{account.SecretID, nonceValue}, now, window) {
+	if !s.nonces.use(nonce{account.SecretID, nonceValue}, now.Unix()) {
 		return refuse(4500, "Nonce was used before, "+serverTime)
 	}
 	return nil

@@ -53,7 +53,7 @@ func (s *Simulator) verify3(x *exchange, r *http.Request) (refused render) {
 		return refused
 	}
 	if x.list == nil {
-		return envelope("UnsupportedRegion", "the service is not available in the region "+clip(region))
+		return envelope("UnsupportedRegion", "the service is not available in the region "+region)
 	}
 	x.query, refused = parseQuery3(x.request.API, x.request.Action, body, x.zone)
 	return refused
@@ -93,10 +93,10 @@ func (x *exchange) checkHeaders3(r *http.Request) render {
 	case action:
 		x.request.API, x.request.Action = apiTCE, name
 	default:
-		return envelope("InvalidAction", "the action "+clip(name)+" does not exist")
+		return envelope("InvalidAction", "the action "+name+" does not exist")
 	}
 	if version := r.Header.Get("X-TC-Version"); version != version3 {
-		return envelope("NoSuchVersion", "the version "+clip(version)+" does not exist")
+		return envelope("NoSuchVersion", "the version "+version+" does not exist")
 	}
 	return nil
 }
@@ -128,7 +128,7 @@ func (s *Simulator) authenticate3(x *exchange, r *http.Request, body []byte) ren
 	source := source3(canonical, timestampText, a.date, a.service)
 	x.source = a.secretID + " " + token + " " + canonical + " " + source
 
-	account, window, ok := s.account(a.secretID)
+	account, ok := s.account(a.secretID)
 	age := x.now.Unix() - timestamp
 	switch {
 	case !ok:
@@ -137,7 +137,7 @@ func (s *Simulator) authenticate3(x *exchange, r *http.Request, body []byte) ren
 		return envelope("AuthFailure.SignatureFailure", "The provided credentials could not be validated. Please check your signature is correct.")
 	case !hmac.Equal([]byte(token), []byte(account.Token)):
 		return envelope("AuthFailure.TokenFailure", "The token is invalid or expired.")
-	case max(age, -age) > int64(window/time.Second):
+	case max(age, -age) > window:
 		return envelope("AuthFailure.SignatureExpire", fmt.Sprintf("X-TC-Timestamp differs from the server time, which is %d", x.now.Unix()))
 	}
 	return nil

@@ -81,7 +81,6 @@ func TestKeysAndTimes(t *testing.T) {
 	ago := func(d time.Duration) string { return strconv.FormatInt(time.Now().Add(-d).Unix(), 10) }
 	for name, test := range map[string]struct {
 		change       func(c *client)
-		window       time.Duration
 		timestamp    string
 		want2, want3 string
 	}{
@@ -95,7 +94,6 @@ func TestKeysAndTimes(t *testing.T) {
 		"too old":              {timestamp: ago(5*time.Minute + 10*time.Second), want2: "4200", want3: "AuthFailure.SignatureExpire"},
 		"ahead, in the window": {timestamp: ago(-4*time.Minute - 50*time.Second)},
 		"too far ahead":        {timestamp: ago(-5*time.Minute - 10*time.Second), want2: "4500", want3: "AuthFailure.SignatureExpire"},
-		"in a longer window":   {window: 2 * time.Hour, timestamp: ago(119 * time.Minute)},
 		"milliseconds":         {timestamp: "1465185768000", want2: "4000", want3: "InvalidParameter"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -103,9 +101,6 @@ func TestKeysAndTimes(t *testing.T) {
 				sim.SetAccount(crsapitest.Account{SecretID: "AKIDtemporary", SecretKey: "key-of-test", Token: "t"})
 				hooked := 0
 				sim.OnRequest(func(crsapitest.Request) { hooked++ })
-				if test.window > 0 {
-					sim.SetWindow(test.window)
-				}
 				if test.change != nil {
 					test.change(c)
 				}
@@ -176,7 +171,7 @@ func TestParameters2(t *testing.T) {
 		"4100": {"taskStatus_0=2"}, // signed as taskStatus.0
 		"4000": {
 			"Action=-", "Region=-", "SecretId=-", "Timestamp=-", "Nonce=-", "Nonce=0", "Nonce=-1", "Nonce=+1", "Nonce=0x1", "Nonce=9223372036854775808",
-			"Version=2017-03-12", "redisID=crs-1", "redisId=", "zone=z&Zone=z", strings.Repeat("x", 300) + "=1",
+			"Version=2017-03-12", "redisID=crs-1", "redisId=", "zone=z&Zone=z",
 			"limit=-", "limit=0", "limit=-1", "limit=ten", "limit=010", "limit=2147483648", "offset=-", "offset=-1", "offset=1.0",
 			"beginTime=2017-02-08T16:46:34Z", "beginTime=2017-02-08 16:46:34.5", "endTime=2017-02-08 6:46:34", "endTime=2017-02-30 16:46:34",
 			"beginTime=2017-02-11 00:00:00&endTime=2017-02-10 00:00:00",
@@ -198,7 +193,7 @@ func TestParameters2(t *testing.T) {
 				}
 				e := c.do(c.request2(pairs...)).result(t)
 				desc := map[string]string{"": "Success", "4000": "InvalidParameter", "4100": "AuthFailure"}[code]
-				if e.code != code || e.desc != desc || len(e.message) > 200 || code == "4000" && !strings.Contains(e.message, name[:min(len(name), 40)]) {
+				if e.code != code || e.desc != desc || code == "4000" && !strings.Contains(e.message, name) {
 					t.Errorf("%s %s: %+v, want %s %q", method, request, e, code, desc)
 				}
 			}
@@ -211,7 +206,7 @@ func TestEncoding2(t *testing.T) {
 	for name, test := range map[string]struct {
 		add   string // to the encoded parameters
 		alter func(r *http.Request)
-		want  string // the code, or HTTP statuses
+		want  string // the code, or the HTTP status
 		in    string // the message
 	}{
 		"repeated":            {add: "&limit=100", want: "4000", in: "limit occurs more than once"},
@@ -220,7 +215,6 @@ func TestEncoding2(t *testing.T) {
 		"bad escape":          {add: "&redisId=%zz", want: "4000", in: "URL-encoded"},
 		"not UTF-8":           {add: "&redisId=%ff", want: "4000", in: "UTF-8"},
 		"added after signing": {add: "&redisId=crs-1", want: "4100", in: "signature"},
-		"too long":            {add: "&redisName=" + strings.Repeat("x", 70<<10), want: "414 or 413"},
 		"other Host":          {alter: func(r *http.Request) { r.Host = "localhost" }, want: "4100", in: "signature"},
 		"Host with a port":    {alter: func(r *http.Request) { r.Host += ":8443" }},
 		"other path":          {alter: func(r *http.Request) { r.URL.Path = "/v2/" }, want: "404"},
@@ -237,7 +231,7 @@ func TestEncoding2(t *testing.T) {
 			}
 			res := c.do(r)
 			if res.StatusCode != http.StatusOK {
-				if !strings.Contains(test.want, strconv.Itoa(res.StatusCode)) || !strings.HasPrefix(res.body, "<html>") {
+				if strconv.Itoa(res.StatusCode) != test.want || !strings.HasPrefix(res.body, "<html>") {
 					t.Errorf("%s %s: status %d, want %s", method, name, res.StatusCode, test.want)
 				}
 			} else if e := res.result(t); e.code != test.want || !strings.Contains(e.message, test.in) {
@@ -402,7 +396,7 @@ func TestParameters3(t *testing.T) {
 			sim.SetTasks(region, task)
 			c := newClient(sim, "3.0")
 			c.action = request.action
-			if e := c.do(c.request3(request.body)).result(t); e.code != code || len(e.message) > 200 {
+			if e := c.do(c.request3(request.body)).result(t); e.code != code {
 				t.Errorf("%s %.200s: %+v, want %q", request.action, request.body, e, code)
 			}
 		}

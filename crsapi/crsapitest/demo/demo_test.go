@@ -2,7 +2,6 @@ package demo_test
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -28,38 +27,32 @@ const (
 // conditions of the alerts, whatever the time of day when the demo starts, and two hours
 // later.
 func TestEachAlertHasItsExample(t *testing.T) {
-	want := map[string][]string{ // by alert, redisIds
-		"CRSBackupFailed":      {"crs-zhou0006", "crs-zhou0008"},
-		"CRSBackupMissing":     {"crs-zhou0006", "crs-zhou0009"},
-		"CRSBackupStuck":       {"crs-zhou0007"},
-		"CRSTaskStuck":         {"crs-zhou0011"},
-		"CRSTaskFailed":        {"crs-zhou0010"},
-		"CRSTaskStatusUnknown": {"crs-zhou0012"},
+	want := []string{
+		"CRSBackupFailed crs-zhou0006", "CRSBackupFailed crs-zhou0008", "CRSBackupMissing crs-zhou0006", "CRSBackupMissing crs-zhou0009",
+		"CRSBackupStuck crs-zhou0007", "CRSTaskFailed crs-zhou0010", "CRSTaskStatusUnknown crs-zhou0012", "CRSTaskStuck crs-zhou0011",
 	}
 	for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
 		for h := 0; h < 24; h += 3 {
-			t.Run(fmt.Sprint(api, " at ", h), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					time.Sleep(time.Duration(h)*hour + 17*time.Minute)
-					server := crsapitest.NewMemoryServer()
-					defer server.Close()
-					e := watch(t, server, api)
-					defer e.Close()
-					start := time.Now()
-					for range 2 {
-						for n, region := range demo.Regions() {
-							server.SetTasks(region, demo.Tasks(region, n, utcOffset, start, time.Now()))
-						}
-						shown := gather(t, e)
-						if got := alerts(shown, time.Now()); fmt.Sprint(got) != fmt.Sprint(want) {
-							t.Errorf("%s after the start: alerts\n%v, want\n%v", time.Since(start), got, want)
-						}
-						if n := len(shown["crs_instance_info"]); n != 21 {
-							t.Errorf("%d instances", n) // two of three are in order
-						}
-						time.Sleep(2*hour + 10*time.Minute) // no backup by hand has just failed
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(time.Duration(h)*hour + 17*time.Minute)
+				server := crsapitest.NewMemoryServer()
+				defer server.Close()
+				e := watch(t, server, api)
+				defer e.Close()
+				start := time.Now()
+				for range 2 {
+					for n, region := range demo.Regions() {
+						server.SetTasks(region, demo.Tasks(region, n, utcOffset, start, time.Now()))
 					}
-				})
+					shown := gather(t, e)
+					if got := alerts(shown, float64(time.Now().Unix())); !slices.Equal(got, want) {
+						t.Errorf("API %s, start at %d, after %s: alerts %q, want %q", api, h, time.Since(start), got, want)
+					}
+					if n := len(shown["crs_instance_info"]); n != 21 {
+						t.Errorf("%d instances", n) // two of three are in order
+					}
+					time.Sleep(2*hour + 10*time.Minute) // no backup by hand has just failed
+				}
 			})
 		}
 	}
@@ -106,43 +99,38 @@ func gather(t *testing.T, e *collector.Exporter) map[string]series {
 	return all
 }
 
-// alerts returns the redisIds of which the conditions of the rules hold, by alert.
-func alerts(shown map[string]series, now time.Time) map[string][]string {
-	all := map[string][]string{}
+// alerts returns the alerts of which the conditions hold, each with its redisId.
+func alerts(shown map[string]series, now float64) (all []string) {
 	add := func(when bool, alert, key string) {
 		if id, _, _ := strings.Cut(key, " "); when {
-			all[alert] = append(all[alert], id)
+			all = append(all, alert+" "+id)
 		}
 	}
-	each := func(metric string, check func(key string, at float64)) {
-		for _, key := range slices.Sorted(maps.Keys(shown[metric])) {
-			check(key, shown[metric][key])
-		}
-	}
-	good, deadline := shown["crs_backup_last_good_timestamp_seconds"], shown["crs_backup_deadline_timestamp_seconds"]
-	seconds := float64(now.Unix())
 	isBackup := func(key string) bool {
 		return strings.Contains(key, "backupInstance") || strings.Contains(key, "AUTOBACKUP")
 	}
-	each("crs_backup_failing_since_timestamp_seconds", func(id string, since float64) {
+	good, deadline := shown["crs_backup_last_good_timestamp_seconds"], shown["crs_backup_deadline_timestamp_seconds"]
+	for id, since := range shown["crs_backup_failing_since_timestamp_seconds"] {
 		add(since > good[id] && since < deadline[id], "CRSBackupFailed", id)
-	})
-	each("crs_backup_deadline_timestamp_seconds", func(id string, by float64) {
-		add(by < seconds, "CRSBackupMissing", id)
-	})
-	each("crs_task_finished_before_timestamp_seconds", func(key string, before float64) {
-		late := before+(3*hour).Seconds() < seconds
+	}
+	for id, by := range deadline {
+		add(by < now, "CRSBackupMissing", id)
+	}
+	for key, before := range shown["crs_task_finished_before_timestamp_seconds"] {
+		late := before+(3*hour).Seconds() < now
 		add(late && isBackup(key), "CRSBackupStuck", key)
 		add(late && !isBackup(key), "CRSTaskStuck", key)
-	})
-	each("crs_task_last_failure_timestamp_seconds", func(key string, at float64) {
+	}
+	for key, at := range shown["crs_task_last_failure_timestamp_seconds"] {
 		success := shown["crs_task_last_success_timestamp_seconds"][key]
-		add(!isBackup(key) && at > seconds-day.Seconds() && at > success, "CRSTaskFailed", key)
-	})
-	each("crs_task_last_start_timestamp_seconds", func(key string, at float64) {
+		add(!isBackup(key) && at > now-day.Seconds() && at > success, "CRSTaskFailed", key)
+	}
+	starts := shown["crs_task_last_start_timestamp_seconds"]
+	for key, at := range starts {
 		task, unknown := strings.CutSuffix(key, " unknown")
-		add(unknown && at >= shown["crs_task_last_start_timestamp_seconds"][task+" succeeded"], "CRSTaskStatusUnknown", key)
-	})
+		add(unknown && at >= starts[task+" succeeded"], "CRSTaskStatusUnknown", key)
+	}
+	slices.Sort(all)
 	return all
 }
 
