@@ -84,17 +84,20 @@ func TestCost(t *testing.T) {
 	}
 }
 
-// TestCostOfFullReading counts the requests of full readings, and of a turn.
+// TestCostOfFullReading counts the requests of full readings, and of a turn. Pages are read
+// side by side, by offset, too.
 func TestCostOfFullReading(t *testing.T) {
 	for _, test := range []struct {
+		end               string
 		tasks, workers    int
 		first, full, some int // requests; some of 5 windows in turn
 	}{
-		{250, 8, 3, 4, 4}, {3000, 8, 40, 33, 6}, {20_000, 1, 203, 203, 6}, {20_000, 8, 216, 203, 6},
+		{"", 250, 8, 3, 4, 4}, {"", 3000, 8, 40, 33, 6}, {"", 20_000, 1, 203, 203, 6}, {"", 20_000, 8, 216, 203, 6},
+		{"endOfTask", 5000, 8, 103, 53, 12},
 	} {
-		inBubble(t, fmt.Sprintf("%d tasks, %d workers", test.tasks, test.workers), func(t *testing.T) {
+		inBubble(t, fmt.Sprintf("%d tasks, %d workers, endTime %s", test.tasks, test.workers, test.end), func(t *testing.T) {
 			s := random(crsapi.API30, test.tasks)
-			s.latency = 20 * time.Millisecond
+			s.habits.end, s.latency = test.end, 20*time.Millisecond
 			m := mirror.New(mirror.Config{Lister: s, PageSize: 100, Concurrency: test.workers})
 			begin := time.Now()
 			r := poll(t, m, 0)

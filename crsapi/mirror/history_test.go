@@ -24,28 +24,21 @@ var (
 // history is a list with random events.
 type history struct {
 	*server
-	luck   *rand.Rand // for events
-	rate   float64    // probability of an event before a request
-	quota  int        // events that may still happen
-	events int        // events that happened
-	zone   int64      // seconds that the times of tasks are ahead of the Date header
+	luck *rand.Rand // for events
+	rate float64    // probability of an event before a request
+	zone int64      // seconds that the times of tasks are ahead of the Date header
 
 	// changes are the tasks that were new or got a status during this poll.
 	changes []*node
 }
 
-var instances, names = func() (ids, names []string) {
-	for i := range 12 {
-		ids = append(ids, fmt.Sprintf("crs-%02d", i))
-	}
-	return ids, []string{"backupInstance", "cleanInstance"}
-}()
-
 func (h *history) now() int64 { return h.clock + h.zone }
+
+func (h *history) instance() string { return fmt.Sprintf("crs-%02d", h.luck.IntN(12)) }
 
 func (h *history) submit(at int64) {
 	h.lastID++
-	n := newNode(instances[h.luck.IntN(12)], names[h.luck.IntN(2)], at, crsapi.StatusPending)
+	n := newNode(h.instance(), []string{"backupInstance", "cleanInstance"}[h.luck.IntN(2)], at, crsapi.StatusPending)
 	if h.api != crsapi.API20 {
 		n.TaskID = h.lastID
 	}
@@ -59,11 +52,6 @@ func (h *history) submit(at int64) {
 
 // event changes the list, within the assumptions of the package.
 func (h *history) event() {
-	if h.quota == 0 {
-		return
-	}
-	h.quota--
-	h.events++
 	say := func(format string, args ...any) { h.log = append(h.log, "  "+fmt.Sprintf(format, args...)) }
 	become := func(to crsapi.Status, newerThan int64, from ...crsapi.Status) {
 		var which []int
@@ -117,11 +105,11 @@ func (h *history) event() {
 		h.nodes = h.nodes[:len(h.nodes)*9/10]
 		say("a tenth leaves")
 	case n < 87:
-		id := instances[h.luck.IntN(12)]
+		id := h.instance()
 		h.remove(func(n *node) bool { return n.RedisID == id })
 		say("%s is deleted", id)
 	case n < 89:
-		id, name := instances[h.luck.IntN(12)], fmt.Sprint("name", h.clock)
+		id, name := h.instance(), fmt.Sprint("name", h.clock)
 		for i := range h.nodes {
 			if h.nodes[i].RedisID == id {
 				h.change(i, func(n *node) { n.RedisName = name })
@@ -133,14 +121,9 @@ func (h *history) event() {
 	}
 }
 
-// key identifies a task as far as its server does.
-type key struct {
-	redisID, taskName string
-	start, taskID     int64
-}
-
-func keyOf(t *crsapi.Task) key {
-	return key{t.RedisID, t.TaskName, t.StartTime.Unix(), t.TaskID}
+// identity returns what identifies a task, as far as its server does.
+func identity(t crsapi.Task) crsapi.Task {
+	return crsapi.Task{RedisID: t.RedisID, TaskName: t.TaskName, StartTime: t.StartTime, TaskID: t.TaskID}
 }
 
 // tally is the outcome of some histories.
@@ -150,13 +133,8 @@ type tally struct {
 	byOffset     int            // polls by offset of servers that can be read by bounds
 }
 
-func newTally() *tally {
-	return &tally{polls: map[string]int{}, whole: map[string]int{}}
-}
-
-// run plays a history with at most so many events. It returns how the copy first
-// differed from the list, with the log of the poll, or "".
-func run(t *testing.T, seed uint64, quota int, total *tally) (problem string, events int) {
+// play plays a history. The test fails if the copy differs from the list.
+func play(t *testing.T, seed uint64, total *tally) {
 	luck := rand.New(rand.NewPCG(seed, 2))
 	h := &history{
 		server: &server{
@@ -164,8 +142,7 @@ func run(t *testing.T, seed uint64, quota int, total *tally) (problem string, ev
 			luck:  rand.New(rand.NewPCG(seed, 3)),
 			clock: epoch,
 		},
-		luck:  rand.New(rand.NewPCG(seed, 4)),
-		quota: -1,
+		luck: rand.New(rand.NewPCG(seed, 4)),
 	}
 	cfg := mirror.Config{Lister: h, PageSize: 20, Concurrency: 1}
 	h.habits.shuffle = luck.IntN(2) == 0
@@ -203,7 +180,7 @@ func run(t *testing.T, seed uint64, quota int, total *tally) (problem string, ev
 		cfg.Concurrency = 1 + luck.IntN(4)
 	}
 	if one(6) {
-		cfg.RedisID = instances[3]
+		cfg.RedisID = "crs-03"
 	}
 	if one(4) {
 		h.zone = int64(luck.IntN(27)-13) * 3600
@@ -239,7 +216,7 @@ func run(t *testing.T, seed uint64, quota int, total *tally) (problem string, ev
 			h.event()
 		}
 	}
-	h.quota = quota
+	problem := ""
 	kind := fmt.Sprintf("an event before %g of the requests", h.rate)
 	if h.habits.byOffset() || h.habits.most > 0 {
 		kind = "by offset, or limits refused"
@@ -273,7 +250,8 @@ func run(t *testing.T, seed uint64, quota int, total *tally) (problem string, ev
 			h.event()
 		}
 		if problem != "" {
-			return fmt.Sprintf("%s\nseed %d, %s, habits %+v, events %g, config %+v, zone %d\n%s", problem, seed, h.api, h.habits, h.rate, cfg, h.zone, strings.Join(h.log, "\n")), h.events
+			t.Fatalf("%s\nseed %d, %s, habits %+v, events %g, config %+v, zone %d\n%s",
+				problem, seed, h.api, h.habits, h.rate, cfg, h.zone, strings.Join(h.log, "\n"))
 		}
 		if lookback {
 			d := luck.IntN(900)
@@ -281,18 +259,17 @@ func run(t *testing.T, seed uint64, quota int, total *tally) (problem string, ev
 			h.clock += int64(d)
 		}
 	}
-	return "", h.events
 }
 
 // check compares the copy with what the list was during a poll.
 func (h *history) check(total *tally, r *mirror.Result, from []*node, changes []*node, versions [][]*node, heads []head, redisID string) string {
-	copied := map[key]int{}
-	for i := range r.Tasks {
-		copied[keyOf(&r.Tasks[i])]++
+	copied := map[crsapi.Task]int{}
+	for _, t := range r.Tasks {
+		copied[identity(t)]++
 	}
 	at := heads[len(heads)-1]
 	against := func(version []*node) string {
-		want := map[key]int{}
+		want := map[crsapi.Task]int{}
 		bad := 0
 		for _, n := range version {
 			switch {
@@ -300,27 +277,20 @@ func (h *history) check(total *tally, r *mirror.Result, from []*node, changes []
 			case n.bad != 0:
 				bad++
 			case redisID == "" || n.RedisID == redisID:
-				want[keyOf(&n.Task)]++
+				want[identity(n.Task)]++
 			}
 		}
 		if bad != r.Rejected {
 			return fmt.Sprintf("%d rejected rows, want %d", r.Rejected, bad)
 		}
-		if maps.Equal(copied, want) {
-			return ""
-		}
-		var text strings.Builder
-		for k, n := range want {
-			if copied[k] != n {
-				fmt.Fprintf(&text, "%d of %v at %d, want %d\n", copied[k], k, k.start-epoch, n)
-			}
-		}
 		for k, n := range copied {
-			if want[k] == 0 {
-				fmt.Fprintf(&text, "%d of %v at %d, want none\n", n, k, k.start-epoch)
-			}
+			want[k] -= n
 		}
-		return text.String()
+		maps.DeleteFunc(want, func(_ crsapi.Task, n int) bool { return n == 0 })
+		if len(want) > 0 {
+			return fmt.Sprint("tasks missing, or too many if negative: ", want)
+		}
+		return ""
 	}
 	problem := against(versions[at.version])
 	if problem != "" && slices.ContainsFunc(versions, func(v []*node) bool { return against(v) == "" }) {
@@ -334,44 +304,29 @@ func (h *history) check(total *tally, r *mirror.Result, from []*node, changes []
 		return problem
 	}
 	type state struct {
-		key
+		task   crsapi.Task
 		status crsapi.Status
 	}
 	had := map[state]bool{}
 	for _, n := range slices.Concat(from, changes) {
-		had[state{keyOf(&n.Task), n.Status}] = true
+		had[state{identity(n.Task), n.Status}] = true
 	}
-	for i := range r.Tasks {
-		if s := (state{keyOf(&r.Tasks[i]), r.Tasks[i].Status}); !had[s] {
-			return fmt.Sprintf("%v at %d has a status that it did not have during the poll", s, s.start-epoch)
+	for _, t := range r.Tasks {
+		if !had[state{identity(t), t.Status}] {
+			return fmt.Sprintf("%+v has a status that it did not have during the poll", t)
 		}
 	}
 	return ""
 }
 
-// TestHistories plays random histories, shrinks the first one that fails, and
-// prints it.
+// TestHistories plays random histories, and prints the first one that fails.
 func TestHistories(t *testing.T) {
-	total := newTally()
+	total := &tally{polls: map[string]int{}, whole: map[string]int{}}
 	if race {
 		*histories = min(*histories, 20)
 	}
 	for seed := *firstHistory; seed < *firstHistory+uint64(*histories); seed++ {
-		problem, events := play(t, seed, -1, total)
-		if problem == "" {
-			continue
-		}
-		// Find few events, of the first ones, that suffice.
-		lo, hi := 0, events
-		for lo < hi {
-			mid := (lo + hi) / 2
-			if p, _ := play(t, seed, mid, newTally()); p != "" {
-				problem, hi = p, mid
-			} else {
-				lo = mid + 1
-			}
-		}
-		t.Fatalf("with %d events: %s", hi, problem)
+		synctest.Test(t, func(t *testing.T) { play(t, seed, total) })
 	}
 	for kind, all := range total.polls {
 		whole := float64(total.whole[kind]) / float64(all)
@@ -383,10 +338,4 @@ func TestHistories(t *testing.T) {
 	if most := 1 + *histories/500; total.others > most || total.byOffset > most {
 		t.Errorf("%d polls show another moment than that of the last head, %d are by offset", total.others, total.byOffset)
 	}
-}
-
-// play is run in a bubble.
-func play(t *testing.T, seed uint64, quota int, total *tally) (problem string, events int) {
-	synctest.Test(t, func(t *testing.T) { problem, events = run(t, seed, quota, total) })
-	return problem, events
 }

@@ -65,19 +65,6 @@ func TestFirstContact(t *testing.T) {
 	}
 }
 
-// TestTotalsOfThePage: a list that grows beyond a page is not mistaken for its newest page.
-func TestTotalsOfThePage(t *testing.T) {
-	s := plain(crsapi.API20, 90, 10, 5)
-	s.habits.pageTotals = true
-	m := newMirror(s, 100)
-	poll(t, m, 0)
-	for range 10 {
-		s.clock += 15
-		s.submit(8)
-		expect(t, poll(t, m, 0), s)
-	}
-}
-
 // TestWrongTotals: they are no proof, with bounds or without.
 func TestWrongTotals(t *testing.T) {
 	for name, wrong := range map[string]func(total int) int{
@@ -113,24 +100,6 @@ func TestMovingByOffset(t *testing.T) {
 		r := poll(t, m, mirror.All)
 		limit(t, "all of a moving list", s, 11+2)
 		expect(t, r, s)
-	}
-}
-
-// TestFractions: of the tasks of a second, the end bound includes some.
-func TestFractions(t *testing.T) {
-	s := plain(crsapi.API30, 0, 10, 5)
-	for range 300 {
-		s.clock += 100
-		s.submit(3)
-		s.nodes[0].split, s.nodes[1].split = false, false
-	}
-	s.habits.end = "fractions"
-	m := newMirror(s, 100)
-	for range 3 {
-		r := poll(t, m, 0)
-		if expect(t, r, s); r.ByOffset != "the list has tasks that were not listed in their place before" {
-			t.Errorf("by offset since %q", r.ByOffset)
-		}
 	}
 }
 
@@ -198,24 +167,6 @@ func TestCostByOffset(t *testing.T) {
 			try("all", mirror.All, 52+2, func() { s.clock += 80; s.submit(3) })
 		})
 	}
-}
-
-// TestFarAway: by offset, pages are read side by side. That EndTime is that of the task
-// is noticed, and a list of 5,000 is read, in the time of so many answers.
-func TestFarAway(t *testing.T) {
-	inBubble(t, "", func(t *testing.T) {
-		s := plain(crsapi.API30, 5000, 10, 50)
-		s.habits.end, s.latency = "endOfTask", 250*time.Millisecond
-		m := mirror.New(mirror.Config{Lister: s, PageSize: 100, Concurrency: 8})
-		for i, most := range []time.Duration{21, 1} {
-			begin := time.Now()
-			expect(t, poll(t, m, 0), s)
-			if answers := time.Since(begin) / s.latency; answers > most {
-				t.Errorf("poll %d took the time of %d answers, %d requests", i, answers, s.requests)
-			}
-			s.reset()
-		}
-	})
 }
 
 // TestBoundsAreTriedAgain: a quarter of an hour later a server may do bounds. If not,
