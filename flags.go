@@ -33,7 +33,8 @@ const (
 type settings struct {
 	web           *web.FlagConfig
 	telemetryPath string
-	routePrefix   string // without a slash at its end; empty for none
+	externalPath  string // of --web.external-url, and
+	routePrefix   string // both without a slash at their end; empty for none
 
 	apiChoice  crsapi.API
 	api        crsapi.Config // of API 2.0; configs has those in use
@@ -163,7 +164,8 @@ func (s *settings) parsePaths() error {
 	parts := externalURL.FindStringSubmatch(s.collector.PagesURL)
 	if parts != nil {
 		s.collector.PagesURL = parts[1] + parts[2]
-		s.routePrefix = cmp.Or(s.routePrefix, parts[2])
+		s.externalPath = parts[2]
+		s.routePrefix = cmp.Or(s.routePrefix, s.externalPath)
 	}
 	s.routePrefix = strings.TrimRight("/"+strings.Trim(s.routePrefix, "/"), "/")
 	taken := []string{collector.HealthyPath, collector.ReadyPath, "/tasks", "/backups"}

@@ -37,14 +37,10 @@ const (
 	flushTimeout = 2 * time.Second
 )
 
-// A build without -ldflags, such as go install's, has the version of its module.
-func init() {
-	if info, ok := debug.ReadBuildInfo(); ok && version.Version == "" {
+func main() {
+	if info, ok := debug.ReadBuildInfo(); ok && version.Version == "" { // built without -ldflags
 		version.Version = strings.Trim(strings.TrimPrefix(info.Main.Version, "v"), "()")
 	}
-}
-
-func main() {
 	signal.Ignore(syscall.SIGHUP) // changed credentials are read without it
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
@@ -118,7 +114,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	mux.Handle("GET "+collector.HealthyPath, exporter.Healthy())
 	mux.Handle("GET "+collector.ReadyPath, exporter.Ready())
 	mux.Handle("GET /", pages.New(pages.Config{ // and /tasks, /backups
-		Exporter: exporter, MetricsPath: s.telemetryPath, UTCOffset: s.api.UTCOffset,
+		Exporter: exporter, MetricsPath: s.telemetryPath, ExternalPath: s.externalPath, UTCOffset: s.api.UTCOffset,
 		Credentials: func() (source string, expiry time.Time) { return status().Source, status().Expiry },
 	}))
 

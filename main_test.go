@@ -436,8 +436,10 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-var absoluteLink = regexp.MustCompile(`(?i)(href|src|action)="?(/|https?:)[^" >]*`)
+var pageLink = regexp.MustCompile(`(?i)(?:href|src|action)="([^"]*)"`)
 
+// TestPrefix serves the exporter under a path, also behind a proxy. A browser may open the
+// status page without the slash at the end of its URL.
 func TestPrefix(t *testing.T) {
 	_, args := simulate(t, crsapi.API20, crsapitest.DocumentExample()...)
 	for name, test := range map[string]struct {
@@ -457,14 +459,15 @@ func TestPrefix(t *testing.T) {
 				t.Errorf("crs_pages_info of %q: %t", test.url, got)
 			}
 			for path, text := range map[string]string{
-				"/": `href="./m"`, "/tasks": backupInstance, "/backups": "crs-izbob1wh", collector.HealthyPath: "healthy", collector.ReadyPath: "ready",
+				"/": `/m">Metrics`, "/tasks": backupInstance, "/backups": "crs-izbob1wh", collector.HealthyPath: "healthy", collector.ReadyPath: "ready",
 			} {
 				status, body := exporter.get(test.prefix + path)
 				if status != http.StatusOK || !strings.Contains(body, text) {
 					t.Errorf("%s: status %d, want 200 with %q", path, status, text)
 				}
-				if link := absoluteLink.FindString(body); link != "" {
-					t.Errorf("%s: %s does not work behind a proxy", path, link)
+				base := cmp.Or(test.url, "http://localhost")
+				for _, opened := range []string{base + path, base + strings.TrimSuffix(path, "/")} {
+					wantLinksBelow(t, base+"/", opened, body)
 				}
 			}
 			for _, path := range []string{"/metrics", "/debug/pprof/", "/-/quit"} {
@@ -477,6 +480,20 @@ func TestPrefix(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// wantLinksBelow checks the links of a page that a browser has opened at a URL.
+func wantLinksBelow(t *testing.T, base, opened, page string) {
+	t.Helper()
+	from, err := url.Parse(opened)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range pageLink.FindAllStringSubmatch(page, -1) {
+		if to, err := from.Parse(html.UnescapeString(link[1])); err != nil || !strings.HasPrefix(to.String(), base) && link[1] != "#main" {
+			t.Errorf("%s: the link %q leads to %v (%v)", opened, link[1], to, err)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"net"
+	"net/url"
 	"strings"
 )
 
@@ -21,7 +22,7 @@ func Advice(err error, api API) string {
 		text = e.meaning().advice
 	case !e.Requested:
 		text = advice[reason+" without a request"]
-	case errors.As(e.Err, &unresolved):
+	case errors.As(e.Err, &unresolved) && unresolved.Name == (&url.URL{Host: e.host}).Hostname(): // not the name of a proxy
 		text = advice["name "+string(api)]
 	}
 	endpoint := "--crs.v3-endpoint"

@@ -17,7 +17,9 @@ import (
 // TestAdvice has the advice to the operator for each kind of failure.
 func TestAdvice(t *testing.T) {
 	retired := `{"code":4300,"message":"","codeDesc":"RequestForbidden"}`
-	unresolved := &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "h", IsNotFound: true}}
+	unresolved := func(name string) error {
+		return &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}}
+	}
 	fail := func(err error) transportFunc {
 		return func(*http.Request) (*http.Response, error) { return nil, err }
 	}
@@ -28,25 +30,28 @@ func TestAdvice(t *testing.T) {
 		transport transportFunc
 		want      map[crsapi.API]string // parts of the text, separated by |
 	}{
-		"limit, 2.0":         {always(errorJSON(4000, "(11201)InvalidParameter: limit")), map[crsapi.API]string{two: "--crs.page-size", three: "--crs.page-size"}},
-		"limit, 3.0":         {always(envelope("InvalidParameterValue")), map[crsapi.API]string{three: "--crs.page-size", tce: "--crs.page-size"}},
-		"too large":          {always(envelope("ResponseSizeLimitExceeded")), map[crsapi.API]string{three: "--crs.page-size"}},
-		"retired":            {always(retired), map[crsapi.API]string{two: "--crs.api=3.0|auto|redis:DescribeTaskList", three: "retired API 3.0", tce: "retired API tce"}},
-		"wrong host":         {always(errorJSON(6100, "")), map[crsapi.API]string{two: "--crs.endpoint|--crs.api=3.0"}},
-		"no action":          {always(envelope("InvalidAction")), map[crsapi.API]string{three: "--crs.v3-endpoint|redis.tencentcloudapi.com"}},
-		"denied":             {always(errorJSON(4102, "")), map[crsapi.API]string{two: "redis:GetRedisTaskList|instance/*", three: "redis:DescribeTaskList", tce: "redis:GetRedisTaskList"}},
-		"denied by Redis":    {always(envelope("InvalidParameter.PermissionDenied")), map[crsapi.API]string{three: "redis:DescribeTaskList", tce: "redis:GetRedisTaskList"}},
-		"wrong key":          {always(errorJSON(4100, "")), map[crsapi.API]string{two: "SecretKey", three: "SecretKey"}},
-		"unknown key":        {always(envelope("AuthFailure.SecretIdNotFound")), map[crsapi.API]string{three: "SecretId"}},
-		"other auth":         {always(envelope("AuthFailure.InvalidAuthorization")), map[crsapi.API]string{three: "valid key pair"}},
-		"clock":              {always(errorJSON(4500, "")), map[crsapi.API]string{two: "NTP"}},
-		"throttled":          {always(errorJSON(4400, "")), map[crsapi.API]string{two: "--crs.rate-limit"}},
-		"instance":           {always(envelope("ResourceNotFound.InstanceNotExists")), map[crsapi.API]string{three: "--crs.redis-id"}},
-		"region":             {always(envelope("UnsupportedRegion")), map[crsapi.API]string{three: "--crs.region"}},
-		"server":             {always(errorJSON(6000, "")), map[crsapi.API]string{two: "try again"}},
-		"not the API":        {always("<html>"), map[crsapi.API]string{two: "--crs.endpoint|redis.api.qcloud.com", three: "--crs.v3-endpoint|redis.tencentcloudapi.com"}},
-		"unknown code":       {always(envelope("Oops")), map[crsapi.API]string{three: "--crs.v3-endpoint|--crs.region"}},
-		"name not found":     {fail(unresolved), map[crsapi.API]string{two: "does not resolve|--crs.api=3.0", three: "Cannot connect to redis.tencentcloudapi.com"}},
+		"limit, 2.0":      {always(errorJSON(4000, "(11201)InvalidParameter: limit")), map[crsapi.API]string{two: "--crs.page-size", three: "--crs.page-size"}},
+		"limit, 3.0":      {always(envelope("InvalidParameterValue")), map[crsapi.API]string{three: "--crs.page-size", tce: "--crs.page-size"}},
+		"too large":       {always(envelope("ResponseSizeLimitExceeded")), map[crsapi.API]string{three: "--crs.page-size"}},
+		"retired":         {always(retired), map[crsapi.API]string{two: "--crs.api=3.0|auto|redis:DescribeTaskList", three: "retired API 3.0", tce: "retired API tce"}},
+		"wrong host":      {always(errorJSON(6100, "")), map[crsapi.API]string{two: "--crs.endpoint|--crs.api=3.0"}},
+		"no action":       {always(envelope("InvalidAction")), map[crsapi.API]string{three: "--crs.v3-endpoint|redis.tencentcloudapi.com"}},
+		"denied":          {always(errorJSON(4102, "")), map[crsapi.API]string{two: "redis:GetRedisTaskList|instance/*", three: "redis:DescribeTaskList", tce: "redis:GetRedisTaskList"}},
+		"denied by Redis": {always(envelope("InvalidParameter.PermissionDenied")), map[crsapi.API]string{three: "redis:DescribeTaskList", tce: "redis:GetRedisTaskList"}},
+		"wrong key":       {always(errorJSON(4100, "")), map[crsapi.API]string{two: "SecretKey", three: "SecretKey"}},
+		"unknown key":     {always(envelope("AuthFailure.SecretIdNotFound")), map[crsapi.API]string{three: "SecretId"}},
+		"other auth":      {always(envelope("AuthFailure.InvalidAuthorization")), map[crsapi.API]string{three: "valid key pair"}},
+		"clock":           {always(errorJSON(4500, "")), map[crsapi.API]string{two: "NTP"}},
+		"throttled":       {always(errorJSON(4400, "")), map[crsapi.API]string{two: "--crs.rate-limit"}},
+		"instance":        {always(envelope("ResourceNotFound.InstanceNotExists")), map[crsapi.API]string{three: "--crs.redis-id"}},
+		"region":          {always(envelope("UnsupportedRegion")), map[crsapi.API]string{three: "--crs.region"}},
+		"server":          {always(errorJSON(6000, "")), map[crsapi.API]string{two: "try again"}},
+		"not the API":     {always("<html>"), map[crsapi.API]string{two: "--crs.endpoint|redis.api.qcloud.com", three: "--crs.v3-endpoint|redis.tencentcloudapi.com"}},
+		"unknown code":    {always(envelope("Oops")), map[crsapi.API]string{three: "--crs.v3-endpoint|--crs.region"}},
+		"name not found": {fail(unresolved("redis.api.qcloud.com")), map[crsapi.API]string{
+			two: "The name redis.api.qcloud.com does not resolve|--crs.api=3.0", three: "Cannot connect to redis.tencentcloudapi.com",
+		}},
+		"name of a proxy":    {fail(unresolved("proxy")), map[crsapi.API]string{two: "Cannot connect|the proxy of the environment"}},
 		"no connection":      {fail(io.EOF), map[crsapi.API]string{two: "Cannot connect to redis.api.qcloud.com"}},
 		"attempt too long":   {fail(&net.DNSError{Err: "timeout", IsTimeout: true}), map[crsapi.API]string{three: "--crs.request-timeout"}},
 		"redirected":         {status(302), map[crsapi.API]string{three: "--crs.v3-endpoint"}},

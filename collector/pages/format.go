@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"net/url"
@@ -21,11 +22,16 @@ func (p *pages) functions() template.FuncMap {
 		"span":     span,
 		"count":    count,
 		"sign":     func(status string) string { return cellOf(status).Sign },
-		"link":     linkTo,
+		"root":     p.root,
+		"link":     func(region, redisID string) string { return p.root() + "/" + linkTo(region, redisID) },
 		"statuses": collector.StatusNames,
 		"percent":  func(part float32) string { return strconv.Itoa(int(part*100+0.5)) + " %" },
 	}
 }
+
+// root returns the path of the status page, without the slash at its end. A browser that
+// has opened that page without its slash would resolve a relative link one level too high.
+func (p *pages) root() string { return cmp.Or(p.ExternalPath, ".") }
 
 // span returns a duration in its two largest units, such as 3 d 4 h.
 func span(d time.Duration) string {
@@ -54,7 +60,7 @@ func count(n int, noun string) string {
 	return strconv.Itoa(n) + " " + noun
 }
 
-// linkTo returns a link to the tasks of an instance.
+// linkTo returns a relative link to the tasks of an instance.
 func linkTo(region, redisID string) string {
 	return "tasks?" + url.Values{"region": {region}, "redisId": {redisID}}.Encode()
 }

@@ -33,8 +33,11 @@ type Config struct {
 	// Credentials returns the source of the credentials, and when they expire; zero if
 	// that is not known.
 	Credentials func() (source string, expiry time.Time)
-	MetricsPath string        // of the link to the metrics, such as /metrics
-	UTCOffset   time.Duration // of the API's times
+	MetricsPath string // of the link to the metrics, such as /metrics
+	// ExternalPath is under which path browsers reach the pages, such as /crs. If it is
+	// empty, links are relative.
+	ExternalPath string
+	UTCOffset    time.Duration // of the API's times
 }
 
 var (
@@ -52,8 +55,7 @@ type pages struct {
 	slot   chan struct{}  // holds a token while a page is made
 }
 
-// New returns the handler of the paths /, /tasks and /backups. All links are relative,
-// so it also works below a prefix.
+// New returns the handler of the paths /, /tasks and /backups.
 func New(cfg Config) http.Handler {
 	seconds := int(cfg.UTCOffset / time.Second)
 	name := time.Unix(0, 0).In(time.FixedZone("", seconds)).Format("UTC-07:00")
@@ -164,7 +166,7 @@ type list struct {
 }
 
 func (p *page) view(r *http.Request) (*view, error) {
-	v := &view{Title: p.title, Metrics: "." + p.MetricsPath, Version: version.Version, Now: time.Now()}
+	v := &view{Title: p.title, Metrics: p.root() + p.MetricsPath, Version: version.Version, Now: time.Now()}
 	statuses, lists := p.Exporter.Status(), p.Exporter.TaskLists()
 	for _, status := range statuses {
 		v.Regions = append(v.Regions, status.Region)

@@ -298,7 +298,7 @@ func TestSizes(t *testing.T) {
 			if cells := strings.Count(page, `<td class="day`); cells != rows*30 && test.path != "/" {
 				t.Errorf("%s: %d cells in %d rows", test.path, cells, rows)
 			}
-			if test.path == "/" && !strings.Contains(page, `<p>50 more: see <a href="backups">`) {
+			if test.path == "/" && !strings.Contains(page, `<p>50 more: see <a href="./backups">`) {
 				t.Errorf("the page does not say that there are more:\n%.3000s", page)
 			}
 		})

@@ -58,7 +58,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 {{- end }}
 - --state.file=/var/lib/crs_exporter/state
-{{- range $flag, $value := dict "external-url" .Values.web.externalUrl "route-prefix" .Values.web.routePrefix }}
+{{- range $flag, $value := dict "external-url" (.Values.web).externalUrl "route-prefix" (.Values.web).routePrefix }}
 {{- with $value }}
 - {{ printf "--web.%s=%s" $flag . | quote }}
 {{- end }}
@@ -79,7 +79,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 
 {{- /* The prefix of all paths, as the exporter takes it from its flags. */ -}}
 {{- define "crs-exporter.prefix" -}}
-{{- with .Values.web.routePrefix | default (urlParse .Values.web.externalUrl).path | trimAll "/" }}/{{ . }}{{ end }}
+{{- with (.Values.web).routePrefix | default (urlParse (.Values.web).externalUrl).path | trimAll "/" }}/{{ . }}{{ end }}
 {{- end }}
 
 {{- /* A probe has no password and no client certificate, so with a web configuration the program checks itself. */ -}}
