@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,7 +14,6 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/util/teststorage"
-	"go.yaml.in/yaml/v3"
 )
 
 const dashboardFile = "../grafana/dashboards/crs-exporter.json"
@@ -74,32 +74,19 @@ func loadDashboard(t *testing.T) dashboard {
 	return d
 }
 
-func (d dashboard) variable(name string) variable {
-	for _, v := range d.Templating.List {
-		if v.Name == name {
-			return v
-		}
-	}
-	return variable{}
-}
-
-var variableRef = regexp.MustCompile(`\$(\w+)`)
-
 // interpolate replaces variables with values, as Grafana does when All is selected
-// everywhere. An unknown variable becomes nothing.
+// everywhere.
 func (d dashboard) interpolate(query string) string {
-	return variableRef.ReplaceAllStringFunc(query, func(ref string) string {
-		switch v := d.variable(ref[1:]); {
-		case ref == "$__rate_interval": // four times the Min step of a minute, but the fixture has a sample each 10m
-			return "40m"
-		case ref == "$__range":
-			return "24h"
-		case v.Type == "constant":
-			return v.query()
-		default:
-			return v.AllValue
+	// $__rate_interval is four times the Min step of a minute, but the fixture has a sample each 10m.
+	query = strings.NewReplacer("$__rate_interval", "40m", "$__range", "24h").Replace(query)
+	for _, v := range d.Templating.List {
+		value := v.AllValue
+		if v.Type == "constant" {
+			value = v.query()
 		}
-	})
+		query = strings.ReplaceAll(query, "$"+v.Name, value)
+	}
+	return query
 }
 
 // evalTime is the time of the last samples of the fixture.
@@ -152,7 +139,7 @@ func loadFixture(t *testing.T) *teststorage.TestStorage {
 		}
 	}
 	store := promqltest.LoadedStorage(t, load)
-	for _, r := range shippedRules(t) {
+	for _, r := range parseRules(t, readFile(t, rulesFile)) {
 		app := store.Appender(t.Context())
 		for _, s := range evaluate(t, store, r.Expr, evalTime) {
 			b := labels.NewBuilder(s.Metric).Set(labels.MetricName, r.Record)
@@ -171,157 +158,130 @@ func loadFixture(t *testing.T) *teststorage.TestStorage {
 	return store
 }
 
-// eachQuery runs a test for each query of the dashboard and its result. The name of the
-// test is the title of the panel and the letter or name of the query.
-func eachQuery(t *testing.T, test func(t *testing.T, p panel, q target, result promql.Vector)) {
-	d, store := loadDashboard(t), loadFixture(t)
+// values are the numbers that matter, by panel and query. Each of the two accounts has
+// them: a pair of exporters counts once.
+var values = map[string]string{
+	"Backups of each instance/state":               "failing 4, failing 4, gone 0, gone 0, late 3, late 3, ok 1, ok 1, stuck 2, stuck 2",
+	"Backups of each instance/name":                "ok 1, ok 1",
+	"Backups failing/A":                            " 2",
+	"Backups overdue/A":                            " 2",
+	"Backups stuck/A":                              " 2",
+	"Instances/A":                                  " 8",
+	"Failures in the selected time range/failures": "failing 144, failing 144",
+}
+
+// TestDashboard checks that each query names only what exists, obeys the choice of a job
+// and has a result; that no series or name of a pair of exporters is there twice, while
+// accounts are kept apart; and that the settings of tables name columns that are there.
+func TestDashboard(t *testing.T) {
+	d, known, store := loadDashboard(t), exposed(t), loadFixture(t)
+	checked := 0
 	for _, p := range d.Panels {
+		columns := []string{"Time", "Value", "reason", "instance"} // some alerts have the last two
 		for _, q := range p.Targets {
-			t.Run(p.Title+"/"+q.RefID, func(t *testing.T) {
-				test(t, p, q, evaluate(t, store, d.interpolate(q.Expr), evalTime))
+			expr := d.interpolate(q.Expr)
+			result := evaluate(t, store, expr, evalTime)
+			columns = append(columns, "Value #"+q.RefID)
+			var numbers []string
+			for _, s := range result {
+				s.Metric.Range(func(l labels.Label) { columns = append(columns, l.Name) })
+				numbers = append(numbers, fmt.Sprintf("%s %v", s.Metric.Get("redisId"), s.F))
+			}
+			name := p.Title + "/" + q.RefID
+			t.Run(name, func(t *testing.T) {
+				for _, s := range selectors(t, known, expr) {
+					if !slices.ContainsFunc(s.LabelMatchers, func(m *labels.Matcher) bool { return m.Name == "job" }) {
+						t.Errorf("%s is not limited to $job", s)
+					}
+				}
+				checkQuery(t, p, q)
+				checkSeries(t, p, q, result)
+				if want, ok := values[name]; ok {
+					checked++
+					slices.Sort(numbers)
+					if got := strings.Join(numbers, ", "); got != want {
+						t.Errorf("got %s, want %s", got, want)
+					}
+				}
 			})
 		}
-	}
-}
-
-var (
-	legendRef = regexp.MustCompile(`\{\{(\w+)\}\}`)
-	selector  = regexp.MustCompile(`\b(?:crs[:_]\w+|ALERTS)\b(?:\{[^}]*\})?`)
-)
-
-// TestDashboardQueries checks that each query names only what exists, obeys the choice of
-// a job and has a result; and that no series or name of a pair of exporters is there
-// twice, while accounts are kept apart.
-func TestDashboardQueries(t *testing.T) {
-	d, known := loadDashboard(t), exposed(t)
-	eachQuery(t, func(t *testing.T, p panel, q target, result promql.Vector) {
-		checkNames(t, known, d.interpolate(q.Expr))
-		for _, s := range selector.FindAllString(q.Expr, -1) {
-			if !strings.Contains(s, `job=~"$job`) {
-				t.Errorf("%s is not limited to $job", s)
-			}
-		}
-		table := p.Type == "table"
-		if q.Instant == (p.Type == "timeseries") || (q.Format == "table") != table || p.Datasource.UID != "${datasource}" {
-			t.Errorf("instant %v, format %q, data source %s in a panel of type %s", q.Instant, q.Format, p.Datasource.UID, p.Type)
-		}
-		// Without a Min step of a minute, $__rate_interval is too short for a scrape interval
-		// of a minute, unless the data source knows that interval.
-		rate := strings.Contains(q.Expr, "_total") || strings.Contains(q.Expr, "rate(")
-		if p.Type == "timeseries" && rate && (!strings.Contains(q.Expr, "[$__rate_interval]") || q.Interval != "1m") {
-			t.Errorf("a rate with the interval %q: %s", q.Interval, q.Expr)
-		}
-		if len(result) == 0 {
-			t.Fatal("no result")
-		}
-		seen := map[string]bool{}
-		for _, s := range result {
-			if apart := table || strings.Contains(q.LegendFormat, "{{account}}"); apart && !s.Metric.Has("account") {
-				t.Errorf("accounts are not kept apart: %s", s.Metric)
-			}
-			name := legendRef.ReplaceAllStringFunc(q.LegendFormat, func(ref string) string {
-				return s.Metric.Get(strings.Trim(ref, "{}"))
-			})
-			if table {
-				name = labels.NewBuilder(s.Metric).Del("redisName", "url").Labels().String()
-			}
-			if seen[name] {
-				t.Errorf("two series have the name %q", name)
-			}
-			seen[name] = true
-		}
-	})
-}
-
-// TestDashboardTables checks that the settings of tables name columns that are there.
-func TestDashboardTables(t *testing.T) {
-	columns := map[string][]string{}
-	eachQuery(t, func(_ *testing.T, p panel, q target, result promql.Vector) {
-		columns[p.Title] = append(columns[p.Title], "Time", "Value", "Value #"+q.RefID)
-		for _, s := range result {
-			s.Metric.Range(func(l labels.Label) { columns[p.Title] = append(columns[p.Title], l.Name) })
-		}
-	})
-	for _, p := range loadDashboard(t).Panels {
-		if p.Type != "table" {
-			continue
-		}
-		// Some alerts have these, but none of the fixture.
-		there := append(columns[p.Title], "reason", "instance")
-		var titles []string
+		var named, titles []string
 		for _, tr := range p.Transformations {
-			for column := range tr.Options.ExcludeByName {
-				if !slices.Contains(there, column) {
-					t.Errorf("%s hides the column %q, which no query returns", p.Title, column)
-				}
-			}
-			for column, title := range tr.Options.RenameByName {
-				if !slices.Contains(there, column) {
-					t.Errorf("%s renames the column %q, which no query returns", p.Title, column)
-				}
-				titles = append(titles, title)
+			named = slices.AppendSeq(named, maps.Keys(tr.Options.ExcludeByName))
+			named = slices.AppendSeq(named, maps.Keys(tr.Options.RenameByName))
+			titles = slices.AppendSeq(titles, maps.Values(tr.Options.RenameByName))
+		}
+		for _, column := range named {
+			if !slices.Contains(columns, column) {
+				t.Errorf("%s hides or renames the column %q, which no query returns", p.Title, column)
 			}
 		}
+		var used []string
 		for _, o := range p.FieldConfig.Overrides {
-			if !slices.Contains(titles, o.Matcher.Options) {
-				t.Errorf("%s has an override for %q, but no such column", p.Title, o.Matcher.Options)
-			}
+			used = append(used, o.Matcher.Options)
 		}
 		for _, s := range p.Options.SortBy {
-			if !slices.Contains(titles, s.DisplayName) {
-				t.Errorf("%s sorts by %q, but has no such column", p.Title, s.DisplayName)
+			used = append(used, s.DisplayName)
+		}
+		for _, title := range used {
+			if p.Type == "table" && !slices.Contains(titles, title) {
+				t.Errorf("%s formats or sorts the column %q, which is not there", p.Title, title)
 			}
 		}
 	}
-}
-
-// TestDashboardValues checks the numbers that matter. Each of the two accounts has them: a
-// pair of exporters counts once.
-func TestDashboardValues(t *testing.T) {
-	want := map[string]string{
-		"Backups of each instance/state":               "failing 4, failing 4, gone 0, gone 0, late 3, late 3, ok 1, ok 1, stuck 2, stuck 2",
-		"Backups of each instance/name":                "ok 1, ok 1",
-		"Backups failing/A":                            " 2",
-		"Backups overdue/A":                            " 2",
-		"Backups stuck/A":                              " 2",
-		"Instances/A":                                  " 8",
-		"Failures in the selected time range/failures": "failing 144, failing 144",
-	}
-	eachQuery(t, func(t *testing.T, p panel, q target, result promql.Vector) {
-		expected, ok := want[p.Title+"/"+q.RefID]
-		if !ok {
-			return
-		}
-		delete(want, p.Title+"/"+q.RefID)
-		var got []string
-		for _, s := range result {
-			got = append(got, fmt.Sprintf("%s %v", s.Metric.Get("redisId"), s.F))
-		}
-		slices.Sort(got)
-		if text := strings.Join(got, ", "); text != expected {
-			t.Errorf("got %s, want %s", text, expected)
-		}
-	})
-	if len(want) > 0 {
-		t.Errorf("no such queries: %v", want)
+	if checked != len(values) {
+		t.Errorf("only %d queries have the names in %v", checked, values)
 	}
 }
 
-var variableFunc = regexp.MustCompile(`^(?:query_result\((.+)\)|label_values\((.+), (\w+)\))$`)
+func checkQuery(t *testing.T, p panel, q target) {
+	t.Helper()
+	if q.Instant == (p.Type == "timeseries") || (q.Format == "table") != (p.Type == "table") || p.Datasource.UID != "${datasource}" {
+		t.Errorf("instant %v, format %q, data source %s in a panel of type %s", q.Instant, q.Format, p.Datasource.UID, p.Type)
+	}
+	// Without a Min step of a minute, $__rate_interval is too short for a scrape interval
+	// of a minute, unless the data source knows that interval.
+	if strings.Contains(q.Expr, "$__rate_interval") != (q.Interval == "1m") {
+		t.Errorf("the interval is %q: %s", q.Interval, q.Expr)
+	}
+}
+
+func checkSeries(t *testing.T, p panel, q target, result promql.Vector) {
+	t.Helper()
+	if len(result) == 0 {
+		t.Error("no result")
+	}
+	seen := map[string]bool{}
+	for _, s := range result {
+		if apart := p.Type == "table" || strings.Contains(q.LegendFormat, "{{account}}"); apart && !s.Metric.Has("account") {
+			t.Errorf("accounts are not kept apart: %s", s.Metric)
+		}
+		name := labels.NewBuilder(s.Metric).Del("redisName", "url").Labels().String()
+		if p.Type != "table" {
+			name = q.LegendFormat
+			s.Metric.Range(func(l labels.Label) { name = strings.ReplaceAll(name, "{{"+l.Name+"}}", l.Value) })
+		}
+		if seen[name] {
+			t.Errorf("two series have the name %q", name)
+		}
+		seen[name] = true
+	}
+}
 
 // TestDashboardVariables checks the queries of the variables, and evaluates redisId as
 // Grafana does: it applies the regex to the lines of query_result.
 func TestDashboardVariables(t *testing.T) {
 	d, known, store := loadDashboard(t), exposed(t), loadFixture(t)
+	query := regexp.MustCompile(`^(?:query_result\((.+)\)|label_values\((.+), (\w+)\))$`)
 	for _, v := range d.Templating.List {
 		if v.Type != "query" {
 			continue
 		}
-		m := variableFunc.FindStringSubmatch(d.interpolate(v.query()))
+		m := query.FindStringSubmatch(d.interpolate(v.query()))
 		if m == nil {
 			t.Fatalf("not a variable query for Grafana's Prometheus data source: %q", v.query())
 		}
-		checkNames(t, known, m[1]+m[2])
+		selectors(t, known, m[1]+m[2])
 		result := evaluate(t, store, m[1]+m[2], evalTime)
 		if len(result) == 0 || m[3] != "" && !result[0].Metric.Has(m[3]) {
 			t.Errorf("variable %s has no values", v.Name)
@@ -329,13 +289,9 @@ func TestDashboardVariables(t *testing.T) {
 		if v.Name != "redisId" {
 			continue
 		}
-		if len(result) != 1 {
-			t.Fatalf("an instance with several names is there %d times", len(result))
-		}
-		re := regexp.MustCompile(strings.Trim(v.Regex, "/"))
-		found := re.FindStringSubmatch(result[0].Metric.String())
-		if found == nil || found[re.SubexpIndex("value")] != "ok" || !strings.Contains(found[re.SubexpIndex("text")], "orders host") {
-			t.Errorf("the regex finds %q in %s", found, result[0].Metric)
+		found := regexp.MustCompile(strings.Trim(v.Regex, "/")).FindStringSubmatch(result[0].Metric.String())
+		if len(result) != 1 || len(found) != 3 || found[1] != "ok" || !strings.Contains(found[2], "orders host") {
+			t.Errorf("the regex finds %q in %v, which must be one instance with one of its names", found, result)
 		}
 	}
 }
@@ -350,47 +306,7 @@ func TestDashboardRunbookLinks(t *testing.T) {
 			}
 		}
 	}
-	if len(d.Links) != 1 || d.Links[0].URL != runbooksURL {
-		t.Errorf("the links of the dashboard are %v, want only runbooks.md", d.Links)
-	}
-}
-
-// grafanaProvider and grafanaDatasource have some keys of Grafana's provisioning files.
-type grafanaProvider struct {
-	Type           string
-	AllowUIUpdates bool `yaml:"allowUiUpdates"`
-	Options        struct{ Path string }
-}
-
-type grafanaDatasource struct {
-	Type, Access, URL string
-	Editable          bool
-	JSONData          struct {
-		TimeInterval string `yaml:"timeInterval"`
-	} `yaml:"jsonData"`
-}
-
-func loadProvisioning(t *testing.T) (grafanaProvider, grafanaDatasource) {
-	t.Helper()
-	var providers struct{ Providers [1]grafanaProvider }
-	var datasources struct{ Datasources [1]grafanaDatasource }
-	for file, v := range map[string]any{"dashboards/crs-exporter.yaml": &providers, "datasources/prometheus.yaml": &datasources} {
-		if err := yaml.Unmarshal([]byte(readFile(t, "../grafana/provisioning/"+file)), v); err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
-	}
-	return providers.Providers[0], datasources.Datasources[0]
-}
-
-func TestGrafanaProvisioning(t *testing.T) {
-	provider, source := loadProvisioning(t)
-	if provider.Type != "file" || provider.AllowUIUpdates {
-		t.Errorf("provider: %+v", provider)
-	}
-	if source.Type != "prometheus" || source.Access != "proxy" || source.URL != "${PROMETHEUS_URL}" || source.Editable {
-		t.Errorf("data source: %+v", source)
-	}
-	if got, want := source.JSONData.TimeInterval, shippedScrape(t).ScrapeInterval.String(); got != want {
-		t.Errorf("timeInterval %s, but prometheus.yml scrapes every %s", got, want)
+	if d.Links[0].URL != runbooksURL {
+		t.Errorf("the dashboard links to %v, want runbooks.md", d.Links)
 	}
 }

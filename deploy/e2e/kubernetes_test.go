@@ -4,15 +4,10 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
-	"github.com/prometheus/common/model"
-	"github.com/prometheus/common/promslog"
-	"github.com/prometheus/prometheus/model/rulefmt"
-	"github.com/prometheus/prometheus/promql/parser"
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
@@ -30,7 +25,6 @@ import (
 const (
 	namespace          = "crs-exporter"
 	prometheusRuleFile = "../kubernetes/operator/prometheusrule.yaml"
-	policyFile         = "../kubernetes/base/networkpolicy.yaml"
 )
 
 // cluster has the objects that `kubectl apply -k deploy/kubernetes/operator` or the Helm
@@ -127,82 +121,67 @@ func TestKubernetes(t *testing.T) {
 	checkSelectors(t, c)
 
 	pod, container := c.deployment.Spec.Template, c.container()
-	t.Run("one process at a time", func(t *testing.T) {
-		if n := ptr.Deref(c.deployment.Spec.Replicas, 0); n != 1 || c.deployment.Spec.Strategy.Type != apps.RecreateDeploymentStrategyType {
-			t.Errorf("replicas %d, strategy %s", n, c.deployment.Spec.Strategy.Type)
+	if n := ptr.Deref(c.deployment.Spec.Replicas, 0); n != 1 || c.deployment.Spec.Strategy.Type != apps.RecreateDeploymentStrategyType {
+		t.Errorf("replicas %d, strategy %s: want one process at a time", n, c.deployment.Spec.Strategy.Type)
+	}
+
+	checkRestricted(t, pod)
+	user, volumes := ptr.Deref(pod.Spec.SecurityContext.RunAsUser, 0), ptr.Deref(pod.Spec.SecurityContext.FSGroup, 0)
+	if user != imageUID || volumes != imageUID {
+		t.Errorf("user %d, group of volumes %d, want %d, the user of the image", user, volumes, imageUID)
+	}
+	if !ptr.Deref(container.SecurityContext.ReadOnlyRootFilesystem, false) || ptr.Deref(pod.Spec.AutomountServiceAccountToken, true) {
+		t.Error("the root file system is writable, or a token for the API server is mounted")
+	}
+	checkPinned(t, container.Image)
+	requests, limits := container.Resources.Requests, container.Resources.Limits
+	if requests.Cpu().IsZero() || limits.Cpu().IsZero() || requests.Memory().IsZero() {
+		t.Errorf("requests %v, limits %v", requests, limits)
+	}
+	checkProcess(t, container.Args, container.Env[0].Name+"="+container.Env[0].Value, limits.Memory().Value())
+
+	port := container.Ports[0]
+	for path, probe := range map[string]*core.Probe{"/-/healthy": container.LivenessProbe, "/-/ready": container.ReadinessProbe} {
+		if probe.HTTPGet.Path != path || probe.HTTPGet.Port.StrVal != port.Name {
+			t.Errorf("the probe for %s is %s on port %s", path, probe.HTTPGet.Path, &probe.HTTPGet.Port)
 		}
-	})
-	t.Run("hardening", func(t *testing.T) {
-		checkRestricted(t, pod)
-		user, volumes := ptr.Deref(pod.Spec.SecurityContext.RunAsUser, 0), ptr.Deref(pod.Spec.SecurityContext.FSGroup, 0)
-		if user != imageUID || volumes != imageUID {
-			t.Errorf("user %d, group of volumes %d, want %d, the user of the image", user, volumes, imageUID)
+	}
+	if p := c.service.Spec.Ports[0]; port.ContainerPort != 10991 || p.Port != 10991 || p.TargetPort.StrVal != port.Name {
+		t.Errorf("port %+v of the service, %+v of the pod", p, port)
+	}
+	if !c.service.Spec.PublishNotReadyAddresses {
+		t.Error("Prometheus cannot scrape a pod that is not ready")
+	}
+	for _, rule := range c.policy.Spec.Ingress {
+		if len(rule.From) != 1 || len(rule.Ports) != 1 || rule.Ports[0].Port.StrVal != port.Name {
+			t.Errorf("allows ingress %+v", rule)
 		}
-		if !ptr.Deref(container.SecurityContext.ReadOnlyRootFilesystem, false) || ptr.Deref(pod.Spec.AutomountServiceAccountToken, true) {
-			t.Error("the root file system is writable, or a token for the API server is mounted")
-		}
-		checkPinned(t, container.Image)
-		if container.ImagePullPolicy != core.PullIfNotPresent {
-			t.Errorf("image pull policy %s", container.ImagePullPolicy)
-		}
-	})
-	t.Run("resources", func(t *testing.T) {
-		for _, name := range []core.ResourceName{core.ResourceCPU, core.ResourceMemory} {
-			if container.Resources.Requests.Name(name, "").IsZero() || container.Resources.Limits.Name(name, "").IsZero() {
-				t.Errorf("%s has no request or no limit", name)
-			}
-		}
-		if container.Env[0].Name != "GOMEMLIMIT" {
-			t.Fatalf("environment %+v", container.Env)
-		}
-		checkMemoryLimit(t, container.Env[0].Value, container.Resources.Limits.Memory().Value())
-	})
-	t.Run("port", func(t *testing.T) {
-		port := container.Ports[0]
-		if port.ContainerPort != exporterPort {
-			t.Errorf("port %d", port.ContainerPort)
-		}
-		for path, probe := range map[string]*core.Probe{"/-/healthy": container.LivenessProbe, "/-/ready": container.ReadinessProbe} {
-			if probe.HTTPGet.Path != path || probe.HTTPGet.Port.StrVal != port.Name {
-				t.Errorf("the probe for %s is %s on port %s", path, probe.HTTPGet.Path, &probe.HTTPGet.Port)
-			}
-		}
-		if p := c.service.Spec.Ports[0]; p.TargetPort.StrVal != port.Name || p.Port != exporterPort || !c.service.Spec.PublishNotReadyAddresses {
-			t.Errorf("service %+v; Prometheus must be able to scrape a pod that is not ready", c.service.Spec)
-		}
-		for _, rule := range c.policy.Spec.Ingress {
-			if len(rule.From) != 1 || len(rule.Ports) != 1 || rule.Ports[0].Port.StrVal != port.Name {
-				t.Errorf("allows ingress %+v", rule)
-			}
-		}
-	})
-	t.Run("flags", func(t *testing.T) { checkFlags(t, container.Args) })
-	t.Run("credentials", func(t *testing.T) {
-		secret := decode(t, readFile(t, "../kubernetes/secret.example.yaml")).secret
-		mount, v := c.mounted(t, flagValue(t, container.Args, "crs.credentials-file"))
-		if secret.Namespace != namespace || v.Secret.SecretName != secret.Name || secret.StringData[v.Secret.Items[0].Key] == "" {
-			t.Errorf("volume %+v does not have the key of the example", v.Secret)
-		}
-		if mount.SubPath != "" || !mount.ReadOnly {
-			t.Errorf("mount %+v: must be read-only and without subPath, which does not update when the Secret changes", mount)
-		}
-	})
-	t.Run("state", func(t *testing.T) {
-		if mount, v := c.mounted(t, flagValue(t, container.Args, "state.file")); v.EmptyDir == nil || mount.ReadOnly {
-			t.Errorf("volume %+v, mount %+v", v, mount)
-		}
-	})
-	t.Run("monitor", func(t *testing.T) {
-		e, shipped := c.monitor.Spec.Endpoints[0], shippedScrape(t)
-		if parseDuration(t, e.Interval) != shipped.ScrapeInterval || parseDuration(t, e.ScrapeTimeout) != shipped.ScrapeTimeout {
-			t.Errorf("interval %s and timeout %s, prometheus.yml has %s and %s", e.Interval, e.ScrapeTimeout, shipped.ScrapeInterval, shipped.ScrapeTimeout)
-		}
-		job, drop, want := e.RelabelConfigs[0], e.RelabelConfigs[1], shipped.RelabelConfigs[0]
-		if job.TargetLabel != "job" || ptr.Deref(job.Replacement, "") != shipped.JobName || drop.Action != string(want.Action) || drop.Regex != want.Regex.String() {
-			t.Errorf("relabelings %+v, prometheus.yml has the job %s and drops %s", e.RelabelConfigs, shipped.JobName, want.Regex)
-		}
-	})
-	t.Run("rules", func(t *testing.T) { parseRules(t, c.rule) })
+	}
+
+	secret := decode(t, readFile(t, "../kubernetes/secret.example.yaml")).secret
+	mount, v := c.mounted(t, flagValue(t, container.Args, "crs.credentials-file"))
+	if secret.Namespace != namespace || v.Secret.SecretName != secret.Name || secret.StringData[v.Secret.Items[0].Key] == "" {
+		t.Errorf("volume %+v does not have the key of the example", v.Secret)
+	}
+	if mount.SubPath != "" || !mount.ReadOnly {
+		t.Errorf("mount %+v: must be read-only and without subPath, which does not update when the Secret changes", mount)
+	}
+	if mount, v := c.mounted(t, flagValue(t, container.Args, "state.file")); v.EmptyDir == nil || mount.ReadOnly {
+		t.Errorf("volume %+v, mount %+v", v, mount)
+	}
+
+	e, shipped := c.monitor.Spec.Endpoints[0], shippedScrape(t)
+	job, drop := e.RelabelConfigs[0], e.RelabelConfigs[1]
+	got := []string{string(e.Interval), string(e.ScrapeTimeout), job.TargetLabel, ptr.Deref(job.Replacement, ""), drop.Action, drop.Regex}
+	dropped := shipped.RelabelConfigs[0]
+	want := []string{
+		shipped.ScrapeInterval.String(), shipped.ScrapeTimeout.String(), "job", shipped.JobName,
+		string(dropped.Action), dropped.Regex.String(),
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("monitor %q, prometheus.yml has %q", got, want)
+	}
+	parseRules(t, toYAML(t, c.rule.Spec))
 }
 
 // container returns the container of the exporter.
@@ -227,7 +206,8 @@ func checkSelectors(t *testing.T, c cluster) {
 	t.Helper()
 	pod := c.deployment.Spec.Template.Labels
 	for name, selector := range map[string]map[string]string{
-		"Deployment": c.deployment.Spec.Selector.MatchLabels, "Service": c.service.Spec.Selector, "NetworkPolicy": c.policy.Spec.PodSelector.MatchLabels,
+		"Deployment": c.deployment.Spec.Selector.MatchLabels, "Service": c.service.Spec.Selector,
+		"NetworkPolicy": c.policy.Spec.PodSelector.MatchLabels,
 	} {
 		if !contains(pod, selector) {
 			t.Errorf("%s selects %v, the pod has %v", name, selector, pod)
@@ -268,28 +248,23 @@ func checkRestricted(t *testing.T, pod core.PodTemplateSpec) {
 	}
 }
 
-// connection is one that a pod wants to open.
-type connection struct {
-	address  string
-	port     int32
-	protocol core.Protocol
-}
-
-// checkEgress checks which connections a policy allows. It ignores selectors, which match
-// pods only.
-func checkEgress(t *testing.T, policy networking.NetworkPolicy, want map[connection]bool) {
+// checkEgress checks which connections a policy allows and forbids, such as "TCP 10.1.2.3:443".
+// It ignores selectors, which match pods only.
+func checkEgress(t *testing.T, policy networking.NetworkPolicy, allowed, forbidden []string) {
 	t.Helper()
-	for c, allowed := range want {
-		in := func(cidr string) bool { return netip.MustParsePrefix(cidr).Contains(netip.MustParseAddr(c.address)) }
+	for _, connection := range slices.Concat(allowed, forbidden) {
+		protocol, address, _ := strings.Cut(connection, " ")
+		to := netip.MustParseAddrPort(address)
+		contains := func(cidr string) bool { return netip.MustParsePrefix(cidr).Contains(to.Addr()) }
 		got := slices.ContainsFunc(policy.Spec.Egress, func(rule networking.NetworkPolicyEgressRule) bool {
 			return slices.ContainsFunc(rule.Ports, func(p networking.NetworkPolicyPort) bool {
-				return p.Port.IntVal == c.port && p.EndPort == nil && *p.Protocol == c.protocol
+				return p.Port.IntVal == int32(to.Port()) && p.EndPort == nil && string(*p.Protocol) == protocol
 			}) && slices.ContainsFunc(rule.To, func(p networking.NetworkPolicyPeer) bool {
-				return p.IPBlock != nil && in(p.IPBlock.CIDR) && !slices.ContainsFunc(p.IPBlock.Except, in)
+				return p.IPBlock != nil && contains(p.IPBlock.CIDR) && !slices.ContainsFunc(p.IPBlock.Except, contains)
 			})
 		})
-		if got != allowed {
-			t.Errorf("allows %v: %v, want %v", c, got, allowed)
+		if got != slices.Contains(allowed, connection) {
+			t.Errorf("allows %s: %v", connection, got)
 		}
 	}
 	for _, rule := range policy.Spec.Egress {
@@ -299,69 +274,26 @@ func checkEgress(t *testing.T, policy networking.NetworkPolicy, want map[connect
 	}
 }
 
+const (
+	metadata = "TCP 169.254.0.23:80" // of the node, with its role
+	proxy    = "TCP 10.1.2.3:3128"
+)
+
 func TestKubernetesEgress(t *testing.T) {
 	policy := kustomize(t, "base").policy
 	if len(policy.Spec.PolicyTypes) != 2 {
 		t.Errorf("the policy is for %v", policy.Spec.PolicyTypes)
 	}
-	proxy := connection{"10.1.2.3", 3128, core.ProtocolTCP}
-	want := map[connection]bool{
-		{"169.254.20.10", 53, core.ProtocolUDP}: true, // the DNS cache of the node
-		{"169.254.20.10", 53, core.ProtocolTCP}: true,
-		{"203.0.113.7", 443, core.ProtocolTCP}:  true,
-		{"2001:db8::7", 443, core.ProtocolTCP}:  true,
-
-		proxy:                                    false,
-		{"169.254.20.10", 443, core.ProtocolTCP}: false,
-		{"169.254.20.11", 53, core.ProtocolUDP}:  false,
-		{"169.254.0.23", 80, core.ProtocolTCP}:   false, // the metadata service
-		{"169.254.0.23", 443, core.ProtocolTCP}:  false,
-		{"203.0.113.7", 53, core.ProtocolUDP}:    false,
-		{"203.0.113.7", 80, core.ProtocolTCP}:    false,
-		{"10.0.0.1", 443, core.ProtocolTCP}:      false,
-		{"100.64.0.1", 443, core.ProtocolTCP}:    false,
-		{"172.16.0.1", 443, core.ProtocolTCP}:    false,
-		{"192.168.0.1", 443, core.ProtocolTCP}:   false,
-		{"fd00::1", 443, core.ProtocolTCP}:       false,
-		{"fe80::1", 443, core.ProtocolTCP}:       false,
+	allowed := []string{
+		"UDP 169.254.20.10:53", "TCP 169.254.20.10:53", // the DNS cache of the node
+		"TCP 203.0.113.7:443", "TCP [2001:db8::7]:443",
 	}
-	checkEgress(t, policy, want)
+	forbidden := []string{
+		metadata, "TCP 169.254.0.23:443", "TCP 169.254.20.10:443", "UDP 169.254.20.11:53", "UDP 203.0.113.7:53", "TCP 203.0.113.7:80",
+		"TCP 10.0.0.1:443", "TCP 100.64.0.1:443", "TCP 172.16.0.1:443", "TCP 192.168.0.1:443", "TCP [fd00::1]:443", "TCP [fe80::1]:443",
+	}
+	checkEgress(t, policy, allowed, append(forbidden, proxy))
 	// The example in the comment is a rule for a private address and changes nothing else.
-	want[proxy] = true
-	checkEgress(t, decode(t, uncomment(t, readFile(t, policyFile), "# - to:", "protocol: TCP")).policy, want)
-}
-
-// checkMemoryLimit checks that Go collects garbage more often before the process reaches
-// its limit in bytes: at no more than nine tenths of it, which leaves room for memory that
-// Go does not count, and at no less than three quarters.
-func checkMemoryLimit(t *testing.T, goMemLimit string, limit int64) {
-	t.Helper()
-	number, ok := strings.CutSuffix(goMemLimit, "MiB")
-	mebibytes, err := strconv.ParseInt(number, 10, 64)
-	if got := mebibytes << 20; !ok || err != nil || got < limit*3/4 || got > limit*9/10 {
-		t.Errorf("GOMEMLIMIT is %q, the process may use %d MiB", goMemLimit, limit>>20)
-	}
-}
-
-// parseRules parses the rules of a PrometheusRule as Prometheus does.
-func parseRules(t *testing.T, rule monitoringv1.PrometheusRule) *rulefmt.RuleGroups {
-	t.Helper()
-	spec, err := yaml.Marshal(rule.Spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	groups, errs := rulefmt.Parse(spec, false, model.UTF8Validation, parser.NewParser(parser.Options{}), promslog.NewNopLogger())
-	if len(errs) > 0 {
-		t.Fatalf("Prometheus rejects the rules of the PrometheusRule: %v", errs)
-	}
-	return groups
-}
-
-func parseDuration(t *testing.T, d monitoringv1.Duration) model.Duration {
-	t.Helper()
-	parsed, err := model.ParseDuration(string(d))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return parsed
+	example := decode(t, uncomment(t, readFile(t, "../kubernetes/base/networkpolicy.yaml"), "# - to:", "protocol: TCP")).policy
+	checkEgress(t, example, append(allowed, proxy), forbidden)
 }

@@ -5,72 +5,46 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 )
-
-var exporterDir string // for the exporter's binary
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "e2e")
-	if err != nil {
-		panic(err)
-	}
-	exporterDir = dir
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		_ = os.RemoveAll(dir)
-		os.Exit(code)
-	}))
-}
 
 // programs builds the programs that read the shipped files. Each one is built when a
 // test needs it for the first time; the go command caches the result. Each program has
 // a separate module file, so that the imports of these tests do not change its
 // dependencies.
-var programs = map[string]func() (string, error){
-	"prometheus":   sync.OnceValues(func() (string, error) { return buildTool("prometheus", "prometheus.mod") }),
-	"promtool":     sync.OnceValues(func() (string, error) { return buildTool("promtool", "prometheus.mod") }),
-	"alertmanager": sync.OnceValues(func() (string, error) { return buildTool("alertmanager", "alertmanager.mod") }),
-	"amtool":       sync.OnceValues(func() (string, error) { return buildTool("amtool", "alertmanager.mod") }),
-	"helm":         sync.OnceValues(func() (string, error) { return buildTool("helm", "helm.mod") }),
+var programs = map[string]func() (path string, err error){
+	"prometheus":   goCommand("tool", "-modfile=prometheus.mod", "-n", "prometheus"),
+	"promtool":     goCommand("tool", "-modfile=prometheus.mod", "-n", "promtool"),
+	"alertmanager": goCommand("tool", "-modfile=alertmanager.mod", "-n", "alertmanager"),
+	"helm":         goCommand("tool", "-modfile=helm.mod", "-n", "helm"),
 }
 
-// buildTool builds a tool of modfile and returns its path.
-func buildTool(name, modfile string) (string, error) {
-	goflags, err := exec.Command("go", "env", "GOFLAGS").Output()
-	if err != nil {
-		return "", fmt.Errorf("build %s: go env: %w", name, err)
-	}
-	cmd := exec.Command("go", "tool", "-modfile="+modfile, "-n", name)
-	// Build without the service discoveries of clouds: no test uses them, and their
-	// modules are not available everywhere.
-	cmd.Env = append(os.Environ(), "GOFLAGS="+strings.TrimSpace(string(goflags))+" -tags=remove_all_sd")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("build %s: %w\n%s", name, err, stderr.Bytes())
-	}
-	return strings.TrimSpace(string(out)), nil
+// goCommand returns a function that runs the go command once, and returns its output.
+func goCommand(args ...string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		cmd := exec.Command("go", args...)
+		// Build without the service discoveries of clouds: no test uses them, and their
+		// modules are not available everywhere.
+		cmd.Env = append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -tags=remove_all_sd")
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		return strings.TrimSpace(string(out)), err
+	})
 }
 
 // TestPrograms builds all programs, so that make can say that it does.
 func TestPrograms(t *testing.T) {
-	for _, name := range slices.Sorted(maps.Keys(programs)) {
-		t.Run(name, func(t *testing.T) { program(t, name) })
+	for name := range programs {
+		program(t, name)
 	}
 }
 
@@ -82,29 +56,35 @@ func program(t *testing.T, name string) string {
 	}
 	path, err := programs[name]()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("build %s: %v", name, err)
 	}
 	return path
 }
 
-var buildExporter = sync.OnceValues(func() (path string, err error) {
-	path = filepath.Join(exporterDir, "crs_exporter")
-	cmd := exec.Command("go", "build", "-o", path, ".")
-	cmd.Dir = "../.."
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the exporter: %w\n%s", err, out)
+var exporterDir string // for the exporter's binary
+
+func TestMain(m *testing.M) {
+	var err error
+	if exporterDir, err = os.MkdirTemp("", "e2e"); err != nil {
+		panic(err)
 	}
-	return path, nil
+	code := m.Run()
+	_ = os.RemoveAll(exporterDir)
+	os.Exit(code)
+}
+
+var buildExporter = sync.OnceValue(func() error {
+	_, err := goCommand("build", "-C", "../..", "-o", exporterDir, ".")()
+	return err
 })
 
 // exporter returns the path of the exporter, built with its own module file.
 func exporter(t *testing.T) string {
 	t.Helper()
-	path, err := buildExporter()
-	if err != nil {
-		t.Fatal(err)
+	if err := buildExporter(); err != nil {
+		t.Fatalf("build the exporter: %v", err)
 	}
-	return path
+	return filepath.Join(exporterDir, "crs_exporter")
 }
 
 // run runs a program until it exits and returns its output. The program must succeed.
@@ -121,8 +101,7 @@ func run(t *testing.T, path string, args ...string) string {
 // the end of the test. If the test failed, start logs the program's output.
 func start(t *testing.T, env []string, path string, args ...string) (stop func()) {
 	t.Helper()
-	name := filepath.Base(path)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = env
 	cmd.Dir = t.TempDir()
@@ -131,16 +110,15 @@ func start(t *testing.T, env []string, path string, args ...string) (stop func()
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 20 * time.Second
 	if err := cmd.Start(); err != nil {
-		cancel()
 		t.Fatal(err)
 	}
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := cmd.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: %v", path, err)
 		}
 		if t.Failed() {
-			t.Logf("output of %s:\n%s", name, output.Bytes())
+			t.Logf("output of %s:\n%s", path, output.Bytes())
 		}
 	})
 	t.Cleanup(stop)
@@ -162,44 +140,22 @@ func freeAddress(t *testing.T) string {
 // time, because a test cannot control the clock of other processes.
 func eventually(t *testing.T, what string, check func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	ticker := time.NewTicker(100 * time.Millisecond)
-	defer ticker.Stop()
-	for {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		err := check()
 		if err == nil {
 			return
 		}
-		select {
-		case <-ctx.Done():
+		if time.Now().After(end) {
 			t.Fatalf("%s: %v", what, err)
-		case <-ticker.C:
 		}
 	}
 }
 
-// get requests url and decodes the JSON response into v. If v is nil, it ignores the body.
-func get(t *testing.T, url string, v any) error {
-	t.Helper()
-	return request(t, http.MethodGet, url, nil, v)
-}
+var client = http.Client{Timeout: 10 * time.Second}
 
-// request sends body as JSON, if it is not nil. No connection stays open, which would leak
-// a goroutine.
-func request(t *testing.T, method, url string, body, v any) error {
-	t.Helper()
-	content, err := json.Marshal(body)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(content))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
-	resp, err := client.Do(req)
+// get gets a URL and decodes the JSON response into v, if that is not nil.
+func get(url string, v any) error {
+	resp, err := client.Get(url)
 	if err != nil {
 		return err
 	}
@@ -211,6 +167,23 @@ func request(t *testing.T, method, url string, body, v any) error {
 		return nil
 	}
 	return json.NewDecoder(resp.Body).Decode(v)
+}
+
+// post sends v as JSON.
+func post(t *testing.T, url string, v any) {
+	t.Helper()
+	content, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client.Post(url, "application/json", bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("post to %s: %s", url, resp.Status)
+	}
 }
 
 func readFile(t *testing.T, path string) string {

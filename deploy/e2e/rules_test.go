@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -29,7 +28,6 @@ const (
 	rulesFile      = prometheusDir + "/rules/crs.yml"
 	runbooksFile   = prometheusDir + "/runbooks.md"
 	runbooksURL    = "https://github.com/crs-exporter/crs_exporter/blob/main/deploy/prometheus/runbooks.md"
-	readmeFile     = "../../README.md"
 )
 
 // loadPrometheus loads the shipped configuration with the code of Prometheus.
@@ -45,21 +43,17 @@ func loadPrometheus(t *testing.T) *config.Config {
 // shippedScrape returns the scrape configuration of the exporter.
 func shippedScrape(t *testing.T) *config.ScrapeConfig {
 	t.Helper()
-	jobs := loadPrometheus(t).ScrapeConfigs
-	if len(jobs) != 1 {
-		t.Fatalf("%s has %d scrape configurations, want only that of the exporter", prometheusFile, len(jobs))
-	}
-	return jobs[0]
+	return loadPrometheus(t).ScrapeConfigs[0]
 }
 
-// shippedRules returns all rules, in their order.
-func shippedRules(t *testing.T) []rulefmt.Rule {
+// parseRules parses groups of rules as Prometheus does, and returns the rules in their order.
+func parseRules(t *testing.T, text string) (rules []rulefmt.Rule) {
 	t.Helper()
-	groups, errs := rulefmt.ParseFile(rulesFile, false, model.UTF8Validation, parser.NewParser(parser.Options{}), promslog.NewNopLogger())
+	syntax := parser.NewParser(parser.Options{})
+	groups, errs := rulefmt.Parse([]byte(text), false, model.UTF8Validation, syntax, promslog.NewNopLogger())
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	var rules []rulefmt.Rule
 	for _, g := range groups.Groups {
 		rules = append(rules, g.Rules...)
 	}
@@ -70,7 +64,7 @@ func shippedRules(t *testing.T) []rulefmt.Rule {
 func alerts(t *testing.T) map[string]rulefmt.Rule {
 	t.Helper()
 	found := map[string]rulefmt.Rule{}
-	for _, r := range shippedRules(t) {
+	for _, r := range parseRules(t, readFile(t, rulesFile)) {
 		if r.Alert != "" {
 			found[r.Alert] = r
 		}
@@ -126,33 +120,25 @@ func TestMove(t *testing.T) {
 	}
 }
 
+// TestAlertsAreDocumented checks that each alert has a row and a runbook. The rule tests
+// check its labels and annotations.
 func TestAlertsAreDocumented(t *testing.T) {
-	book := readFile(t, runbooksFile)
-	sections := map[string]string{}
-	for _, s := range strings.Split(book, "\n## ")[1:] {
-		title, text, _ := strings.Cut(s, "\n")
-		sections[title] = text
+	book, shipped := readFile(t, runbooksFile), alerts(t)
+	sections := strings.Split(book, "\n## ")[1:]
+	if len(sections) != len(shipped) {
+		t.Errorf("%d runbooks for %d alerts", len(sections), len(shipped))
 	}
-	for name, r := range alerts(t) {
-		severity, anchor := r.Labels["severity"], strings.ToLower(name)
-		if severity != "critical" && severity != "warning" {
-			t.Errorf("%s has the severity %q", name, severity)
-		}
-		if a := r.Annotations; a["summary"] == "" || a["description"] == "" || a["runbook_url"] != runbooksURL+"#"+anchor {
-			t.Errorf("%s has the annotations %v", name, a)
-		}
-		if row := "| [" + name + "](#" + anchor + ") | " + severity + " | "; !strings.Contains(book, row) {
+	for _, section := range sections {
+		name, text, _ := strings.Cut(section, "\n")
+		row := "| [" + name + "](#" + strings.ToLower(name) + ") | " + shipped[name].Labels["severity"] + " | "
+		if !strings.Contains(book, row) {
 			t.Errorf("the table in runbooks.md has no row %q", row)
 		}
 		for _, part := range []string{"**What it means.**", "**How to investigate.**", "**What to do"} {
-			if !strings.Contains(sections[name], part) {
+			if !strings.Contains(text, part) {
 				t.Errorf("the runbook of %s has no part %s", name, part)
 			}
 		}
-		delete(sections, name)
-	}
-	for name := range sections {
-		t.Errorf("a runbook for %s, which is no alert", name)
 	}
 }
 
@@ -161,7 +147,7 @@ func TestAlertsAreDocumented(t *testing.T) {
 func TestBackupNames(t *testing.T) {
 	const names = "backupInstance|AUTOBACKUP"
 	matcher := regexp.MustCompile(`taskName[=!]~\\?"([^"\\]*)\\?"`)
-	for _, file := range []string{rulesFile, runbooksFile, readmeFile, dashboardFile} {
+	for _, file := range []string{rulesFile, runbooksFile, "../../README.md", dashboardFile} {
 		text := readFile(t, file)
 		for _, m := range matcher.FindAllStringSubmatch(text, -1) {
 			if strings.Contains(strings.ToLower(m[1]), "backup") && m[1] != names && m[1] != "$backup" {
@@ -175,39 +161,29 @@ func TestBackupNames(t *testing.T) {
 }
 
 // targetLabels are those that Prometheus and its service discovery add.
-var targetLabels = []string{"job", "instance", "namespace", "cluster", "account", "pod"}
-
-// alertLabels are the labels of ALERTS and ALERTS_FOR_STATE.
-var alertLabels = []string{"alertname", "alertstate", "severity", "region", "redisId", "taskName", "reason"}
+var targetLabels = []string{"__name__", "job", "instance", "namespace", "cluster", "account", "pod"}
 
 // exposed returns the labels of each metric that Prometheus has of the exporter, and of its
 // own ones. The metrics that rules record have all labels.
 func exposed(t *testing.T) map[string][]string {
 	t.Helper()
-	all := map[string][]string{"up": {}, "ALERTS": alertLabels, "ALERTS_FOR_STATE": alertLabels}
-	everything := slices.Clone(alertLabels)
+	all, everything := map[string][]string{"up": {}}, []string{"alertname", "alertstate", "severity"}
 	for _, m := range slices.Concat(collector.Metrics(), collector.StateMetrics(), collector.RegisteredMetrics()) {
 		all[m.Name] = m.Labels
+		all[m.Name+"_bucket"] = append(slices.Clone(m.Labels), "le")
 		everything = append(everything, m.Labels...)
-		if m.Type == "histogram" {
-			all[m.Name+"_sum"], all[m.Name+"_count"] = m.Labels, m.Labels
-			all[m.Name+"_bucket"] = append(slices.Clone(m.Labels), "le")
-		}
 	}
-	for _, r := range shippedRules(t) {
-		if r.Record != "" {
-			all[r.Record] = everything
-		}
+	all["ALERTS"], all["ALERTS_FOR_STATE"] = everything, everything
+	for _, r := range parseRules(t, readFile(t, rulesFile)) {
+		all[r.Record] = everything
 	}
 	return all
 }
 
 // possible returns the values that a label may have, or nil for any.
 func possible(label string) []string {
-	var values []string
+	values := []string{".+"}
 	switch label {
-	case "outcome":
-		values = []string{"succeeded", "failed"}
 	case "status":
 		for status := crsapi.Status(-1); status <= 4; status++ {
 			values = append(values, status.String())
@@ -216,61 +192,53 @@ func possible(label string) []string {
 		for _, r := range crsapi.Reasons() {
 			values = append(values, string(r))
 		}
+	default:
+		return nil
 	}
 	return values
 }
 
-// checkNames reports each metric, label and value in an expression that does not exist.
-func checkNames(t *testing.T, exposed map[string][]string, text string) {
+// selectors returns the parts of an expression that select series. It reports each metric,
+// label and value in them that does not exist.
+func selectors(t *testing.T, exposed map[string][]string, text string) (found []*parser.VectorSelector) {
 	t.Helper()
 	expr, err := parser.NewParser(parser.Options{}).ParseExpr(text)
 	if err != nil {
 		t.Fatalf("Prometheus cannot parse %q: %v", text, err)
 	}
 	parser.Inspect(expr, func(n parser.Node, _ []parser.Node) error {
-		selector, ok := n.(*parser.VectorSelector)
-		if !ok {
-			return nil
-		}
-		names, ok := exposed[selector.Name]
-		if !ok {
-			t.Errorf("%s: metric %q is neither exposed nor recorded", expr, selector.Name)
-		}
-		for _, m := range selector.LabelMatchers {
-			if m.Name != labels.MetricName && !slices.Contains(targetLabels, m.Name) && !slices.Contains(names, m.Name) {
-				t.Errorf("%s: %s has no label %q", expr, selector.Name, m.Name)
-			}
-			for value := range strings.SplitSeq(m.Value, "|") {
-				if values := possible(m.Name); values != nil && value != ".+" && !slices.Contains(values, value) {
-					t.Errorf("%s: label %s never has the value %q", expr, m.Name, value)
-				}
-			}
+		if selector, ok := n.(*parser.VectorSelector); ok {
+			found = append(found, selector)
 		}
 		return nil
 	})
-}
-
-var (
-	templateLabel = regexp.MustCompile(`\$labels\.(\w+)`)
-	runbookQuery  = regexp.MustCompile(`(?m)^    (\S.*)$`)
-)
-
-// TestRulesNames checks that every metric and label in rules and runbooks exists.
-func TestRulesNames(t *testing.T) {
-	known := exposed(t)
-	everywhere := append(slices.Concat(slices.Collect(maps.Values(known))...), targetLabels...)
-	for _, r := range shippedRules(t) {
-		checkNames(t, known, r.Expr)
-		for _, text := range r.Annotations {
-			for _, m := range templateLabel.FindAllStringSubmatch(text, -1) {
-				if !slices.Contains(everywhere, m[1]) {
-					t.Errorf("%s: the annotations use label %q, but no metric has it", r.Alert, m[1])
+	for _, selector := range found {
+		names, ok := exposed[selector.Name]
+		if !ok {
+			t.Errorf("%s: metric %q is neither exposed nor recorded", text, selector.Name)
+		}
+		for _, m := range selector.LabelMatchers {
+			if !slices.Contains(targetLabels, m.Name) && !slices.Contains(names, m.Name) {
+				t.Errorf("%s: %s has no label %q", text, selector.Name, m.Name)
+			}
+			for value := range strings.SplitSeq(m.Value, "|") {
+				if values := possible(m.Name); values != nil && !slices.Contains(values, value) {
+					t.Errorf("%s: label %s never has the value %q", text, m.Name, value)
 				}
 			}
 		}
 	}
-	for _, m := range runbookQuery.FindAllStringSubmatch(readFile(t, runbooksFile), -1) {
-		checkNames(t, known, m[1])
+	return found
+}
+
+// TestRulesNames checks that every metric and label in rules and runbooks exists.
+func TestRulesNames(t *testing.T) {
+	known := exposed(t)
+	for _, r := range parseRules(t, readFile(t, rulesFile)) {
+		selectors(t, known, r.Expr)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^    (\S.*)$`).FindAllStringSubmatch(readFile(t, runbooksFile), -1) {
+		selectors(t, known, m[1])
 	}
 }
 

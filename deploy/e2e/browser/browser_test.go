@@ -2,15 +2,14 @@
 package browser
 
 import (
-	"bufio"
 	"context"
 	"flag"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -30,9 +29,6 @@ import (
 
 var screenshots = flag.String("screenshots", "", "folder to write screenshots to")
 
-// limit is how long one step in the browser may take.
-const limit = time.Minute
-
 var pages = []string{"/", "/tasks", "/backups"}
 
 // startDemo builds the exporter and runs its demo until the test ends. It returns
@@ -45,11 +41,13 @@ func startDemo(t *testing.T) string {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the exporter: %v\n%s", err, out)
 	}
-	cmd := exec.Command(program, "--demo", "--web.listen-address=127.0.0.1:0", "--web.route-prefix=/crs")
-	logs, err := cmd.StderrPipe()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	address := listener.Addr().String()
+	listener.Close()
+	cmd := exec.Command(program, "--demo", "--web.listen-address="+address, "--web.route-prefix=/crs")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -57,25 +55,16 @@ func startDemo(t *testing.T) string {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 	})
-	address := regexp.MustCompile(`127\.0\.0\.1:[0-9]+`)
-	lines := bufio.NewScanner(logs)
-	for lines.Scan() {
-		if !strings.Contains(lines.Text(), "Listening on") {
-			continue
-		}
-		go func() {
-			for lines.Scan() { // until the exporter ends
-			}
-		}()
-		base := "http://" + address.FindString(lines.Text()) + "/crs"
+	base := "http://" + address + "/crs"
+	for range 300 {
 		resp, err := http.Get(base + "/metrics") // waits for the first poll
-		if err != nil {
-			t.Fatal(err)
+		if err == nil {
+			resp.Body.Close()
+			return base
 		}
-		resp.Body.Close()
-		return base
+		time.Sleep(100 * time.Millisecond)
 	}
-	t.Fatalf("the exporter does not listen: %v", lines.Err())
+	t.Fatal("the exporter does not listen")
 	return ""
 }
 
@@ -96,7 +85,9 @@ func openBrowser(t *testing.T) *browser {
 		t.Fatalf("no chromium in PATH: on Debian, `apt-get install chromium`: %v", err)
 	}
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.Flag("hide-scrollbars", true))
-	allocator, cancel := chromedp.NewExecAllocator(t.Context(), options...)
+	limited, cancelAll := context.WithTimeout(t.Context(), 5*time.Minute)
+	t.Cleanup(cancelAll)
+	allocator, cancel := chromedp.NewExecAllocator(limited, options...)
 	t.Cleanup(cancel)
 	ctx, cancelTab := chromedp.NewContext(allocator)
 	t.Cleanup(cancelTab)
@@ -145,9 +136,7 @@ func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 
 func run[T any](b *browser, action chromedp.Action[T]) T {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, limit)
-	defer cancel()
-	value, err := chromedp.Run(ctx, action)
+	value, err := chromedp.Run(b.ctx, action)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -156,9 +145,7 @@ func run[T any](b *browser, action chromedp.Action[T]) T {
 
 func call[P, R any](b *browser, command cdp.Command[P, R], params P) R {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, limit)
-	defer cancel()
-	result, err := chromedp.Call(ctx, command, params)
+	result, err := chromedp.Call(b.ctx, command, params)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,9 +1,10 @@
-// Package tests runs the rule tests beside it as promtool does. It has a module of its own,
-// because it needs less of Prometheus than the other tests of deploy.
+// Package tests runs the rule tests beside it as promtool does, with Prometheus's own rules,
+// storage and engine. It has a module of its own, which is faster to build than promtool.
 package tests
 
 import (
-	"bytes"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,11 +18,18 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/rulefmt"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/promql/promqltest"
+	"github.com/prometheus/prometheus/rules"
+	"github.com/prometheus/prometheus/storage"
 	"go.yaml.in/yaml/v3"
 )
 
 const rulesFile = "../rules/crs.yml"
+
+// epoch is when all tests begin, as in promtool.
+var epoch = time.Unix(0, 0).UTC()
 
 // testFile is the part of promtool's format that the files here use. Other fields are
 // errors.
@@ -68,64 +76,49 @@ func TestRules(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no rule tests found: %v", err)
 	}
-	rules := readFile(t, rulesFile)
 	for _, file := range files {
-		runFile(t, file, rulesFile, rules)
+		runFile(t, file, rulesFile)
 	}
 }
 
 // TestExceptions runs the tests of the rules with the exceptions from their comment, placed
-// where the comment says.
+// where the comment says: before the default of crs:backup_deadline_timestamp_seconds.
 func TestExceptions(t *testing.T) {
-	runFile(t, "testdata/exceptions_test.yml", "crs.yml", withExceptions(t, readFile(t, rulesFile)))
-}
-
-var exception = regexp.MustCompile(`(?m)^ *# +(\S.* or)$`)
-
-// withExceptions inserts the commented examples of exceptions before the default of
-// crs:backup_deadline_timestamp_seconds.
-func withExceptions(t *testing.T, rules string) string {
-	t.Helper()
 	const start = `- record: crs:backup_deadline_timestamp_seconds
         expr: |
           max without (instance, pod) (
 `
-	head, rest, found := strings.Cut(rules, start)
-	examples := exception.FindAllStringSubmatch(head, -1)
+	head, rest, found := strings.Cut(readFile(t, rulesFile), start)
+	examples := regexp.MustCompile(`(?m)^ *# +(\S.* or)$`).FindAllStringSubmatch(head, -1)
 	if !found || len(examples) == 0 {
 		t.Fatal("no examples of exceptions before the rule of the deadlines")
 	}
 	for _, example := range slices.Backward(examples) {
 		rest = "            " + example[1] + "\n" + rest
 	}
-	return head + start + rest
+	file := filepath.Join(t.TempDir(), "crs.yml")
+	if err := os.WriteFile(file, []byte(head+start+rest), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runFile(t, "testdata/exceptions_test.yml", file)
 }
 
-// runFile runs the tests of a file on rules. The file must name them ruleFile.
-func runFile(t *testing.T, path, ruleFile, rules string) {
+// runFile runs the tests of a file on a file of rules.
+func runFile(t *testing.T, path, rulesFile string) {
 	t.Run(filepath.Base(path), func(t *testing.T) {
-		t.Parallel()
 		decoder := yaml.NewDecoder(strings.NewReader(readFile(t, path)))
 		decoder.KnownFields(true)
 		var file testFile
 		if err := decoder.Decode(&file); err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(file.RuleFiles, []string{ruleFile}) || file.EvaluationInterval == 0 || len(file.Tests) == 0 {
-			t.Fatalf("rule_files must be [%s], and evaluation_interval and tests must be given", ruleFile)
+		if len(file.Tests) == 0 {
+			t.Fatal("no tests")
 		}
 		for _, test := range file.Tests {
 			t.Run(test.Name, func(t *testing.T) {
-				groups, errs := rulefmt.Parse([]byte(rules), false, model.UTF8Validation, queryParser, promslog.NewNopLogger())
-				if len(errs) > 0 {
-					t.Fatal(errors.Join(errs...))
-				}
-				for _, g := range groups.Groups {
-					if g.Limit != 0 || g.QueryOffset != nil || len(g.Labels) > 0 {
-						t.Fatalf("group %s: limit, query_offset and labels are not supported", g.Name)
-					}
-				}
-				test.run(t, groups, time.Duration(file.EvaluationInterval))
+				t.Parallel()
+				test.run(t, rulesFile, time.Duration(file.EvaluationInterval))
 			})
 		}
 	})
@@ -133,94 +126,125 @@ func runFile(t *testing.T, path, ruleFile, rules string) {
 
 // run loads the input series, evaluates the rules from the UNIX epoch to the last time of
 // the test, and compares.
-func (test ruleTest) run(t *testing.T, groups *rulefmt.RuleGroups, every time.Duration) {
-	e := newEvaluator(groups, every)
-	interval := time.Duration(test.Interval)
-	if interval == 0 {
-		interval = every
-	}
+func (test ruleTest) run(t *testing.T, rulesFile string, every time.Duration) {
+	load := fmt.Sprintf("load %s\n", cmp.Or(test.Interval, model.Duration(every)))
 	for _, in := range test.InputSeries {
-		if err := e.load(in.Series+" "+in.Values, interval); err != nil {
-			t.Fatal(err)
+		load += in.Series + " " + in.Values + "\n"
+	}
+	loader, err := promqltest.NewLazyLoader(load, promqltest.LazyLoaderOpts{EnableAtModifier: true, EnableNegativeOffset: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer loader.Close()
+	loader.SubqueryInterval = every
+	groups, errs := rules.NewManager(&rules.ManagerOptions{
+		QueryFunc:    rules.EngineQueryFunc(loader.QueryEngine(), loader.Storage()),
+		AppendableV2: loader.Storage(),
+		Context:      t.Context(),
+		NotifyFunc:   func(context.Context, string, ...*rules.Alert) {},
+		Logger:       promslog.NewNopLogger(),
+		Parser:       parser.NewParser(parser.Options{}),
+	}).LoadGroups(every, labels.EmptyLabels(), "", nil, false, rulesFile)
+	if len(errs) > 0 {
+		t.Fatal(errors.Join(errs...))
+	}
+	var all []rules.Rule
+	alerts := map[string]*rules.AlertingRule{}
+	for _, group := range groups {
+		all = append(all, group.Rules()...)
+	}
+	for _, r := range all {
+		if alert, ok := r.(*rules.AlertingRule); ok {
+			alert.SetRestored(true) // else it writes no ALERTS
+			alerts[alert.Name()] = alert
 		}
 	}
+
 	var end time.Duration
 	for _, a := range test.AlertTests {
 		end = max(end, time.Duration(a.EvalTime))
-		if !slices.ContainsFunc(e.rules, func(r *rule) bool { return r.Alert == a.Alertname }) {
-			t.Errorf("no alert %s", a.Alertname)
+		if alerts[a.Alertname] == nil {
+			t.Fatalf("no alert %s", a.Alertname)
 		}
 	}
 	for _, x := range test.ExprTests {
 		end = max(end, time.Duration(x.EvalTime))
 	}
 	for now := time.Duration(0); now <= end; now += every {
-		if err := e.evaluate(t.Context(), epoch.Add(now)); err != nil {
-			t.Fatal(err)
-		}
+		loader.WithSamplesTill(epoch.Add(now), func(err error) {
+			for _, group := range groups {
+				group.Eval(t.Context(), epoch.Add(now))
+			}
+			for _, r := range all {
+				err = errors.Join(err, r.LastError())
+			}
+			if err != nil {
+				t.Fatalf("at %s: %v", now, err)
+			}
+		})
 		for _, a := range test.AlertTests {
 			// The last evaluation that is not after the time of the test.
 			if at := time.Duration(a.EvalTime); now <= at && at < now+every {
-				a.check(t, e)
+				a.check(t, alerts[a.Alertname])
 			}
 		}
 	}
 	for _, x := range test.ExprTests {
-		x.check(t, e, epoch.Add(time.Duration(x.EvalTime)))
+		var want []string
+		for _, s := range x.ExpSamples {
+			l, err := parser.NewParser(parser.Options{}).ParseMetric(s.Labels)
+			if err != nil {
+				t.Fatalf("%s: %v", s.Labels, err)
+			}
+			want = append(want, fmt.Sprint(l, " ", s.Value))
+		}
+		at := epoch.Add(time.Duration(x.EvalTime))
+		compare(t, fmt.Sprintf("%s at %s", x.Expr, x.EvalTime), query(t, loader.QueryEngine(), loader.Queryable(), x.Expr, at), want)
 	}
 }
 
-func (a alertTest) check(t *testing.T, e *evaluator) {
+func (a alertTest) check(t *testing.T, rule *rules.AlertingRule) {
 	t.Helper()
-	want := []string{}
+	var got, want []string
+	for _, active := range rule.ActiveAlerts() {
+		if active.State == rules.StateFiring {
+			got = append(got, fmt.Sprint(active.Labels, "\n  ", active.Annotations))
+		}
+	}
 	for _, expected := range a.ExpAlerts {
 		l := labels.NewBuilder(labels.FromMap(expected.Labels)).Set(labels.AlertName, a.Alertname).Labels()
-		want = append(want, describe(l, labels.FromMap(expected.Annotations)))
+		want = append(want, fmt.Sprint(l, "\n  ", labels.FromMap(expected.Annotations)))
 	}
-	slices.Sort(want)
-	if got := e.firing(a.Alertname); !slices.Equal(got, want) {
-		t.Errorf("%s at %s:\n got:\n%s want:\n%s", a.Alertname, a.EvalTime, lines(got), lines(want))
-	}
+	compare(t, fmt.Sprintf("%s at %s", a.Alertname, a.EvalTime), got, want)
 }
 
-func (x exprTest) check(t *testing.T, e *evaluator, at time.Time) {
+// compare compares two lists, in any order.
+func compare(t *testing.T, what string, got, want []string) {
 	t.Helper()
-	vector, err := e.query(t.Context(), x.Expr, at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, want := []string{}, []string{}
-	for _, s := range vector {
-		got = append(got, fmt.Sprint(s.Metric, " ", s.F))
-	}
-	for _, s := range x.ExpSamples {
-		l, err := queryParser.ParseMetric(s.Labels)
-		if err != nil {
-			t.Fatalf("%s: %v", s.Labels, err)
-		}
-		want = append(want, fmt.Sprint(l, " ", s.Value))
-	}
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
-		t.Errorf("%s at %s:\n got:\n%s want:\n%s", x.Expr, x.EvalTime, lines(got), lines(want))
+		t.Errorf("%s:\ngot\n%s\nwant\n%s", what, strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 
-// describe makes one text of an alert, to compare and to show it.
-func describe(l, annotations labels.Labels) string {
-	var b strings.Builder
-	b.WriteString(l.String())
-	annotations.Range(func(a labels.Label) { fmt.Fprintf(&b, "\n    %s: %s", a.Name, a.Value) })
-	return b.String()
-}
-
-func lines(texts []string) string {
-	var b bytes.Buffer
-	for _, text := range texts {
-		b.WriteString("  " + text + "\n")
+// query returns the samples of an expression at a time.
+func query(t *testing.T, engine *promql.Engine, series storage.Queryable, expr string, at time.Time) []string {
+	t.Helper()
+	q, err := engine.NewInstantQuery(t.Context(), series, nil, expr, at)
+	if err != nil {
+		t.Fatalf("%s: %v", expr, err)
 	}
-	return b.String()
+	defer q.Close()
+	vector, err := q.Exec(t.Context()).Vector()
+	if err != nil {
+		t.Fatalf("%s: %v", expr, err)
+	}
+	var samples []string
+	for _, s := range vector {
+		samples = append(samples, fmt.Sprint(s.Metric, " ", s.F))
+	}
+	return samples
 }
 
 func readFile(t *testing.T, path string) string {
