@@ -53,9 +53,7 @@ func TestFactsOfAList(t *testing.T) {
 			backupOf("crs-a", 5*time.Hour, crsapi.StatusExecuting), backupOf("crs-a", 4*time.Hour, crsapi.StatusPending),
 			named(clean, backupOf("crs-b", 9*time.Hour, errored)), ended(named(clean, backupOf("crs-b", 8*time.Hour, failed)), 90*time.Minute),
 			ended(named(clean, backupOf("crs-b", 7*time.Hour, ok)), time.Hour),
-			named("newInstance", backupOf("crs-c", 3*time.Hour, ok)),
 			backupOf("crs-d", 3*time.Hour, failed), named("deleteInstance", backupOf("crs-d", 2*time.Hour, ok)),
-			backupOf("crs-e", 3*time.Hour, crsapi.Status(9)), backupOf("crs-e", 2*time.Hour, crsapi.StatusPending),
 		}
 		wantEqual(t, "facts", shown(t, tasks...).facts(), samples{
 			seenSeries:                                        at(0),
@@ -75,59 +73,60 @@ func TestFactsOfAList(t *testing.T) {
 			fmt.Sprintf(failureSeries, "crs-b", clean): at(-8 + 1.5),
 			fmt.Sprintf(successSeries, "crs-b", clean): at(-7 + 1),
 
-			fmt.Sprintf(goodSeries, "crs-c"):                  at(-3),
-			fmt.Sprintf(deadlineSeries, "crs-c"):              at(-3 + 26),
-			fmt.Sprintf(beforeSeries, "crs-c", "newInstance"): at(0),
-
 			fmt.Sprintf(goodSeries, "crs-d"):                     "+Inf",
 			fmt.Sprintf(failingSeries, "crs-d"):                  at(-3),
 			fmt.Sprintf(deadlineSeries, "crs-d"):                 "+Inf",
 			fmt.Sprintf(beforeSeries, "crs-d", backup):           "+Inf",
 			fmt.Sprintf(failureSeries, "crs-d", backup):          at(-3),
 			fmt.Sprintf(beforeSeries, "crs-d", "deleteInstance"): "+Inf",
-
-			fmt.Sprintf(goodSeries, "crs-e"):           at(-3 - second),
-			fmt.Sprintf(deadlineSeries, "crs-e"):       at(-3 + 26 - second),
-			fmt.Sprintf(beforeSeries, "crs-e", backup): at(-2),
 		})
 	})
 }
 
 // Facts stay while polls fail, across restarts, and through another API. They are forgotten
-// with what they are of.
+// with what they are of. Counters are not.
 func TestFactsStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStateful(t)
 		tasks := []crsapi.Task{backupOf("crs-a", 20*time.Hour, crsapi.StatusSucceeded), backupOf("crs-a", time.Hour, crsapi.StatusFailed)}
-		s.scrape(tasks[:1]...)
+		for range 2 {
+			s.scrape(tasks[:1]...)
+		}
 		time.Sleep(time.Hour)
-		facts := s.scrape(tasks...).facts()
+		got := s.scrape(tasks...)
+		facts, counters := got.facts(), got.transitions()
+		failing := fmt.Sprintf(failingSeries, "crs-a")
 		wantEqual(t, "facts", facts, samples{
 			seenSeries:                                  at(0),
 			fmt.Sprintf(goodSeries, "crs-a"):            at(-21),
-			fmt.Sprintf(failingSeries, "crs-a"):         at(-1),
+			failing:                                     at(-1),
 			fmt.Sprintf(deadlineSeries, "crs-a"):        at(5),
 			fmt.Sprintf(beforeSeries, "crs-a", backup):  at(0),
 			fmt.Sprintf(failureSeries, "crs-a", backup): at(0),
 			fmt.Sprintf(successSeries, "crs-a", backup): at(-21),
 		})
+		wantEqual(t, "counters", counters.nonzero(), failedOnce)
 		down := func(what string, want samples) {
 			t.Helper()
 			s.source.set(nil, errors.New("down"))
 			time.Sleep(time.Minute)
-			wantEqual(t, what, scrape(t, s.e).facts(), want)
+			got := scrape(t, s.e)
+			wantEqual(t, what, got.facts(), want)
+			wantEqual(t, what, got.transitions(), counters)
 		}
 		down("the poll fails", facts)
 		s.restart()
-		down("the first poll after a restart fails", facts)
-		s.restart()
 		s.source.setDelay(time.Hour)
-		wantEqual(t, "before the first poll has ended", poll(t, s.e, time.Millisecond).facts(), facts)
+		got = poll(t, s.e, time.Millisecond)
+		wantEqual(t, "before the first poll has ended", got.facts(), facts)
+		wantEqual(t, "before the first poll has ended", got.transitions(), counters)
 		s.source.setDelay(0)
+		s.restart()
+		down("the first poll after a restart fails", facts)
 		s.source.api = crsapi.API30
 		s.restart()
 		down("another API", facts)
-		s.scrape(tasks...).want(t, samples{seenSeries: at(0), fmt.Sprintf(failingSeries, "crs-a"): facts[fmt.Sprintf(failingSeries, "crs-a")]})
+		s.scrape(tasks...).want(t, samples{seenSeries: at(0), failing: facts[failing]})
 		s.scrape().want(t, samples{seenSeries: at(0), `crs_up{region="ap-guangzhou"}`: "1"})
 		time.Sleep(time.Minute)
 		for range 2 { // an empty list is not believed, however often it is seen
@@ -137,6 +136,7 @@ func TestFactsStay(t *testing.T) {
 		s.cfg.RedisIDs = []string{"crs-a", "crs-b"}
 		s.restart()
 		down("other filters", samples{})
-		s.scrape(tasks[1]).want(t, samples{fmt.Sprintf(goodSeries, "crs-a"): decimal(float64(tasks[1].StartTime.Unix() - 1)), fmt.Sprintf(failingSeries, "crs-a"): decimal(float64(tasks[1].StartTime.Unix()))})
+		start := tasks[1].StartTime.Unix()
+		s.scrape(tasks[1]).want(t, samples{fmt.Sprintf(goodSeries, "crs-a"): decimal(float64(start - 1)), failing: decimal(float64(start))})
 	})
 }

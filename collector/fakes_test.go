@@ -214,6 +214,11 @@ func newExporter(t testing.TB, cfg collector.Config, sources sources) *collector
 	return e
 }
 
+// dialOf returns a Config.Dial of these sources for each region.
+func dialOf(all ...collector.Source) func(string, func(crsapi.Attempt)) ([]collector.Source, error) {
+	return func(string, func(crsapi.Attempt)) ([]collector.Source, error) { return all, nil }
+}
+
 // watch returns an Exporter of one region, ap-guangzhou.
 func watch(t testing.TB, source *fakeSource) *collector.Exporter {
 	t.Helper()

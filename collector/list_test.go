@@ -3,14 +3,12 @@ package collector_test
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
@@ -65,20 +63,6 @@ func described(tasks []crsapi.Task) samples {
 
 func finished(t crsapi.Task) bool {
 	return t.Status == crsapi.StatusSucceeded || t.Status == crsapi.StatusFailed || t.Status == crsapi.StatusError
-}
-
-// The duration is that of the newest task, the longest of those of one second.
-func TestLastDuration(t *testing.T) {
-	lasted := func(start string, seconds time.Duration) crsapi.Task {
-		task := task("crs-a", backup, start, crsapi.StatusSucceeded)
-		task.EndTime = task.StartTime.Add(seconds * time.Second)
-		return task
-	}
-	tasks := []crsapi.Task{lasted("2017-02-10 01:00:00", 90), lasted("2017-02-10 02:00:00", 60), lasted("2017-02-10 02:00:00", 30)}
-	for range 2 {
-		shown(t, tasks...).want(t, samples{fmt.Sprintf(lastedSeries, "crs-a", "succeeded", backup): "60"})
-		slices.Reverse(tasks)
-	}
 }
 
 // 65,535 tasks of one series, second and status are counted. More of them do
@@ -254,179 +238,58 @@ func TestHistories(t *testing.T) {
 	})
 }
 
+// Tasks of one life are some seconds apart, or in the same second where a comma joins them.
 func TestLifeOfAnInstance(t *testing.T) {
-	const ok, failed, running, gone = crsapi.StatusSucceeded, crsapi.StatusFailed, crsapi.StatusExecuting, "+Inf"
-	type step struct {
-		task   string
-		status crsapi.Status
-		second int
+	statuses := map[string]crsapi.Status{
+		"executing": crsapi.StatusExecuting, "succeeded": crsapi.StatusSucceeded, "failed": crsapi.StatusFailed, "error": crsapi.StatusError,
 	}
-	for _, test := range []struct {
-		name  string
-		steps []step
-		good  string // second from which on a backup is due; -1 is before the first task
-	}{
-		{"created", []step{{"newInstance", ok, 0}}, "0"},
-		{"creation runs", []step{{"newInstance", running, 0}}, "-1"},
-		{"creation ended with an error", []step{{"newInstance", crsapi.StatusError, 0}}, gone},
-		{"creation failed, and then it is used", []step{{"newInstance", failed, 0}, {clean, running, 1}}, "-1"},
-		{"isolated", []step{{"newInstance", ok, 0}, {"closeInstance", ok, 1}}, gone},
-		{"isolation failed", []step{{"newInstance", ok, 0}, {"closeInstance", failed, 1}}, "0"},
-		{"a restoration runs", []step{{"closeInstance", ok, 0}, {"startInstance", running, 1}}, gone},
-		{"restored", []step{{"newInstance", ok, 0}, {"closeInstance", ok, 1}, {"startInstance", ok, 2}}, "2"},
-		{"alive again without a restoration", []step{{"closeInstance", ok, 0}, {backup, running, 1}}, "-1"},
-		{"a row that never ends", []step{{backup, running, 0}, {"deleteInstance", ok, 1}}, gone},
+	const before, gone = -1, math.MaxInt
+	for life, good := range map[string]int{ // the second from which on a backup is due
+		"newInstance:succeeded":                                                 0,
+		"newInstance:executing":                                                 before,
+		"newInstance:error":                                                     gone,
+		"newInstance:failed cleanInstance:executing":                            before, // it is used
+		"newInstance:succeeded closeInstance:succeeded":                         gone,
+		"newInstance:succeeded closeInstance:failed":                            0,
+		"closeInstance:succeeded startInstance:executing":                       gone,
+		"newInstance:succeeded closeInstance:succeeded startInstance:succeeded": 2,
+		"closeInstance:succeeded backupInstance:executing":                      before, // it is used
+		"backupInstance:executing deleteInstance:succeeded":                     gone,
 		// The order of tasks of one second says nothing.
-		{"deleted in the second of a backup", []step{{backup, ok, 0}, {"deleteInstance", ok, 0}}, gone},
-		{"deleted in the second of an export", []step{{"deleteInstance", ok, 0}, {"exportBackup", ok, 0}}, gone},
+		"backupInstance:succeeded,deleteInstance:succeeded": gone,
+		"deleteInstance:succeeded,exportBackup:succeeded":   gone,
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			begin := beijing("2017-02-10 01:00:00")
-			var tasks []crsapi.Task
-			for _, s := range test.steps {
-				tasks = append(tasks, task("crs-a", s.task, fmt.Sprintf("2017-02-10 01:00:%02d", s.second), s.status))
+		var tasks []crsapi.Task
+		for second, names := range strings.Fields(life) {
+			for text := range strings.SplitSeq(names, ",") {
+				name, status, _ := strings.Cut(text, ":")
+				tasks = append(tasks, task("crs-a", name, fmt.Sprintf("2017-02-10 01:00:%02d", second), statuses[status]))
 			}
-			want := test.good
-			if second, err := strconv.ParseInt(test.good, 10, 64); err == nil {
-				want = decimal(float64(begin.Unix() + second))
-			}
-			shown(t, tasks...).want(t, samples{fmt.Sprintf(goodSeries, "crs-a"): want})
-		})
+		}
+		want := "+Inf"
+		if good != gone {
+			want = decimal(float64(beijing("2017-02-10 01:00:00").Unix() + int64(good)))
+		}
+		if got := shown(t, tasks...)[fmt.Sprintf(goodSeries, "crs-a")]; got != want {
+			t.Errorf("%s: got %s, want %s", life, got, want)
+		}
 	}
-}
-
-func idsOf(tasks iter.Seq[crsapi.Task]) string {
-	var ids []string
-	for t := range tasks {
-		ids = append(ids, t.RedisID)
-	}
-	return strings.Join(ids, " ")
-}
-
-// A list stays when the next poll fails, and does not change when the next one succeeds.
-func TestTaskLists(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		source := &fakeSource{list: list(
-			task("crs-a", backup, "2017-02-10 01:00:00", crsapi.StatusSucceeded),
-			task("crs-b", clean, "2017-02-10 03:00:00", crsapi.StatusFailed),
-			task("crs-c", backup, "2017-02-10 02:00:00", crsapi.StatusPending),
-		)}
-		e := watch(t, source)
-		if got := e.TaskLists(); len(got) != 1 || got[0] != nil {
-			t.Fatalf("before the first poll: %v", got)
-		}
-		e.Poll(t.Context())
-		first, from := e.TaskLists()[0], beijing("2017-02-10 02:00:00")
-		source.set(nil, errors.New("down"))
-		e.Poll(t.Context())
-		if e.TaskLists()[0] != first {
-			t.Error("a failed poll changed the list")
-		}
-		source.set(list(someTask), nil)
-		time.Sleep(time.Minute)
-		e.Poll(t.Context())
-		if age := time.Since(first.Read); age != time.Minute || !e.TaskLists()[0].Read.Equal(time.Now()) {
-			t.Errorf("the list was read %s ago", age)
-		}
-		if got := fmt.Sprint(first.Counts()); got != "map[error:0 executing:0 failed:1 pending:1 succeeded:1 unknown:0]" {
-			t.Error(got)
-		}
-		for want, got := range map[string]iter.Seq[crsapi.Task]{
-			"crs-b crs-c crs-a": first.Newest(time.Time{}, time.Time{}),
-			"crs-c":             first.Newest(from, from.Add(time.Hour-time.Second)),
-			"crs-c crs-a":       first.Newest(from.Add(-time.Hour), from),
-			"crs-b":             first.Newest(from.Add(time.Second), time.Time{}),
-		} {
-			if got := idsOf(got); got != want {
-				t.Errorf("tasks of %q, want %q", got, want)
-			}
-		}
-	})
 }
 
 // A server may ignore the filter. Each task counts once then, those of other instances
-// do not, and the newest is first.
+// do not, and the newest is last.
 func TestServerThatIgnoresTheFilter(t *testing.T) {
-	e := newExporter(t, collector.Config{RedisIDs: []string{"crs-a", "crs-c"}}, sources{guangzhou: &fakeSource{list: list(
-		task("crs-a", backup, "2017-02-10 01:00:00", crsapi.StatusSucceeded),
-		task("crs-b", backup, "2017-02-10 03:00:00", crsapi.StatusSucceeded),
-		task("crs-c", backup, "2017-02-10 02:00:00", crsapi.StatusSucceeded),
-		task("crs-a", backup, "2017-02-10 04:00:00", crsapi.StatusSucceeded),
-	)}})
+	ended := func(redisID, hour string) crsapi.Task {
+		return task(redisID, backup, "2017-02-10 "+hour+":00:00", crsapi.StatusSucceeded)
+	}
+	e := newExporter(t, collector.Config{RedisIDs: []string{"crs-a", "crs-c"}}, sources{
+		guangzhou: &fakeSource{list: list(ended("crs-a", "01"), ended("crs-b", "03"), ended("crs-c", "02"), ended("crs-a", "04"))},
+	})
 	wantEqual(t, "tasks", scrape(t, e).of("crs_tasks").nonzero(), samples{
 		fmt.Sprintf(tasksSeries, "crs-a", "succeeded", backup): "2",
 		fmt.Sprintf(tasksSeries, "crs-c", "succeeded", backup): "1",
 	})
-	if got := idsOf(e.TaskLists()[0].Newest(time.Time{}, time.Time{})); got != "crs-a crs-c crs-a" {
-		t.Errorf("tasks of %q", got)
+	if newest := e.Status()[0].NewestTask; !newest.Equal(beijing("2017-02-10 04:00:00")) {
+		t.Errorf("the newest task is of %s", newest)
 	}
-}
-
-// Instances come from the list and from the facts of the same poll.
-func TestInstances(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		deletion := backupOf("crs-d", time.Hour, crsapi.StatusSucceeded)
-		deletion.TaskName = "deleteInstance"
-		automatic := backupOf("crs-a", 2*time.Hour, crsapi.StatusPending)
-		automatic.TaskName = "AUTOBACKUP"
-		source := &fakeSource{list: list(
-			backupOf("crs-a", 9*time.Hour, crsapi.StatusSucceeded), backupOf("crs-a", 8*time.Hour, crsapi.StatusFailed),
-			automatic, backupOf("crs-a", time.Hour, crsapi.StatusExecuting),
-			backupOf("crs-c", time.Hour, crsapi.StatusSucceeded),
-			deletion,
-		)}
-		e := watch(t, source)
-		e.Poll(t.Context())
-		first, begin := e.TaskLists()[0], time.Now()
-		describe := func(l *collector.TaskList) (all []string) {
-			after := func(t time.Time) time.Duration { return t.Sub(begin) }
-			for in := range l.Instances() {
-				text := fmt.Sprintf("%s %q listed %t owed %t", in.RedisID, in.RedisName, in.Listed, in.Owed)
-				if in.Owed {
-					text += fmt.Sprint(" good ", after(in.LastGood), " until ", after(in.Deadline))
-				}
-				if in.FailingSince.After(in.LastGood) {
-					text += fmt.Sprint(" fails since ", after(in.FailingSince))
-				}
-				if !in.Unfinished.IsZero() {
-					text += fmt.Sprint(" unfinished ", after(in.Unfinished))
-				}
-				for b := range in.Backups(begin.Add(-8 * time.Hour)) {
-					text += fmt.Sprint(", ", b.Status, " ", after(b.Submitted))
-				}
-				all = append(all, text)
-			}
-			return all
-		}
-		check := func(when string, l *collector.TaskList, seen time.Duration, believed bool, want []string) {
-			t.Helper()
-			if got := describe(l); !slices.Equal(got, want) {
-				t.Errorf("%s: got\n%s\nwant\n%s", when, strings.Join(got, "\n"), strings.Join(want, "\n"))
-			}
-			if l.Seen().Sub(begin) != seen || l.Believed() != believed {
-				t.Errorf("%s: seen %s, believed %t", when, l.Seen().Sub(begin), l.Believed())
-			}
-		}
-		time.Sleep(time.Minute)
-		source.set(list(), nil)
-		e.Poll(t.Context())
-		check("an empty list", e.TaskLists()[0], 0, false, []string{
-			`crs-a "" listed false owed true good -9h0m0s until 17h0m0s fails since -8h0m0s unfinished -2h0m0s`,
-			`crs-c "" listed false owed true good -1h0m0s until 25h0m0s`,
-			`crs-d "" listed false owed false`,
-		})
-		source.set(list(backupOf("crs-e", time.Minute, crsapi.StatusSucceeded)), nil)
-		e.Poll(t.Context())
-		check("others left", e.TaskLists()[0], time.Minute, true, []string{
-			`crs-a "" listed false owed true good -9h0m0s until 17h0m0s fails since -8h0m0s`,
-			`crs-c "" listed false owed false`,
-			`crs-d "" listed false owed false`,
-			`crs-e "x" listed true owed true good 0s until 26h0m0s, succeeded 0s`,
-		})
-		check("the first", first, 0, true, []string{
-			`crs-a "x" listed true owed true good -9h0m0s until 17h0m0s fails since -8h0m0s unfinished -2h0m0s, executing -1h0m0s, pending -2h0m0s, failed -8h0m0s`,
-			`crs-c "x" listed true owed true good -1h0m0s until 25h0m0s, succeeded -1h0m0s`,
-			`crs-d "x" listed true owed false`,
-		})
-	})
 }

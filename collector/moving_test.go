@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
@@ -119,7 +118,7 @@ func (s samples) members() map[string]int {
 	return m
 }
 
-// begin has an event, and one before each request with this probability.
+// begin has an event, and one before each request with this probability; none below 0.
 func (l *movingList) begin(rate float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -175,56 +174,76 @@ func (l *movingList) wantHistory(t *testing.T, got samples) {
 	}
 }
 
-// TestMovingListIsExact scrapes a list that changes between any two requests: the
-// tasks shown are those of one moment of the poll. Once it rests, the statuses are
-// those of the list, and the counters are its history.
-func TestMovingListIsExact(t *testing.T) {
-	seeds := uint64(3)
-	if underRace {
-		seeds = 2
-	}
-	for _, api := range testedAPIs() {
-		for _, sync := range []collector.Sync{collector.SyncFull, collector.SyncIncremental} {
-			t.Run(fmt.Sprintf("API %s %s", api, sync), func(t *testing.T) {
-				const scrapes = 30
-				whole := 0
-				for seed := range seeds {
-					synctest.Test(t, func(t *testing.T) {
-						server := newSimulator(t, api)
-						server.pageSize = 10
-						e := server.watch(t, collector.Config{Sync: sync, FullSyncInterval: 2 * time.Minute})
-						l := newMovingList(server, guangzhou, seed)
-						for range 2 {
-							l.check(t, scrape(t, e))
-						}
-						server.OnRequest(l.onRequest)
-						for range scrapes {
-							time.Sleep(15 * time.Second)
-							l.begin([]float64{0, 0.1, 0.3}[l.luck.IntN(3)])
-							if l.check(t, scrape(t, e)) {
-								whole++
-							}
-						}
-						l.wantHistory(t, atRest(t, e, l))
-					})
-				}
-				if total := scrapes * int(seeds); whole < total*9/10 {
-					t.Errorf("%d of %d scrapes were whole", whole, total)
-				}
-			})
-		}
-	}
+// moving is lists that change between any two requests, and what scrapes show of them.
+type moving struct {
+	scrapes int
+	sync    collector.Sync
+	// inject injects faults before a scrape, and returns the rate for movingList.begin.
+	inject func(server *simulator, l *movingList) (rate float64)
 }
 
-// atRest returns a scrape of lists that change no more, once no series holds counts.
-func atRest(t *testing.T, e *collector.Exporter, lists ...*movingList) (got samples) {
-	t.Helper()
-	for range 4 {
+// run scrapes three lists that change: the tasks shown are those of one moment of the poll.
+// Once the lists rest, the statuses are theirs, and the counters are their history. It
+// returns how many polls were whole.
+func (m moving) run(t *testing.T, api crsapi.API) (whole int) {
+	server := newSimulator(t, api)
+	server.pageSize = 10
+	regions := []string{"ap-beijing", guangzhou, shanghai}
+	e := server.watch(t, collector.Config{Sync: m.sync, FullSyncInterval: 2 * time.Minute}, regions...)
+	var lists []*movingList
+	for i, region := range regions {
+		lists = append(lists, newMovingList(server, region, uint64(i)))
+	}
+	server.OnRequest(func(r crsapitest.Request) {
+		for _, l := range lists {
+			l.onRequest(r)
+		}
+	})
+	for n := range m.scrapes {
+		for _, l := range lists {
+			if n < 2 { // at rest, so that nothing is held later
+				l.begin(-1)
+			} else {
+				l.begin(m.inject(server, l))
+			}
+		}
+		got := scrape(t, e)
+		for _, l := range lists {
+			if l.check(t, got) {
+				whole++
+			}
+		}
+		if t.Failed() {
+			t.Fatalf("at scrape %d", n)
+		}
+		server.ClearFaults()
 		time.Sleep(15 * time.Second)
+	}
+	var got samples
+	for range 4 { // until no series holds counts
 		for _, l := range lists {
 			l.begin(-1)
 		}
 		got = scrape(t, e)
+		time.Sleep(15 * time.Second)
 	}
-	return got
+	for _, l := range lists {
+		l.wantHistory(t, got)
+	}
+	return whole
+}
+
+func TestMovingListsAreExact(t *testing.T) {
+	for _, sync := range []collector.Sync{collector.SyncFull, collector.SyncIncremental} {
+		t.Run(string(sync), func(t *testing.T) {
+			eachAPI(t, func(t *testing.T, api crsapi.API) {
+				m := moving{scrapes: 30, sync: sync, inject: func(_ *simulator, l *movingList) float64 {
+					return []float64{0, 0.1, 0.3}[l.luck.IntN(3)]
+				}}
+				if whole := m.run(t, api); whole < 3*30*9/10 {
+					t.Errorf("%d of 90 polls were whole", whole)
+				}
+			})
+		})
+	}
 }
