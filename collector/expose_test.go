@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 	"github.com/crs-exporter/crs_exporter/crsapi/mirror"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -59,24 +61,8 @@ func wantGolden(t *testing.T, name, body string) {
 }
 
 func TestExpositionOfTheDocumentsExample(t *testing.T) {
-	row := func(start, taskName string) crsapi.Task {
-		row := task("crs-izbob1wh", taskName, start, crsapi.StatusSucceeded)
-		row.RedisName = "for API test"
-		return row
-	}
-	document := list(
-		row("2017-02-10 16:56:18", "restoreBackup"),
-		row("2017-02-10 15:02:36", backup),
-		row("2017-02-10 14:59:29", backup),
-		row("2017-02-09 19:00:24", backup),
-		row("2017-02-08 19:09:26", backup),
-		row("2017-02-08 17:21:32", "restoreBackup"),
-		row("2017-02-08 16:46:34", backup),
-		row("2017-02-08 15:38:16", clean),
-		row("2017-02-08 15:35:25", backup),
-	)
 	synctest.Test(t, func(t *testing.T) {
-		e := watch(t, &fakeSource{list: document, delay: 150 * time.Millisecond})
+		e := watch(t, &fakeSource{list: list(crsapitest.DocumentExample()...), delay: 150 * time.Millisecond})
 		wantGolden(t, "document.prom", scrapeAs(t, e, textFormat))
 	})
 }
@@ -89,7 +75,8 @@ const odd = "back\\up \"now\"\nétat 🧨 {a=\"b\"} # 1"
 // is not listed any more, counters of all kinds.
 func everything(t *testing.T) *collector.Exporter {
 	source := &fakeSource{delay: 250 * time.Millisecond}
-	e, observe := observed(t, collector.Config{PagesURL: "https://prometheus.example.com/crs"}, source)
+	e, observers := observed(t, collector.Config{PagesURL: "https://prometheus.example.com/crs"}, sources{guangzhou: source})
+	observe := observers[guangzhou]
 
 	running := task("crs-a", backup, "2017-02-10 04:00:00", crsapi.StatusExecuting)
 	twin := task("crs-a", backup, "2017-02-10 03:00:00", crsapi.StatusExecuting)
@@ -132,14 +119,10 @@ func TestExpositionOfEverything(t *testing.T) {
 			text := scrapeAs(t, everything(t), format)
 			wantGolden(t, file, text)
 			// OpenMetrics names families without _total, which must not make two of one name.
-			seen := map[string]bool{}
-			for line := range strings.Lines(text) {
-				if name := strings.Fields(line); strings.HasPrefix(line, "# TYPE ") {
-					if seen[name[2]] {
-						t.Errorf("%s is exposed twice", name[2])
-					}
-					seen[name[2]] = true
-				}
+			families := regexp.MustCompile(`(?m)^# TYPE \S+`).FindAllString(text, -1)
+			slices.Sort(families)
+			if n := len(families); len(slices.Compact(families)) < n {
+				t.Error("a family is exposed twice")
 			}
 		})
 	}
@@ -147,23 +130,13 @@ func TestExpositionOfEverything(t *testing.T) {
 
 func TestExpositionOfRegionsThatAreDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var (
-			watched = map[string]*fakeSource{
-				"ap-beijing": {err: &crsapi.Error{Reason: crsapi.ReasonDenied, Requested: true}},
-				guangzhou:    {list: &mirror.Result{Tasks: []crsapi.Task{someTask}, Pages: 1, Rejected: 1}},
-				"ap-hangs":   {delay: time.Hour},
-				shanghai:     {list: list(someTask)},
-			}
-			observe = map[string]func(crsapi.Attempt){}
-			cfg     = collector.Config{
-				TimeoutOffset: 500 * time.Millisecond,
-				Dial: func(region string, o func(crsapi.Attempt)) ([]collector.Source, error) {
-					observe[region] = o
-					return []collector.Source{watched[region]}, nil
-				},
-			}
-		)
-		e := newExporter(t, cfg, sources{"ap-beijing": nil, guangzhou: nil, "ap-hangs": nil, shanghai: nil})
+		down := &fakeSource{list: &mirror.Result{Tasks: []crsapi.Task{someTask}, Pages: 1, Rejected: 1}}
+		e, observe := observed(t, collector.Config{TimeoutOffset: 500 * time.Millisecond}, sources{
+			"ap-beijing": &fakeSource{err: &crsapi.Error{Reason: crsapi.ReasonDenied, Requested: true}},
+			guangzhou:    down,
+			"ap-hangs":   &fakeSource{delay: time.Hour},
+			shanghai:     &fakeSource{list: list(someTask)},
+		})
 		begin := time.Now()
 		scrape(t, e)
 		if took := time.Since(begin); took != 9500*time.Millisecond {
@@ -172,31 +145,8 @@ func TestExpositionOfRegionsThatAreDown(t *testing.T) {
 		// What was up goes down after it has rejected rows.
 		observe["ap-beijing"](crsapi.Attempt{Duration: time.Millisecond, Reason: crsapi.ReasonDenied})
 		observe[guangzhou](crsapi.Attempt{Duration: time.Millisecond, Reason: crsapi.ReasonAuth})
-		watched[guangzhou].set(&mirror.Result{Pages: 3, Rejected: 2}, &crsapi.Error{Reason: crsapi.ReasonAuth, Requested: true})
+		down.set(&mirror.Result{Pages: 3, Rejected: 2}, &crsapi.Error{Reason: crsapi.ReasonAuth, Requested: true})
 		wantGolden(t, "down.prom", scrapeAs(t, e, textFormat))
-	})
-}
-
-// After an empty baseline, the API's clock separates history from new tasks.
-func TestTransitionsAfterAnEmptyBaseline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const skew = 30 * time.Minute
-		source := &fakeSource{list: list()}
-		e, observe := observed(t, collector.Config{}, source)
-		observe(crsapi.Attempt{HasClockSkew: true, ClockSkew: skew})
-		observe(crsapi.Attempt{}) // without a Date header
-		poll(t, e, time.Minute)
-		limit := time.Now().Add(skew - time.Hour)
-		old := task("crs-a", backup, "2017-02-10 01:00:00", crsapi.StatusFailed)
-		old.StartTime = limit.Add(-time.Second)
-		recent := old
-		recent.StartTime = limit
-		recent.TaskName = clean
-		source.set(list(old, recent), nil)
-		for range 2 {
-			scrape(t, e)
-		}
-		wantEqual(t, "counters", scrape(t, e).transitions().nonzero(), samples{transitions("crs-a", clean, "failed"): "1"})
 	})
 }
 
@@ -241,8 +191,8 @@ func TestMetricsAreAsDescribed(t *testing.T) {
 				t.Errorf("%v has no created timestamp", m.Label)
 			}
 		}
-		all := slices.Collect(maps.Values(found))
-		problems, err := testutil.GatherAndLint(prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return all, nil }))
+		gatherer := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return slices.Collect(maps.Values(found)), nil })
+		problems, err := testutil.GatherAndLint(gatherer)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -287,18 +237,4 @@ func wantDescribed(t *testing.T, found map[string]*dto.MetricFamily, described [
 			}
 		}
 	}
-}
-
-// A slow reader of one scrape and a fast one of the next each get their own.
-func TestResultsNeverChange(t *testing.T) {
-	source := &fakeSource{list: list(running)}
-	e := watch(t, source)
-	for range 2 {
-		scrape(t, e)
-	}
-	results := e.Poll(t.Context())
-	before := exposed(t, results)
-	source.set(list(failed), nil)
-	wantEqual(t, "counters", poll(t, e, time.Minute).transitions().nonzero(), failedOnce)
-	wantEqual(t, "the results before", exposed(t, results), before)
 }

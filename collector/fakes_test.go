@@ -225,14 +225,15 @@ func watch(t testing.TB, source *fakeSource) *collector.Exporter {
 	return newExporter(t, collector.Config{}, sources{guangzhou: source})
 }
 
-// observed is watch, and returns the function that counts requests too.
-func observed(t testing.TB, cfg collector.Config, source *fakeSource) (e *collector.Exporter, observe func(crsapi.Attempt)) {
+// observed is newExporter, and returns the functions that count requests, by region.
+func observed(t testing.TB, cfg collector.Config, sources sources) (e *collector.Exporter, observe map[string]func(crsapi.Attempt)) {
 	t.Helper()
-	cfg.Dial = func(_ string, o func(crsapi.Attempt)) ([]collector.Source, error) {
-		observe = o
-		return []collector.Source{source}, nil
+	observe = map[string]func(crsapi.Attempt){}
+	cfg.Dial = func(region string, o func(crsapi.Attempt)) ([]collector.Source, error) {
+		observe[region] = o
+		return []collector.Source{sources[region]}, nil
 	}
-	return newExporter(t, cfg, sources{guangzhou: nil}), observe
+	return newExporter(t, cfg, sources), observe
 }
 
 // shown returns what a scrape of a list shows.

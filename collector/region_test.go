@@ -67,7 +67,7 @@ func TestScrapesWaitToTheirOwnDeadlines(t *testing.T) {
 func TestPollHasALimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := &fakeSource{delay: day}
-		e, observe := observed(t, collector.Config{}, source)
+		e, observe := observed(t, collector.Config{}, sources{guangzhou: source})
 		begin := time.Now()
 		for range 40 {
 			poll(t, e, 7*time.Second)
@@ -82,7 +82,7 @@ func TestPollHasALimit(t *testing.T) {
 		go func() {
 			for range 3 { // answers of the API
 				time.Sleep(4*time.Minute - time.Second)
-				observe(crsapi.Attempt{})
+				observe[guangzhou](crsapi.Attempt{})
 			}
 		}()
 		poll(t, e, time.Hour).wantUp(t)

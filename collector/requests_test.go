@@ -11,13 +11,7 @@ import (
 )
 
 func TestRequestsOfEachRegion(t *testing.T) {
-	observe := map[string]func(crsapi.Attempt){}
-	e := newExporter(t, collector.Config{
-		Dial: func(region string, o func(crsapi.Attempt)) ([]collector.Source, error) {
-			observe[region] = o
-			return []collector.Source{&fakeSource{list: list()}}, nil
-		},
-	}, sources{guangzhou: nil, shanghai: nil})
+	e, observe := observed(t, collector.Config{}, sources{guangzhou: &fakeSource{list: list()}, shanghai: &fakeSource{list: list()}})
 	before := scrape(t, e)
 	if got := before.of("crs_api_clock_skew_seconds"); len(got) != 0 {
 		t.Errorf("the clock skew is exposed before it is known: %v", got)
@@ -46,32 +40,27 @@ func TestDelayOfANewTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const series = `crs_task_first_seen_delay_seconds{region="ap-guangzhou"}`
 		ago := func(age time.Duration) crsapi.Task { return backupOf("crs-a", age, crsapi.StatusSucceeded) }
-		source := &fakeSource{list: list()}
+		first, future := ago(2*time.Hour), ago(-8*time.Hour)
+		source := &fakeSource{list: list(first)}
 		e := watch(t, source)
+		// A task of the first list may have been listed for long, unless it is of the future.
 		scrape(t, e).want(t, samples{series: ""})
-		first := ago(time.Hour)
-		source.set(list(first), nil)
-		scrape(t, e).want(t, samples{series: "3600"})
-		time.Sleep(time.Minute)
-		scrape(t, e).want(t, samples{series: "3600"})
-		source.set(list(ago(2*time.Minute), first), nil)
-		scrape(t, e).want(t, samples{series: "120"})
-		source.set(list(first), nil) // the newest left
-		scrape(t, e).want(t, samples{series: "120"})
-		source.set(list(ago(-8*time.Hour), first), nil)
-		scrape(t, e).want(t, samples{series: "-28800"})
+		shown(t, future).want(t, samples{series: "-28800"})
+		for _, step := range []struct {
+			newest crsapi.Task
+			want   string
+		}{
+			{ago(time.Hour), "3600"},
+			{ago(time.Hour), "3600"}, // a minute later
+			{ago(time.Minute), "180"},
+			{first, "180"}, // the newest left
+			{future, "-28560"},
+		} {
+			source.set(list(step.newest, first), nil)
+			scrape(t, e).want(t, samples{series: step.want})
+			time.Sleep(time.Minute)
+		}
 		source.set(nil, errors.New("strange"))
-		scrape(t, e).want(t, samples{series: "-28800"})
+		scrape(t, e).want(t, samples{series: "-28560"})
 	})
-}
-
-// A task of the first list may have been listed for long: its age says nothing, unless it
-// is of the future.
-func TestDelayOfTheFirstList(t *testing.T) {
-	for age, want := range map[time.Duration]string{2 * time.Hour: "", -8 * time.Hour: "-28800"} {
-		synctest.Test(t, func(t *testing.T) {
-			got := shown(t, backupOf("crs-a", age, crsapi.StatusSucceeded))
-			got.want(t, samples{`crs_task_first_seen_delay_seconds{region="ap-guangzhou"}`: want})
-		})
-	}
 }
