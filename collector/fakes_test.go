@@ -78,6 +78,7 @@ func list(tasks ...crsapi.Task) *mirror.Result { return &mirror.Result{Tasks: ta
 type fakeSource struct {
 	api     crsapi.API // API 2.0 if empty
 	message func(ctx context.Context, taskID int64) (string, error)
+	due     int                                                                   // pages of a first reading, half of which are read
 	answer  func(ctx context.Context, f collector.Filter) (*mirror.Result, error) // instead of list and err
 
 	mu      sync.Mutex
@@ -161,11 +162,14 @@ func (l *fakeList) Poll(ctx context.Context, _ int) (*mirror.Result, error) {
 	if !slices.Equal(l.tasks, r.Tasks) {
 		l.tasks = r.Tasks
 	}
-	r.Tasks, r.FullRead = l.tasks, begin
+	r.Tasks = l.tasks
+	if r.FullRead.IsZero() {
+		r.FullRead = begin
+	}
 	return &r, nil
 }
 
-func (l *fakeList) Progress() (read, due int) { return 0, 0 }
+func (l *fakeList) Progress() (read, due int) { return l.source.due / 2, l.source.due }
 
 // beijing is a time as the API writes it.
 func beijing(text string) time.Time {

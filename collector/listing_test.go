@@ -47,16 +47,15 @@ func TestFewInstancesOfALongList(t *testing.T) {
 			s.SetTasks(guangzhou, tasks)
 			s.Inject(crsapitest.Fault{Do: crsapitest.DenyUnfiltered})
 			e := s.watch(t, collector.Config{RedisIDs: ids[:n], Logger: logTo(&logged)})
-			for _, want := range []int{2 * n, n, n} { // first contact doubts totals
+			for _, want := range []int{2 * n, n} { // first contact doubts totals
 				before := s.Requests(guangzhou)
 				got := scrape(t, e)
-				if n > 50 {
-					got.want(t, samples{`crs_up{region="ap-guangzhou"}`: "0"})
-					continue
+				if up := got.up(guangzhou); up != (n <= 50) {
+					t.Errorf("%d instances: up is %t", n, up)
+				} else if up {
+					got.wantBackups(t, ids[:n], 30)
 				}
-				got.wantUp(t)
-				got.wantBackups(t, ids[:n], 30)
-				if sent := s.Requests(guangzhou) - before; sent != want {
+				if sent := s.Requests(guangzhou) - before; n <= 50 && sent != want {
 					t.Errorf("a scrape of %d instances costs %d requests, want %d", n, sent, want)
 				}
 			}
@@ -72,39 +71,36 @@ func TestFewInstancesOfALongList(t *testing.T) {
 // that begins.
 func TestUnknownInstance(t *testing.T) {
 	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		for _, sync := range collector.Syncs() {
-			var logged bytes.Buffer
-			tasks, ids := nightly(2, 3)
-			s := newSimulator(t, api)
+		var logged bytes.Buffer
+		tasks, ids := nightly(2, 3)
+		created := backupOf("crs-unknown", time.Minute, crsapi.StatusSucceeded)
+		s := newSimulator(t, api)
+		s.Inject(crsapitest.Fault{Do: crsapitest.RefuseUnknown})
+		e := s.watch(t, collector.Config{RedisIDs: []string{ids[0], "crs-unknown"}, Logger: logTo(&logged)})
+		for n, step := range []struct {
+			exists  bool
+			counted string
+			named   int // times so far
+		}{
+			{false, "", 1}, {false, "", 1},
+			{true, "0", 1}, {true, "0", 1}, {true, "1", 1},
+			{false, "1", 2}, {false, "1", 2},
+			{true, "1", 2},
+		} {
 			s.SetTasks(guangzhou, tasks)
-			s.Inject(crsapitest.Fault{Do: crsapitest.RefuseUnknown})
-			e := s.watch(t, collector.Config{
-				RedisIDs: []string{ids[0], "crs-unknown"}, Sync: sync, FullSyncInterval: 2 * time.Minute, Logger: logTo(&logged),
-			})
-			scrapes := func(n, named int, counted string) {
-				t.Helper()
-				for range n {
-					time.Sleep(15 * time.Second)
-					scrape(t, e).want(t, samples{
-						`crs_up{region="ap-guangzhou"}`:                 "1",
-						`crs_corrections_total{region="ap-guangzhou"}`:  "0",
-						failuresOf(crsapi.ReasonAPI):                    "0",
-						transitions("crs-unknown", backup, "succeeded"): counted,
-					})
-				}
-				if got := strings.Count(logged.String(), "crs-unknown"); got != named {
-					t.Errorf("sync %s: named %d times, want %d: %s", sync, got, named, &logged)
-				}
+			if step.exists {
+				s.Add(guangzhou, created)
 			}
-			scrapes(20, 1, "") // each page is read several times
-			created := backupOf("crs-unknown", time.Minute, crsapi.StatusSucceeded)
-			s.Add(guangzhou, created)
-			scrapes(2, 1, "0")
-			scrapes(1, 1, "1")
-			s.SetTasks(guangzhou, tasks) // it is deleted
-			scrapes(3, 2, "1")
-			s.Add(guangzhou, created)
-			scrapes(1, 2, "1")
+			time.Sleep(15 * time.Second)
+			scrape(t, e).want(t, samples{
+				`crs_up{region="ap-guangzhou"}`:                 "1",
+				`crs_corrections_total{region="ap-guangzhou"}`:  "0",
+				failuresOf(crsapi.ReasonAPI):                    "0",
+				transitions("crs-unknown", backup, "succeeded"): step.counted,
+			})
+			if got := strings.Count(logged.String(), "crs-unknown"); got != step.named {
+				t.Errorf("scrape %d: named %d times, want %d: %s", n, got, step.named, &logged)
+			}
 		}
 	})
 }

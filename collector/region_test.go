@@ -72,11 +72,12 @@ func TestPollHasALimit(t *testing.T) {
 		for range 40 {
 			poll(t, e, 7*time.Second)
 		}
-		got := poll(t, e, time.Minute)
+		poll(t, e, time.Minute).want(t, samples{
+			`crs_up{region="ap-guangzhou"}`: "0", `crs_poll_duration_seconds{region="ap-guangzhou"}`: "300",
+		})
 		if took := time.Since(begin); took != maxPoll || source.polls() != 1 || !errors.Is(source.ended[0], context.DeadlineExceeded) {
 			t.Errorf("%d polls after %s, ended with %v", source.polls(), took, source.ended)
 		}
-		got.want(t, samples{`crs_up{region="ap-guangzhou"}`: "0", `crs_poll_duration_seconds{region="ap-guangzhou"}`: "300"})
 		source.set(list(someTask), nil)
 		source.setDelay(12 * time.Minute)
 		go func() {
@@ -145,16 +146,16 @@ func TestFailuresOfPolls(t *testing.T) {
 	apiError := func(reason crsapi.Reason, requested bool) error {
 		return fmt.Errorf("list tasks: %w", &crsapi.Error{Reason: reason, Requested: requested})
 	}
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
 		err  error
 		want samples
 	}{
-		"a failed request, which is already counted": {apiError(crsapi.ReasonAuth, true), samples{}},
-		"totals that do not add up":                  {apiError(crsapi.ReasonDecode, false), samples{"decode": "1"}},
-		"plain timeout":                              {context.DeadlineExceeded, samples{"timeout": "1"}},
-		"cancelled by something other than Close":    {context.Canceled, samples{"timeout": "1"}},
-		"another error":                              {errors.New("strange"), samples{"decode": "1"}},
-		"unknown reason":                             {apiError("strange", false), samples{"api": "1"}},
+		{apiError(crsapi.ReasonAuth, true), samples{}}, // the request is already counted
+		{apiError(crsapi.ReasonDecode, false), samples{"decode": "1"}},
+		{apiError("unknown", false), samples{"api": "1"}},
+		{context.DeadlineExceeded, samples{"timeout": "1"}},
+		{context.Canceled, samples{"timeout": "1"}}, // but not by Close
+		{errors.New("strange"), samples{"decode": "1"}},
 	} {
 		e := watch(t, &fakeSource{list: &mirror.Result{Pages: 3, Rejected: 2}, err: test.err})
 		got := poll(t, e, time.Minute)
@@ -162,74 +163,72 @@ func TestFailuresOfPolls(t *testing.T) {
 			`crs_up{region="ap-guangzhou"}`: "0", `crs_poll_pages{region="ap-guangzhou"}`: "3", `crs_poll_rejected_rows{region="ap-guangzhou"}`: "2",
 		})
 		if err := e.Status()[0].Err; !errors.Is(err, test.err) || len(got) != 6 {
-			t.Errorf("%s: status has error %v, exposed %v", name, err, got)
+			t.Errorf("status has error %v, exposed %v", err, got)
 		}
-		wantEqual(t, name, failures(t, e), test.want)
+		wantEqual(t, test.err.Error(), failures(t, e), test.want)
 	}
 }
 
-// Watched instances are requested in parallel, each once.
-func TestEachInstanceIsRequested(t *testing.T) {
+// Watched instances are requested in parallel, each once. Of what is found the sums count,
+// the oldest full reading, and each note once.
+func TestResultsOfSeveralLists(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		source := &fakeSource{list: &mirror.Result{Pages: 2, Rejected: 1, Corrections: 3}, delay: time.Second}
+		const by, note = "endTime is ignored", "the limit is 10"
+		old := beijing("2017-02-10 01:00:00")
+		lists := map[string]*mirror.Result{
+			"crs-a": {FullRead: old.Add(time.Hour), Notes: []string{note}, Pages: 2, Rejected: 1},
+			"crs-b": {FullRead: old, ByOffset: by, Notes: []string{note}, Pages: 3, Corrections: 2},
+			"crs-c": {FullRead: old.Add(time.Minute), Rejected: 2, Corrections: 3},
+		}
+		var logged strings.Builder
+		var failing error
+		source := &fakeSource{answer: func(_ context.Context, f collector.Filter) (*mirror.Result, error) {
+			time.Sleep(time.Second)
+			return lists[f.RedisID], failing
+		}}
 		e := newExporter(t, collector.Config{
-			RedisIDs:  []string{"crs-b", "crs-a", "crs-b"},
+			RedisIDs:  []string{"crs-b", "crs-a", "crs-c", "crs-b"},
 			TaskTypes: []string{"task_cleanInstance", "task_backupInstance", "task_cleanInstance"},
 			Lookback:  90 * day,
+			Logger:    logTo(&logged),
 		}, sources{guangzhou: source})
 		begin := time.Now()
-		got := scrape(t, e)
-		if took := time.Since(begin); took != time.Second {
-			t.Errorf("took %s, want 1s", took)
+		for n, err := range []error{nil, nil, errors.New("down")} {
+			failing = err
+			scrape(t, e).want(t, samples{
+				`crs_poll_pages{region="ap-guangzhou"}`:                  "5",
+				`crs_poll_rejected_rows{region="ap-guangzhou"}`:          "3",
+				`crs_corrections_total{region="ap-guangzhou"}`:           fmt.Sprint(5 * (n + 1)),
+				`crs_full_read_timestamp_seconds{region="ap-guangzhou"}`: decimal(float64(old.Unix())),
+				`crs_poll_by_offset{region="ap-guangzhou"}`:              "1",
+			})
+			status := e.Status()[0]
+			if !reflect.DeepEqual(status.Notes, []string{note}) || status.ByOffset != by {
+				t.Errorf("status %+v", status)
+			}
 		}
-		got.want(t, samples{
-			`crs_poll_pages{region="ap-guangzhou"}`: "4", `crs_poll_rejected_rows{region="ap-guangzhou"}`: "2", `crs_corrections_total{region="ap-guangzhou"}`: "6",
-		})
-		slices.SortFunc(source.filters, func(a, b collector.Filter) int { return strings.Compare(a.RedisID, b.RedisID) })
+		if took := time.Since(begin); took != 3*time.Second {
+			t.Errorf("3 polls took %s", took)
+		}
+		failing = nil
+		lists["crs-b"] = lists["crs-a"]
+		scrape(t, e).want(t, samples{`crs_poll_by_offset{region="ap-guangzhou"}`: "0"})
+		for _, text := range []string{
+			`level=warn region=ap-guangzhou msg="the list is read by limit and offset only, which costs more requests" because="endTime is ignored"`,
+			`level=warn region=ap-guangzhou msg="the limit is 10"`,
+			`level=info region=ap-guangzhou msg="the list is read by beginTime and endTime again"`,
+		} {
+			if strings.Count(logged.String(), text+"\n") != 1 {
+				t.Errorf("not once %q in %s", text, logged.String())
+			}
+		}
+		requested := source.filters[:3]
+		slices.SortFunc(requested, func(a, b collector.Filter) int { return strings.Compare(a.RedisID, b.RedisID) })
 		types := []string{"task_backupInstance", "task_cleanInstance"}
-		if want := []collector.Filter{{"crs-a", types, 90 * day}, {"crs-b", types, 90 * day}}; !reflect.DeepEqual(source.filters, want) {
-			t.Errorf("requested %v, want %v", source.filters, want)
+		if want := []collector.Filter{{"crs-a", types, 90 * day}, {"crs-b", types, 90 * day}, {"crs-c", types, 90 * day}}; !reflect.DeepEqual(requested, want) {
+			t.Errorf("requested %v, want %v", requested, want)
 		}
 	})
-}
-
-// The oldest full reading of several lists counts, and each note once.
-func TestResultsOfSeveralLists(t *testing.T) {
-	const by, note = "endTime is ignored", "the limit is 10"
-	old := beijing("2017-02-10 01:00:00")
-	lists := map[string]*mirror.Result{
-		"crs-a": {FullRead: old.Add(time.Hour), Notes: []string{note}},
-		"crs-b": {FullRead: old, ByOffset: by, Notes: []string{note}},
-		"crs-c": {FullRead: old.Add(time.Minute)},
-	}
-	var logged strings.Builder
-	var failing error
-	source := &openSource{open: func(f collector.Filter) collector.List {
-		return listFunc(func() (*mirror.Result, error) { return lists[f.RedisID], failing })
-	}}
-	e := newExporter(t, collector.Config{RedisIDs: []string{"crs-a", "crs-b", "crs-c"}, Logger: logTo(&logged)}, sources{guangzhou: source})
-	for _, err := range []error{nil, nil, errors.New("down")} {
-		failing = err
-		scrape(t, e).want(t, samples{
-			`crs_full_read_timestamp_seconds{region="ap-guangzhou"}`: decimal(float64(old.Unix())), `crs_poll_by_offset{region="ap-guangzhou"}`: "1",
-		})
-		status := e.Status()[0]
-		if !reflect.DeepEqual(status.Notes, []string{note}) || status.ByOffset != by {
-			t.Errorf("status %+v", status)
-		}
-	}
-	failing = nil
-	lists["crs-b"] = lists["crs-a"]
-	scrape(t, e).want(t, samples{`crs_poll_by_offset{region="ap-guangzhou"}`: "0"})
-	for _, text := range []string{
-		`level=warn region=ap-guangzhou msg="the list is read by limit and offset only, which costs more requests" because="endTime is ignored"`,
-		`level=warn region=ap-guangzhou msg="the limit is 10"`,
-		`level=info region=ap-guangzhou msg="the list is read by beginTime and endTime again"`,
-	} {
-		if strings.Count(logged.String(), text+"\n") != 1 {
-			t.Errorf("not once %q in %s", text, logged.String())
-		}
-	}
 }
 
 // The list of an instance that fails ends the poll. What the others found stays, and what
@@ -248,16 +247,3 @@ func TestOneInstanceFails(t *testing.T) {
 	})
 	wantEqual(t, "failures", failures(t, e), samples{"decode": "1"})
 }
-
-// openSource is a Source with Lists of its own.
-type openSource struct {
-	fakeSource
-	open func(collector.Filter) collector.List
-}
-
-func (s *openSource) Open(f collector.Filter) collector.List { return s.open(f) }
-
-type listFunc func() (*mirror.Result, error)
-
-func (f listFunc) Poll(context.Context, int) (*mirror.Result, error) { return f() }
-func (f listFunc) Progress() (read, due int)                         { return 0, 0 }

@@ -111,25 +111,3 @@ func TestLongListIsWholeWithinThreeScrapes(t *testing.T) {
 		}
 	})
 }
-
-// A final status that changes is found within the interval.
-func TestTurnCorrects(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		longAfter()
-		server := limited(t, api, 20)
-		e := server.watch(t, collector.Config{Sync: collector.SyncIncremental, FullSyncInterval: 5 * time.Minute})
-		server.SetTasks(guangzhou, succeeded(10_000))
-		scrape(t, e)
-		server.Update(guangzhou, func(tasks []crsapi.Task) []crsapi.Task {
-			tasks[9000].Status = crsapi.StatusFailed
-			return tasks
-		})
-		time.Sleep(15 * time.Second)
-		scrape(t, e).want(t, samples{`crs_up{region="ap-guangzhou"}`: "1", `crs_corrections_total{region="ap-guangzhou"}`: "0"})
-		for range 20 {
-			time.Sleep(15 * time.Second)
-			scrape(t, e)
-		}
-		scrape(t, e).want(t, samples{`crs_corrections_total{region="ap-guangzhou"}`: "1"})
-	})
-}
