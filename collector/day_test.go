@@ -36,17 +36,14 @@ func measureDay(t *testing.T, instances int, sync collector.Sync) {
 	night := time.Now().Truncate(24 * time.Hour) // the bubble begins at midnight
 	backupsOf := func(night time.Time) (tasks []crsapi.Task) {
 		for i := range instances { // within an hour, newest first
-			tasks = append(tasks, crsapi.Task{
-				RedisID: fmt.Sprintf("crs-%05d", instances-i), RedisName: "n", ProjectID: "0", TaskName: backup,
-				StartTime: night.Add(time.Duration(instances-1-i) * time.Hour / time.Duration(instances)).Truncate(time.Second).UTC(),
-				Status:    crsapi.StatusSucceeded,
-			})
+			after := time.Duration(instances-1-i) * time.Hour / time.Duration(instances)
+			tasks = append(tasks, backupOf(fmt.Sprintf("crs-%05d", instances-i), time.Since(night.Add(after)), crsapi.StatusSucceeded))
 		}
 		return tasks
 	}
 	var history []crsapi.Task
-	for n := 1; n <= 30; n++ {
-		history = append(history, backupsOf(night.Add(-time.Duration(n)*day))...)
+	for n := range 30 {
+		history = append(history, backupsOf(night.Add(-time.Duration(n+1)*day))...)
 	}
 	server.SetTasks(guangzhou, history)
 	for range 3 {
@@ -79,5 +76,6 @@ func measureDay(t *testing.T, instances int, sync collector.Sync) {
 		}
 		time.Sleep(time.Until(now.Add(4 * time.Minute)))
 	}
-	t.Logf("%d instances, %d tasks, %s: %d requests a day, %d scrapes down", instances, 30*instances, sync, server.Requests(guangzhou)-before, down)
+	requests := server.Requests(guangzhou) - before
+	t.Logf("%d instances, %d tasks, %s: %d requests a day, %d scrapes down", instances, 30*instances, sync, requests, down)
 }

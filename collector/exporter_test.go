@@ -41,7 +41,9 @@ func TestInvalidConfig(t *testing.T) {
 			c.Lookback, c.TimeoutOffset, c.MinInterval, c.FullSyncInterval, c.TaskTypes = most, hour, hour, day, crsapi.API20.TaskTypes()
 		},
 	} {
-		cfg := config{Regions: []string{"a"}, Dial: dialOf(&fakeSource{})}
+		cfg := config{Regions: []string{"a"}, Dial: func(string, func(crsapi.Attempt)) ([]collector.Source, error) {
+			return []collector.Source{&fakeSource{}}, nil
+		}}
 		change(&cfg)
 		e, err := collector.New(cfg)
 		got := ""
@@ -54,33 +56,6 @@ func TestInvalidConfig(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
-}
-
-// stateful is a fake source with a state file.
-type stateful struct {
-	restarting
-	source *fakeSource
-}
-
-func newStateful(t *testing.T) *stateful {
-	s := &stateful{source: &fakeSource{}}
-	s.start(t, func(string, func(crsapi.Attempt)) ([]collector.Source, error) {
-		return []collector.Source{s.source}, nil
-	})
-	return s
-}
-
-// scrape polls the tasks and returns all samples.
-func (s *stateful) scrape(tasks ...crsapi.Task) samples {
-	s.t.Helper()
-	s.source.set(list(tasks...), nil)
-	return scrape(s.t, s.e)
-}
-
-// want polls the tasks and compares the counters that are not 0.
-func (s *stateful) want(what string, want samples, tasks ...crsapi.Task) {
-	s.t.Helper()
-	wantEqual(s.t, what, s.scrape(tasks...).transitions().nonzero(), want)
 }
 
 var (

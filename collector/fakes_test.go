@@ -218,11 +218,6 @@ func newExporter(t testing.TB, cfg collector.Config, sources sources) *collector
 	return e
 }
 
-// dialOf returns a Config.Dial of these sources for each region.
-func dialOf(all ...collector.Source) func(string, func(crsapi.Attempt)) ([]collector.Source, error) {
-	return func(string, func(crsapi.Attempt)) ([]collector.Source, error) { return all, nil }
-}
-
 // watch returns an Exporter of one region, ap-guangzhou.
 func watch(t testing.TB, source *fakeSource) *collector.Exporter {
 	t.Helper()
@@ -246,37 +241,53 @@ func shown(t testing.TB, tasks ...crsapi.Task) samples {
 	return scrape(t, watch(t, &fakeSource{list: list(tasks...)}))
 }
 
-// restarting is an Exporter of ap-guangzhou with a state file, which can be restarted.
-type restarting struct {
-	t   testing.TB
-	cfg collector.Config
-	log bytes.Buffer
-	e   *collector.Exporter
+// stateful is an Exporter of ap-guangzhou with a state file, which can be restarted.
+type stateful struct {
+	t                 testing.TB
+	cfg               collector.Config
+	source, successor *fakeSource // no successor if nil
+	log               bytes.Buffer
+	e                 *collector.Exporter
 }
 
-func (w *restarting) start(t testing.TB, dial func(string, func(crsapi.Attempt)) ([]collector.Source, error)) {
-	w.t = t
-	w.cfg.Regions, w.cfg.Dial, w.cfg.Logger = []string{guangzhou}, dial, logTo(&w.log)
-	w.cfg.StateFile = filepath.Join(t.TempDir(), "state")
-	w.restart()
-	t.Cleanup(func() { w.e.Close() })
-}
-
-func (w *restarting) restart() {
-	w.t.Helper()
-	if w.e != nil {
-		w.e.Close()
+func newStateful(t testing.TB) *stateful {
+	t.Helper()
+	s := &stateful{t: t, source: &fakeSource{}}
+	s.cfg.Regions, s.cfg.Logger, s.cfg.StateFile = []string{guangzhou}, logTo(&s.log), filepath.Join(t.TempDir(), "state")
+	s.cfg.Dial = func(string, func(crsapi.Attempt)) ([]collector.Source, error) {
+		if s.successor == nil {
+			return []collector.Source{s.source}, nil
+		}
+		return []collector.Source{s.source, s.successor}, nil
 	}
-	e, err := collector.New(w.cfg)
+	s.restart()
+	t.Cleanup(func() { s.e.Close() })
+	return s
+}
+
+func (s *stateful) restart() {
+	s.t.Helper()
+	if s.e != nil {
+		s.e.Close()
+	}
+	e, err := collector.New(s.cfg)
 	if err != nil {
-		w.t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	w.e = e
+	s.e = e
 }
 
-func (w *restarting) scrape() samples {
-	w.t.Helper()
-	return scrape(w.t, w.e)
+// scrape polls the tasks and returns all samples.
+func (s *stateful) scrape(tasks ...crsapi.Task) samples {
+	s.t.Helper()
+	s.source.set(list(tasks...), nil)
+	return scrape(s.t, s.e)
+}
+
+// want polls the tasks and compares the counters that are not 0.
+func (s *stateful) want(what string, want samples, tasks ...crsapi.Task) {
+	s.t.Helper()
+	wantEqual(s.t, what, s.scrape(tasks...).transitions().nonzero(), want)
 }
 
 // eachAPI runs a test through each API, in a bubble.
@@ -299,16 +310,13 @@ func testedAPIs() []crsapi.API {
 // real client reads it.
 type simulator struct {
 	*crsapitest.Server
-	apis      []crsapi.API // in the order of succession
-	keys      credentials.Provider
-	limiter   *rate.Limiter
-	pageSize  int
-	transport func(http.RoundTripper) http.RoundTripper
+	apis     []crsapi.API // in the order of succession
+	limiter  *rate.Limiter
+	pageSize int
 }
 
 func newSimulator(t testing.TB, apis ...crsapi.API) *simulator {
 	s := &simulator{Server: crsapitest.NewMemoryServer(), apis: apis, pageSize: 100}
-	s.keys = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
 	t.Cleanup(s.Close)
 	return s
 }
@@ -320,25 +328,15 @@ func limited(t testing.TB, api crsapi.API, perSecond float64) *simulator {
 	return s
 }
 
-func (s *simulator) dial(region string, observe func(crsapi.Attempt)) (all []collector.Source, err error) {
-	for _, api := range s.apis {
-		cfg := crsapi.DefaultConfig(api)
-		cfg.Region, cfg.Observe, cfg.Limiter, cfg.PageSize = region, observe, s.limiter, s.pageSize
-		cfg.Endpoint, cfg.Transport = s.URL, s.Client().Transport
-		if api != crsapi.API20 {
-			cfg.Endpoint = s.URL3
-		}
-		if s.transport != nil {
-			cfg.Transport = s.transport(cfg.Transport)
-		}
-		cfg.Credentials = s.keys
-		client, err := crsapi.NewClient(cfg)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, collector.FromAPI(client))
+// config returns how the client reads an API.
+func (s *simulator) config(api crsapi.API) crsapi.Config {
+	cfg := crsapi.DefaultConfig(api)
+	cfg.Limiter, cfg.PageSize, cfg.Endpoint, cfg.Transport = s.limiter, s.pageSize, s.URL, s.Client().Transport
+	if api != crsapi.API20 {
+		cfg.Endpoint = s.URL3
 	}
-	return all, nil
+	cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+	return cfg
 }
 
 // watch returns an Exporter of ap-guangzhou, or of other regions.
@@ -351,7 +349,11 @@ func (s *simulator) watch(t testing.TB, cfg collector.Config, regions ...string)
 	if len(regions) == 0 {
 		watched[guangzhou] = nil
 	}
-	cfg.TimeoutOffset, cfg.Dial = 500*time.Millisecond, s.dial
+	var configs []crsapi.Config
+	for _, api := range s.apis {
+		configs = append(configs, s.config(api))
+	}
+	cfg.TimeoutOffset, cfg.Dial = 500*time.Millisecond, collector.DialAPIs(configs...)
 	return newExporter(t, cfg, watched)
 }
 
@@ -495,11 +497,7 @@ func wantEqual(t testing.TB, what string, got, want samples) {
 
 // transitions names a counter of ap-guangzhou.
 func transitions(redisID, taskName, status string) string {
-	return transitionsIn(guangzhou, redisID, taskName, status)
-}
-
-func transitionsIn(region, redisID, taskName, status string) string {
-	return fmt.Sprintf("crs_task_transitions_total{redisId=%q,region=%q,status=%q,taskName=%q}", redisID, region, status, taskName)
+	return fmt.Sprintf("crs_task_transitions_total{redisId=%q,region=\"ap-guangzhou\",status=%q,taskName=%q}", redisID, status, taskName)
 }
 
 // failures returns the failures of Guangzhou by reason, without zeros. It closes

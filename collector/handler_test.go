@@ -117,13 +117,11 @@ func TestScrapeTimeout(t *testing.T) {
 // slowReader does not read before it is let go. It has a deadline for writes to it.
 type slowReader struct {
 	*httptest.ResponseRecorder
-	writes   func() // called at the first write
 	wait     <-chan struct{}
 	deadline time.Time
 }
 
 func (w *slowReader) Write(b []byte) (int, error) {
-	w.writes()
 	<-w.wait
 	return w.ResponseRecorder.Write(b)
 }
@@ -138,31 +136,26 @@ func (w *slowReader) SetWriteDeadline(deadline time.Time) error {
 func TestSlowReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		handler := watch(t, &fakeSource{list: list(someTask), delay: 2 * time.Second}).Handler()
-		letGo := make(chan struct{})
-		isWhole := func(w *httptest.ResponseRecorder) bool {
-			return strings.Contains(w.Body.String(), "crs_up") && strings.Contains(w.Body.String(), "\npromhttp_")
+		wantWhole := func(w *httptest.ResponseRecorder) {
+			if text := w.Body.String(); w.Code != http.StatusOK || !strings.Contains(text, "crs_up") || !strings.Contains(text, "\npromhttp_") {
+				t.Errorf("status %d, %d bytes", w.Code, len(text))
+			}
 		}
+		letGo := make(chan struct{})
 		var all sync.WaitGroup
 		for range 45 { // each has a poll of its own
-			begin := time.Now()
-			w := &slowReader{ResponseRecorder: httptest.NewRecorder(), wait: letGo}
-			w.writes = sync.OnceFunc(func() {
-				if got := w.deadline.Sub(begin); got != 35*time.Second {
-					t.Errorf("the response must be written within %s, want 35s", got)
-				}
-			})
+			begin, w := time.Now(), &slowReader{ResponseRecorder: httptest.NewRecorder(), wait: letGo}
 			all.Go(func() {
 				handler.ServeHTTP(w, request("X-Prometheus-Scrape-Timeout-Seconds", "30"))
-				if !isWhole(w.ResponseRecorder) {
-					t.Errorf("a slow reader got %d bytes", w.Body.Len())
-				}
+				wantWhole(w.ResponseRecorder)
 			})
 			time.Sleep(3 * time.Second)
+			if got := w.deadline.Sub(begin); got != 35*time.Second {
+				t.Errorf("the response must be written within %s, want 35s", got)
+			}
 		}
 		for range 18 {
-			if w := serve(handler, request()); w.Code != http.StatusOK || !isWhole(w) {
-				t.Errorf("status %d, %d bytes", w.Code, w.Body.Len())
-			}
+			wantWhole(serve(handler, request()))
 		}
 		close(letGo)
 		all.Wait()

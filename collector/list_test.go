@@ -82,159 +82,34 @@ func TestVeryManyTasksOfOneSecond(t *testing.T) {
 	}
 }
 
-// counterModel is the rules of the counters of a region once more, without any economy.
-type counterModel struct {
-	region   string
-	most     map[modelSecond]map[string]int // largest number of tasks at once, by status
-	counters map[string]*modelCounter       // by series
-	begun    bool
-	horizon  int64 // unknown tasks before it are history
-}
-
-type modelSecond struct {
-	redisID, taskName string
-	start             int64
-}
-
-type modelCounter struct{ value, held, shown int }
-
-func newCounterModel(region string) *counterModel {
-	return &counterModel{region: region, most: map[modelSecond]map[string]int{}, counters: map[string]*modelCounter{}}
-}
-
-// apply counts a whole list, unless it is absorbed.
-func (m *counterModel) apply(tasks []crsapi.Task, absorbed bool) {
-	now := map[modelSecond]map[string]int{}
-	newest := int64(math.MinInt64)
-	for _, t := range tasks {
-		second := modelSecond{t.RedisID, t.TaskName, t.StartTime.Unix()}
-		if now[second] == nil {
-			now[second] = map[string]int{}
+// TestListsAreDescribed compares the gauges with those computed the slow way: tasks of the same
+// second, names and ends of all kinds, in any order.
+func TestListsAreDescribed(t *testing.T) {
+	source := &fakeSource{}
+	e := watch(t, source)
+	pick := func(r *rapid.T, of ...string) string { return rapid.SampledFrom(of).Draw(r, "text") }
+	tasks := rapid.SliceOfN(rapid.Custom(func(r *rapid.T) crsapi.Task {
+		task := crsapi.Task{
+			RedisID: pick(r, "crs-a", "crs-b", "crs-c", ""), RedisName: pick(r, "", "a", "b"), ProjectID: pick(r, "0", "1", "2"),
+			TaskName:  pick(r, backup, clean, "", "AUTOBACKUP"),
+			StartTime: time.Unix(1_500_000_000-rapid.SampledFrom([]int64{0, 0, 1, 3600, 1 << 31}).Draw(r, "age"), 0),
+			Status:    rapid.SampledFrom([]crsapi.Status{-1, 0, 1, 2, 3, 7, 8}).Draw(r, "status"),
 		}
-		now[second][t.Status.String()]++
-		newest = max(newest, second.start)
-		for _, status := range append([]string{t.Status.String()}, documented...) {
-			if series := transitionsIn(m.region, t.RedisID, t.TaskName, status); m.counters[series] == nil {
-				m.counters[series] = &modelCounter{}
-			}
+		if lasted := rapid.SampledFrom([]time.Duration{-2, -1, 0, 1, 600}).Draw(r, "lasted"); lasted != -2 { // else it is not known
+			task.EndTime = task.StartTime.Add(lasted * time.Second)
 		}
-	}
-	if !m.begun {
-		m.horizon = newest - 60*60
-	}
-	for second, counts := range now {
-		counted := m.begun && !absorbed && (m.most[second] != nil || second.start >= m.horizon)
-		if m.most[second] == nil {
-			m.most[second] = map[string]int{}
-		}
-		for status, n := range counts {
-			more := max(0, n-m.most[second][status])
-			m.most[second][status] += more
-			if counted {
-				m.counters[transitionsIn(m.region, second.redisID, second.taskName, status)].held += more
-			}
-		}
-	}
-	m.begun = true
-	for _, c := range m.counters {
-		if c.shown >= 2 {
-			c.value, c.held = c.value+c.held, 0
-		}
-	}
-}
-
-// show returns the counters. They are shown to a scraper or not.
-func (m *counterModel) show(scraped bool) samples {
-	want := samples{}
-	for series, c := range m.counters {
-		want[series] = strconv.Itoa(c.value)
-		if scraped {
-			c.shown++
-		}
-	}
-	return want
-}
-
-// TestHistories compares an exporter with a model: tasks of the same second, rows that
-// vanish and return, statuses that change in any order, late tasks and history, failures,
-// and polls that no scrape sees. It compares the gauges too.
-func TestHistories(t *testing.T) {
-	statuses := rapid.SampledFrom([]crsapi.Status{-1, 0, 1, 2, 3, 7, 8})
-	ages := rapid.SampledFrom([]int{0, 0, 0, 1, 2, 3, 60, 3000, 3599, 3600, 3601, 3602, 7200, 1 << 24, 1 << 31})
+		return task
+	}), 0, 30)
 	rapid.Check(t, func(r *rapid.T) {
-		source := &fakeSource{}
-		e := watch(t, source)
-		defer e.Close()
-		var tasks, away []crsapi.Task // listed, and not
-		model, clock := newCounterModel(guangzhou), 1_500_000_000
-		add := func(r *rapid.T) {
-			clock += rapid.SampledFrom([]int{0, 0, 1, 1000, 4000}).Draw(r, "step")
-			task := crsapi.Task{
-				RedisID:   rapid.SampledFrom([]string{"crs-a", "crs-b", "crs-c", ""}).Draw(r, "redisId"),
-				TaskName:  rapid.SampledFrom([]string{backup, clean, "", "AUTOBACKUP"}).Draw(r, "taskName"),
-				RedisName: rapid.SampledFrom([]string{"", "a", "b"}).Draw(r, "redisName"), ProjectID: strconv.Itoa(len(tasks) % 3),
-				StartTime: time.Unix(int64(clock-ages.Draw(r, "age")), 0), Status: statuses.Draw(r, "status"),
-			}
-			const unknown = -2
-			if lasted := rapid.SampledFrom([]int{unknown, 0, 1, 600, -1}).Draw(r, "lasted"); lasted != unknown {
-				task.EndTime = task.StartTime.Add(time.Duration(lasted) * time.Second)
-			}
-			tasks = append(tasks, task)
+		listed := tasks.Draw(r, "tasks")
+		source.set(list(listed...), nil)
+		if got, want := exposed(t, e.Poll(t.Context())).listed(), described(listed); !maps.Equal(got, want) {
+			r.Fatalf("got %v, want %v", got, want)
 		}
-		draw := func(all []crsapi.Task) int {
-			if len(all) == 0 {
-				r.Skip("no task")
-			}
-			return rapid.IntRange(0, len(all)-1).Draw(r, "task")
+		source.set(nil, errors.New("down"))
+		if got := exposed(t, e.Poll(t.Context())).listed(); len(got) > 0 {
+			r.Fatalf("down, and shows %v", got)
 		}
-		move := func(from, to *[]crsapi.Task) {
-			i := draw(*from)
-			*to = append(*to, (*from)[i])
-			*from = slices.Delete(*from, i, i+1)
-		}
-		check := func(got samples, scraped bool, listed samples) {
-			if want := model.show(scraped); !maps.Equal(got.transitions(), want) {
-				r.Fatalf("counters: got %v, want %v", got.transitions(), want)
-			}
-			got = got.listed()
-			if !maps.Equal(got, listed) {
-				r.Fatalf("list: got %v, want %v", got, listed)
-			}
-		}
-		see := func(scraped bool) {
-			if len(tasks) > 1 {
-				tasks = rapid.Permutation(tasks).Draw(r, "order")
-			}
-			source.set(list(slices.Clone(tasks)...), nil)
-			model.apply(tasks, false)
-			if scraped {
-				check(scrape(t, e), true, described(tasks))
-			} else {
-				check(exposed(t, e.Poll(t.Context())), false, described(tasks))
-			}
-		}
-		for range rapid.IntRange(1, 5).Draw(r, "tasks of the baseline") {
-			add(r)
-		}
-		see(true)
-		r.Repeat(map[string]func(*rapid.T){
-			"add":    add,
-			"change": func(*rapid.T) { tasks[draw(tasks)].Status = statuses.Draw(r, "status") },
-			"twin": func(*rapid.T) {
-				twin := tasks[draw(tasks)]
-				twin.Status = statuses.Draw(r, "status")
-				tasks = append(tasks, twin)
-			},
-			"leave":        func(*rapid.T) { move(&tasks, &away) },
-			"return":       func(*rapid.T) { move(&away, &tasks) },
-			"scrape":       func(*rapid.T) { see(true) },
-			"scrape again": func(*rapid.T) { see(true) },
-			"poll":         func(*rapid.T) { see(false) },
-			"fail": func(*rapid.T) {
-				source.set(nil, errors.New("down"))
-				check(scrape(t, e), true, samples{})
-			},
-		})
 	})
 }
 

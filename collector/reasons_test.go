@@ -3,7 +3,6 @@ package collector_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -137,7 +136,7 @@ func TestReasonsAreLimited(t *testing.T) {
 
 func TestNoReasonIsRequestedAfterARefusal(t *testing.T) {
 	refuse := func(context.Context) (string, error) {
-		return "", &crsapi.Error{Reason: crsapi.ReasonDenied, Requested: true, Err: errors.New("no permission")}
+		return "", &crsapi.Error{Reason: crsapi.ReasonDenied, Requested: true}
 	}
 	testReasons(t, crsapi.API30, refuse, func(r *reasons) {
 		for n := range 5 {

@@ -3,7 +3,6 @@
 package collector_test
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"runtime"
@@ -16,11 +15,11 @@ import (
 )
 
 const (
-	soakScrapes  = 240     // through each API: an hour
+	soakScrapes  = 480     // through each API: two hours
 	soakHeadroom = 4 << 20 // bytes by which the heap may grow after a quarter of the scrapes
 )
 
-// soakFaults are applied to regions. Faults that a single response does not show are not
+// soakFaults are injected. Faults that a single response does not show are not
 // among them.
 var soakFaults = []crsapitest.Effect{
 	crsapitest.APIError(4100),
@@ -57,19 +56,19 @@ var soakLies = []crsapitest.Effect{
 	crsapitest.Total(func(total int) int { return total - 2 + rand.IntN(5) }),
 }
 
-// TestSoak scrapes lists that change, while faults come and go. No scrape shows a wrong
+// TestSoak scrapes a list that changes, while faults come and go. No scrape shows a wrong
 // list, no end of a task is lost or counted twice, and neither memory nor goroutines leak:
 // the bubble waits for all of them.
 func TestSoak(t *testing.T) {
 	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		luck := rand.New(rand.NewPCG(4, 4))
 		calls, heap := 0, uint64(0)
-		inject := func(server *simulator, l *movingList) float64 {
-			if calls++; calls == 3*soakScrapes/4 {
+		server := newSimulator(t, api)
+		up := scrapeMoving(t, server, collector.SyncAuto, 4, soakScrapes, func(l *movingList) float64 {
+			if calls++; calls == soakScrapes/4 {
 				heap = heapInUse()
 			}
-			rate, fault := []float64{0, 0, 0.1}[luck.IntN(3)], crsapitest.Fault{Region: l.region}
-			switch n := luck.IntN(3 * (len(soakFaults) + len(soakLies))); {
+			rate, fault := []float64{0, 0, 0.1}[l.luck.IntN(3)], crsapitest.Fault{}
+			switch n := l.luck.IntN(2 * (len(soakFaults) + len(soakLies))); {
 			case n < len(soakFaults):
 				fault.Do = soakFaults[n]
 			case n < len(soakFaults)+len(soakLies) && l.up && len(l.versions) == 1:
@@ -79,21 +78,20 @@ func TestSoak(t *testing.T) {
 			default:
 				return rate
 			}
-			switch luck.IntN(3) {
+			switch l.luck.IntN(3) {
 			case 0:
 				fault.Rate = 0.5
 			case 1:
-				fault.Skip, fault.Count = luck.IntN(4), 1+luck.IntN(3)
+				fault.Skip, fault.Count = l.luck.IntN(4), 1+l.luck.IntN(3)
 			}
 			t.Logf("%+v", fault)
 			server.Inject(fault)
 			return rate
-		}
-		whole := moving{scrapes: soakScrapes, sync: collector.SyncAuto, inject: inject}.run(t, api)
+		})
 		if now := heapInUse(); now > heap+soakHeadroom {
 			t.Errorf("heap in use is %d bytes at the end, %d after a quarter", now, heap)
 		}
-		fmt.Printf("API %s: %d of %d polls were whole\n", api, whole, 3*soakScrapes)
+		t.Logf("API %s: %d of %d scrapes were up", api, up, soakScrapes)
 	})
 }
 
