@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"compress/gzip"
 	"os"
+
+	"pgregory.net/rapid"
 )
 
 // MaxContent is how large the content of a file may be.
@@ -29,7 +31,11 @@ func Pack(content []byte) []byte {
 }
 
 // Reload returns the ledger as a restart restores it.
-func Reload(l *Ledger) (*Ledger, error) {
-	ledgers, err := Decode(encode(map[string]*Ledger{"": l}))
-	return ledgers[""], err
+func Reload(t rapid.TB, l *Ledger) *Ledger {
+	t.Helper()
+	ledgers, err := decode(encode(map[string]*Ledger{"": l}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ledgers[""]
 }

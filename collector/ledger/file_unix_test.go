@@ -5,72 +5,27 @@ package ledger_test
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
-
-	"github.com/crs-exporter/crs_exporter/collector/ledger"
-	"github.com/go-kit/log"
 )
-
-// wantRefused opens a file. It must fail with the text, and change nothing in the folder.
-func wantRefused(t testing.TB, path, text string) {
-	t.Helper()
-	before := listing(t, path)
-	store, err := ledger.Open(path, log.NewNopLogger())
-	if err == nil {
-		store.Close()
-		t.Fatal("it was opened")
-	}
-	if !strings.HasPrefix(err.Error(), "state file "+path+": ") || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "\n") {
-		t.Errorf("got %q, want %q", err, text)
-	}
-	if after := listing(t, path); !slices.Equal(after, before) {
-		t.Errorf("the folder had %q, now it has %q", before, after)
-	}
-}
-
-// listing returns the modes and names of what is beside a path.
-func listing(t testing.TB, path string) (names []string) {
-	t.Helper()
-	entries, _ := os.ReadDir(filepath.Dir(path))
-	for _, e := range entries {
-		info, err := e.Info()
-		if err != nil {
-			t.Fatal(err)
-		}
-		names = append(names, fmt.Sprint(info.Mode(), " ", e.Name()))
-	}
-	return names
-}
 
 // Nothing but a regular file is opened, written, renamed or locked.
 func TestWrongPlaces(t *testing.T) {
-	dir, err := os.MkdirTemp("", "ledger") // a short path, as sockets need
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
+	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	socket, err := net.Listen("unix", at("socket"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer socket.Close()
 	if err := errors.Join(
 		os.WriteFile(at("file"), []byte("precious"), 0o600), os.Mkdir(at("folder"), 0o700), syscall.Mkfifo(at("pipe"), 0o600),
-		os.Symlink("loop", at("loop")), os.Symlink("missing", at("link to nothing")), os.Symlink("pipe", at("link to a pipe")),
+		os.Symlink("missing", at("link to nothing")), os.Symlink("pipe", at("link to a pipe")),
 		os.Symlink("file", at("1.lock")), os.Symlink("file", at("2.tmp")),
 	); err != nil {
 		t.Fatal(err)
 	}
 	for name, file := range map[string]string{
-		"folder": "folder", "pipe": "pipe", "socket": "socket", "loop": "loop", "link to nothing": "link to nothing",
-		"link to a pipe": "pipe", "1": "1.lock", "2": "2.tmp",
+		"folder": "folder", "link to nothing": "link to nothing", "link to a pipe": "pipe", "1": "1.lock", "2": "2.tmp",
 	} {
 		info, err := os.Lstat(at(file))
 		if err != nil {

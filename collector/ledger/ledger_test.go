@@ -51,17 +51,22 @@ const (
 	noon = int64(1_700_000_000)
 )
 
-// row is the tasks of a series that were submitted in one second.
-type row struct {
+// identity is what the API tells of the identity of a task.
+type identity struct {
 	ledger.Series
 	second int64
-	tasks  [ledger.Statuses]uint16
+}
+
+// row is the tasks of a series that were submitted in one second.
+type row struct {
+	identity
+	tasks [ledger.Statuses]uint16
 }
 
 // in returns tasks of one second, one in each of the statuses. Without a status they are
 // not listed any more.
 func in(series ledger.Series, second int64, statuses ...int) row {
-	r := row{Series: series, second: second}
+	r := row{identity: identity{series, second}}
 	for _, status := range statuses {
 		r.tasks[status]++
 	}
@@ -102,8 +107,8 @@ func (s *steps) change(rows ...row) {
 
 func (s *steps) update(rows []row) {
 	for _, r := range rows {
-		if s.list[identity{r.Series, r.second}] = r; r.tasks == [ledger.Statuses]uint16{} {
-			delete(s.list, identity{r.Series, r.second})
+		if s.list[r.identity] = r; r.tasks == [ledger.Statuses]uint16{} {
+			delete(s.list, r.identity)
 		}
 	}
 }
@@ -151,11 +156,8 @@ func (s *steps) watch(d time.Duration) {
 // restart restores the ledger from what a file has.
 func (s *steps) restart() {
 	s.t.Helper()
-	l, err := ledger.Reload(s.ledger)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.ledger, s.counters = l, l.Counters()
+	s.ledger = ledger.Reload(s.t, s.ledger)
+	s.counters = s.ledger.Counters()
 }
 
 // counts returns the counters that are not 0, as "crs-a backup failed 1".
@@ -168,14 +170,6 @@ func counts(all []ledger.Counters) (texts []string) {
 		}
 	}
 	return texts
-}
-
-// created returns when a counter was created, the zero time without one.
-func created(c ledger.Counters, status int) time.Time {
-	if c.ByStatus[status].Created == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, c.ByStatus[status].Created)
 }
 
 func (s *steps) want(when string, want ...string) {
@@ -197,35 +191,6 @@ func (s *steps) wantSeries(when string, want ...ledger.Series) {
 }
 
 const oneFailed = "crs-a backup failed 1"
-
-// Every list is shown by two scrapes. The first is the baseline.
-func TestTransitions(t *testing.T) {
-	now := func(statuses ...int) row { return in(backupA, noon-60, statuses...) }
-	older, newer, other := in(backupA, noon-65, failed), in(backupA, noon-55, failed), in(backupB, noon-60, errored)
-	type list = []row
-	for name, test := range map[string]struct {
-		lists []list
-		want  []string
-	}{
-		"the baseline":             {[]list{{now(failed, unknown), other}, {now(failed, unknown), other}}, nil},
-		"one status after another": {[]list{{now(pending)}, {now(succeeded)}, {now(failed)}}, []string{"crs-a backup succeeded 1", oneFailed}},
-		"a later task counts only in the status it shows": {[]list{{now(executing)}, {now(executing), newer}}, []string{oneFailed}},
-		"an older failed task leaves while another fails": {[]list{{older, now(executing)}, {now(failed)}}, []string{oneFailed}},
-		"a row vanishes and returns":                      {[]list{{now(executing)}, {now(failed)}, {}, {now(failed)}, {}, {now(failed)}}, []string{oneFailed}},
-		"twins count twice":                               {[]list{{now(executing, executing)}, {now(failed, failed)}}, []string{"crs-a backup failed 2"}},
-		"one of two twins vanishes and returns":           {[]list{{now(failed, failed)}, {now(failed)}, {now(failed, failed)}}, nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := newSteps(t)
-			for _, list := range test.lists {
-				s.poll(list...)
-				s.show()
-			}
-			s.change()
-			s.want("at the end", test.want...)
-		})
-	}
-}
 
 func TestHistory(t *testing.T) {
 	for _, test := range []struct {
@@ -260,15 +225,6 @@ func TestHistory(t *testing.T) {
 			s.want("when it vanished and returned", want...)
 		})
 	}
-	t.Run("a task of history that changes counts", func(t *testing.T) {
-		s := newSteps(t)
-		s.poll(in(cleanA, noon, failed))
-		s.change(in(backupA, noon-9*hour, executing))
-		s.settle()
-		s.want("when it appears")
-		s.change(in(backupA, noon-9*hour, failed))
-		s.want("when it fails", oneFailed)
-	})
 }
 
 // The first list of another source counts nothing. History is what was submitted an hour
@@ -295,65 +251,43 @@ func TestAbsorbed(t *testing.T) {
 	}
 }
 
-func TestFirstSampleIsZero(t *testing.T) {
-	first, second := in(backupA, noon-2, failed), in(backupA, noon-1, failed)
-	begin := func(t *testing.T) *steps {
-		s := newSteps(t)
-		s.poll(in(cleanA, noon-99, succeeded))
-		s.show()
-		return s
+// A status that is rare has a counter of its own, with a first 0 and a date of creation.
+func TestRareCounter(t *testing.T) {
+	s := newSteps(t)
+	s.poll(in(backupA, noon, executing))
+	s.show()
+	begin, before := s.now, s.counters
+	s.now = s.now.Add(time.Minute)
+	s.change(in(backupA, noon, unknown), in(backupA, noon+1, failed))
+	s.want("the others are released", oneFailed)
+	if before[0].ByStatus[unknown].Created != 0 || len(counts(before)) > 0 {
+		t.Errorf("the counters before are %v now", before)
 	}
-	t.Run("two scrapes show the zero", func(t *testing.T) {
-		s := begin(t)
-		before := s.counters
-		s.change(first)
-		s.want("new series")
-		s.ledger.Shown(s.counters)
-		s.ledger.Shown(before)
-		s.change(second)
-		s.want("only one of two scrapes had it")
-		s.ledger.Shown(s.counters)
-		s.want("no poll since")
-		s.poll()
-		s.want("shown twice, and not listed any more", "crs-a backup failed 2")
-		s.change(in(backupA, noon, failed))
-		s.want("counts at once", "crs-a backup failed 3")
-	})
-	t.Run("rare is a counter of its own", func(t *testing.T) {
-		s := newSteps(t)
-		s.poll(in(backupA, noon, executing))
-		s.show()
-		begin, before := s.now, s.counters
-		s.now = s.now.Add(time.Minute)
-		s.change(in(backupA, noon, unknown), in(backupA, noon+1, failed))
-		s.want("the others are released", oneFailed)
-		if !created(before[0], unknown).IsZero() || len(counts(before)) > 0 {
-			t.Errorf("the counters before are %v now", before)
-		}
-		if c := s.counters[0]; !created(c, failed).Equal(begin) || !created(c, unknown).Equal(s.now) {
-			t.Errorf("created %s and %s, want %s and %s", created(c, failed), created(c, unknown), begin, s.now)
-		}
-		s.ledger.Shown(s.counters)
-		s.ledger.Shown(before)
-		s.change()
-		s.want("shown once", oneFailed)
-		s.ledger.Shown(s.counters)
-		s.change()
-		s.want("shown twice", oneFailed, "crs-a backup unknown 1")
-	})
-	t.Run("a restart", func(t *testing.T) {
-		s := begin(t)
-		s.change(first)
-		s.show()
-		s.change(in(backupB, noon, unknown))
-		s.ledger.Shown(s.counters)
-		s.restart()
-		s.ledger.Shown(s.counters)
-		s.change(second)
-		s.want("what was shown twice counts at once, else it is shown twice again", "crs-a backup failed 2")
-		s.settle()
-		s.want("shown twice since", "crs-a backup failed 2", "crs-b backup unknown 1")
-	})
+	if c := s.counters[0].ByStatus; c[failed].Created != begin.UnixNano() || c[unknown].Created != s.now.UnixNano() {
+		t.Errorf("got %+v, want creation at %s and %s", c, begin, s.now)
+	}
+	s.ledger.Shown(s.counters)
+	s.ledger.Shown(before)
+	s.change()
+	s.want("shown once", oneFailed)
+	s.ledger.Shown(s.counters)
+	s.change()
+	s.want("shown twice", oneFailed, "crs-a backup unknown 1")
+}
+
+// What was shown twice before a restart counts at once, all else is shown twice again.
+func TestFirstZeroAfterARestart(t *testing.T) {
+	s := newSteps(t)
+	s.poll(in(backupA, noon, executing))
+	s.show()
+	s.change(in(backupB, noon, failed))
+	s.ledger.Shown(s.counters)
+	s.restart()
+	s.ledger.Shown(s.counters)
+	s.change(in(backupA, noon, failed))
+	s.want("shown once since", oneFailed)
+	s.settle()
+	s.want("shown twice since", oneFailed, "crs-b backup failed 1")
 }
 
 // The caller may cut its strings out of a whole page of the API.
@@ -365,24 +299,6 @@ func TestKeepsNoLargerStrings(t *testing.T) {
 	if got != backupA || unsafe.StringData(got.RedisID) == unsafe.StringData(page) ||
 		unsafe.StringData(got.TaskName) == unsafe.StringData(page[6:]) {
 		t.Errorf("%v is a part of the page", got)
-	}
-}
-
-// An unchanged list costs nothing that grows with it: its facts are shared.
-func TestAnUnchangedListIsCheap(t *testing.T) {
-	now := time.Unix(noon, 0)
-	batch := ledger.Batch{Source: "2.0 scope", Instances: listed(rows(t, "a: backup -1 ok; b: backup -1 run")), Time: now, Date: now}
-	batch.Tasks = tasks(map[identity]row{{backupA, noon}: in(backupA, noon, succeeded)})
-	l := ledger.New()
-	l.Apply(batch)
-	counters := l.Counters()
-	l.Shown(counters)
-	batch.Tasks, batch.Instances = nil, nil
-	if n := testing.AllocsPerRun(100, func() { l.Apply(batch) }); n > 1 {
-		t.Errorf("an unchanged list takes %g allocations", n)
-	}
-	if n := testing.AllocsPerRun(100, func() { l.Shown(counters) }); n != 0 {
-		t.Errorf("a scrape takes %g allocations", n)
 	}
 }
 
@@ -447,8 +363,8 @@ func TestForget(t *testing.T) {
 		s.now = s.now.Add(time.Minute)
 		s.change(fails, in(backupA, s.now.Unix(), failed))
 		s.want("returned: a new counter has to be shown")
-		if at := created(s.counters[0], failed); !at.Equal(s.now) {
-			t.Errorf("created at %s, want %s", at, s.now)
+		if at := s.counters[0].ByStatus[failed].Created; at != s.now.UnixNano() {
+			t.Errorf("created at %d, want %s", at, s.now)
 		}
 		s.settle()
 		s.want("only what is new counts", oneFailed)
@@ -531,8 +447,8 @@ func TestCreatedByTheEarlierClock(t *testing.T) {
 		s.poll(in(backupA, noon, unknown))
 		want := s.now.Add(min(skew, 0))
 		for _, status := range []int{failed, unknown} {
-			if got := created(s.counters[0], status); !got.Equal(want) {
-				t.Errorf("API's clock %s ahead: created %s, want %s", skew, got, want)
+			if got := s.counters[0].ByStatus[status].Created; got != want.UnixNano() {
+				t.Errorf("API's clock %s ahead: created %d, want %s", skew, got, want)
 			}
 		}
 	}

@@ -22,51 +22,28 @@ const region = "ap-guangzhou"
 
 // testDisk fails or stalls when files are synced, as it is told to.
 type testDisk struct {
-	mu      sync.Mutex
-	failing string // name of the file or folder
+	gate    chan struct{} // full while a file is synced, and while the disk is stalled
+	failing string        // name of the file or folder
 	err     error
-	stalled chan struct{} // closed at the end of the stall; nil for none
 	writes  int
 }
 
 func (d *testDisk) sync(f *os.File) error {
 	if strings.HasSuffix(f.Name(), ".tmp") {
-		d.mu.Lock()
+		d.stall()
 		d.writes++
-		stalled := d.stalled
-		d.mu.Unlock()
-		if stalled != nil {
-			<-stalled
-		}
+		d.resume()
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	if f.Name() == d.failing {
 		return d.err
 	}
 	return nil
 }
 
-func (d *testDisk) fail(name string, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.failing, d.err = name, err
-}
+// stall stalls the next write, until resume.
+func (d *testDisk) stall() { d.gate <- struct{}{} }
 
-// stall stalls the next write. A write that is stalled ends.
-func (d *testDisk) stall() { d.next(make(chan struct{})) }
-
-// resume ends the stall.
-func (d *testDisk) resume() { d.next(nil) }
-
-func (d *testDisk) next(stalled chan struct{}) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.stalled != nil {
-		close(d.stalled)
-	}
-	d.stalled = stalled
-}
+func (d *testDisk) resume() { <-d.gate }
 
 // fileSteps are steps of a ledger that a Store keeps.
 type fileSteps struct {
@@ -80,6 +57,7 @@ type fileSteps struct {
 
 func newFileSteps(t testing.TB) *fileSteps {
 	s := &fileSteps{steps: newSteps(t), path: filepath.Join(t.TempDir(), "state"), region: region}
+	s.disk.gate = make(chan struct{}, 1)
 	s.open()
 	t.Cleanup(func() { s.store.Close() })
 	return s
@@ -216,17 +194,13 @@ func TestSavesDuringAWriteGoTogether(t *testing.T) {
 		s.poll()
 		s.disk.stall()
 		time.AfterFunc(time.Second-1, s.disk.resume)
-		saved := make(chan bool, 9)
+		var saves sync.WaitGroup
 		for n := range int64(9) {
 			s.change(in(backupA, noon+n, executing))
-			go func() { saved <- s.store.Save() }()
+			saves.Go(s.mustSave)
 			synctest.Wait()
 		}
-		for range 9 {
-			if !<-saved {
-				t.Error("not saved")
-			}
-		}
+		saves.Wait()
 		if s.disk.writes != 2 {
 			t.Errorf("%d writes, want 2", s.disk.writes)
 		}
@@ -243,63 +217,45 @@ func TestSavesDuringAWriteGoTogether(t *testing.T) {
 // counts it while it lasts.
 func TestStalledDisk(t *testing.T) {
 	const stalled = "write has not finished after 1s"
-	for name, failure := range map[string]error{"ends well": nil, "ends with an error": errors.New("the disk fails")} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				s := newFileSteps(t)
-				s.failOnce()
-				s.disk.stall()
-				s.change(in(backupA, noon+1, failed))
-				for n, want := range []time.Duration{time.Second, 0, 0} {
-					var saved bool
-					if wait := asleep(func() { saved = s.store.Save() }); saved || wait != want {
-						t.Errorf("call %d waited %s, and saved: %t", n+1, wait, saved)
-					}
-					synctest.Wait()
-					if status := s.store.Status(); status.Errors != uint64(n+1) || status.Err == nil || status.Err.Error() != stalled {
-						t.Errorf("got %+v after call %d", status, n+1)
-					}
-					time.Sleep(time.Minute)
+	synctest.Test(t, func(t *testing.T) {
+		s := newFileSteps(t)
+		s.failOnce()
+		for n, failure := range []error{nil, errors.New("the disk fails")} {
+			s.change(in(backupA, noon+1+int64(n), failed))
+			s.disk.stall()
+			for call, want := range []time.Duration{time.Second, 0, 0} {
+				before := s.store.Status().Errors
+				var saved bool
+				if wait := asleep(func() { saved = s.store.Save() }); saved || wait != want {
+					t.Errorf("call %d waited %s, and saved: %t", call, wait, saved)
 				}
-				s.wantLog("error", "counters stay as last saved", stalled)
-				s.disk.fail(s.path+".tmp", failure)
-				s.disk.resume()
 				synctest.Wait()
-				if failure != nil { // of the stalled write, and of the one requested meanwhile
-					s.wantLog("error", failure.Error())
-					if status := s.store.Status(); status.Errors != 5 || !errors.Is(status.Err, failure) {
-						t.Errorf("got %+v", status)
-					}
-					s.disk.fail("", nil)
-					s.mustSave()
+				if status := s.store.Status(); status.Errors != before+1 || fmt.Sprint(status.Err) != stalled {
+					t.Errorf("got %+v after call %d", status, call)
 				}
-				s.wantLog("info", "state file written again")
-				s.kill()
-				s.want("restored", "crs-a backup failed 2")
-				s.disk.stall()
-				if wait := asleep(func() { s.store.Save() }); wait != time.Second {
-					t.Errorf("waited %s for another stall", wait)
+				time.Sleep(time.Minute)
+			}
+			s.wantLog("error", "counters stay as last saved", stalled)
+			before := s.store.Status().Errors
+			s.disk.failing, s.disk.err = s.path+".tmp", failure
+			s.disk.resume()
+			synctest.Wait()
+			if failure != nil { // of the stalled write, and of the one requested meanwhile
+				s.wantLog("error", failure.Error())
+				if status := s.store.Status(); status.Errors != before+2 || !errors.Is(status.Err, failure) {
+					t.Errorf("got %+v", status)
 				}
-				s.disk.resume()
-				synctest.Wait()
-			})
-		})
-	}
+				s.disk.err = nil
+				s.mustSave()
+			}
+			s.wantLog("info", "state file written again")
+		}
+		s.kill()
+		s.want("restored", "crs-a backup failed 3")
+	})
 }
 
 func TestClose(t *testing.T) {
-	t.Run("saves what is not saved", func(t *testing.T) {
-		s := newFileSteps(t)
-		s.failOnce()
-		s.change(in(backupA, noon+1, failed))
-		s.reopen()
-		s.want("after the restart", "crs-a backup failed 2")
-		s.store.Close()
-		s.store.Close()
-		if s.store.Save() {
-			t.Error("saved after Close")
-		}
-	})
 	for name, saves := range map[string]int{"waits a second for a stalled disk": 0, "does not wait again": 1} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -313,12 +269,16 @@ func TestClose(t *testing.T) {
 				if wait := asleep(s.store.Close); wait != time.Second*time.Duration(1-saves) {
 					t.Errorf("waited %s", wait)
 				}
+				if s.store.Save() {
+					t.Error("saved after Close")
+				}
 				synctest.Wait()
-				wantInUse(t, s.path) // the write may still succeed
+				wantRefused(t, s.path, inUse) // the write may still succeed
 				if saves > 0 {
+					s.disk.resume()
 					s.disk.stall()
 					synctest.Wait()
-					wantInUse(t, s.path) // the last write is still to come
+					wantRefused(t, s.path, inUse) // the last write is still to come
 				}
 				s.disk.resume()
 				synctest.Wait()
@@ -332,6 +292,10 @@ func TestClose(t *testing.T) {
 // A disk that is full, read-only or gone: each failed write is counted, the first one is
 // logged, and the next Save writes all again.
 func TestFailedWrites(t *testing.T) {
+	failSync := func(s *fileSteps, name string, err error) error {
+		s.disk.failing, s.disk.err = name, err
+		return nil
+	}
 	for name, fail := range map[string]func(s *fileSteps) error{
 		"create": func(s *fileSteps) error { return os.MkdirAll(s.path+".tmp/folder", 0o700) },
 		"write": func(s *fileSteps) error {
@@ -340,11 +304,11 @@ func TestFailedWrites(t *testing.T) {
 			}
 			return os.Symlink("/dev/full", s.path+".tmp")
 		},
-		"sync of the file": func(s *fileSteps) error { s.disk.fail(s.path+".tmp", syscall.ENOSPC); return nil },
+		"sync of the file": func(s *fileSteps) error { return failSync(s, s.path+".tmp", syscall.ENOSPC) },
 		"rename": func(s *fileSteps) error {
 			return errors.Join(os.RemoveAll(s.path), os.MkdirAll(s.path+"/folder", 0o700))
 		},
-		"sync of the folder": func(s *fileSteps) error { s.disk.fail(filepath.Dir(s.path), syscall.EIO); return nil },
+		"sync of the folder": func(s *fileSteps) error { return failSync(s, filepath.Dir(s.path), syscall.EIO) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newFileSteps(t)
@@ -354,27 +318,21 @@ func TestFailedWrites(t *testing.T) {
 				if err := fail(s); err != nil {
 					t.Fatal(err)
 				}
-				if s.store.Save() {
-					t.Fatal("saved")
-				}
-				if status := s.store.Status(); status.Errors != n+1 || status.Err == nil {
-					t.Errorf("got %+v after %d failed writes", status, n+1)
+				saved := s.store.Save()
+				if status := s.store.Status(); saved || status.Errors != n+1 || status.Err == nil {
+					t.Errorf("saved: %t, and %+v after %d failed writes", saved, status, n+1)
 				}
 			}
 			s.wantLog("error", "counters stay as last saved", s.store.Status().Err.Error())
 			if info, err := os.Lstat(s.path + ".tmp"); err == nil && !info.IsDir() {
 				t.Error("a part of the file was left")
 			}
-			s.disk.fail("", nil)
-			if err := errors.Join(os.RemoveAll(s.path), os.RemoveAll(s.path+".tmp")); err != nil {
+			s.disk.err = nil
+			leftByAKill := make([]byte, 9999)
+			if err := errors.Join(os.RemoveAll(s.path), os.RemoveAll(s.path+".tmp"), os.WriteFile(s.path+".tmp", leftByAKill, 0o600)); err != nil {
 				t.Fatal(err)
 			}
-			for range 2 {
-				if err := os.WriteFile(s.path+".tmp", make([]byte, 9999), 0o600); err != nil { // as a kill leaves it
-					t.Fatal(err)
-				}
-				s.mustSave()
-			}
+			s.mustSave()
 			if status := s.store.Status(); status != (ledger.Status{Errors: 3, Size: int64(len(s.read()))}) {
 				t.Errorf("got %+v after the repair", status)
 			}
@@ -388,27 +346,22 @@ func TestFailedWrites(t *testing.T) {
 // All methods may be called at once: for the race detector.
 func TestConcurrency(t *testing.T) {
 	s := newFileSteps(t)
-	l := s.ledger
+	reader := s.ledger
 	var group sync.WaitGroup
 	group.Go(func() {
 		for n := range int64(50) {
-			list := tasks(map[identity]row{{backupA, noon + n}: in(backupA, noon+n, failed)})
-			l.Apply(ledger.Batch{Source: "2.0", Tasks: list, Time: time.Now(), Date: time.Unix(noon+n, 0)})
-			if !s.store.Save() {
-				t.Error(s.store.Status().Err)
-			}
+			s.change(in(backupA, noon+n, failed))
+			s.mustSave()
 		}
 	})
 	group.Go(func() {
 		for range 500 {
-			l.Shown(l.Counters())
-			_, _, _ = l.Source(), l.Facts("2.0"), s.store.Status()
+			reader.Shown(reader.Counters())
+			_, _, _ = reader.Source(), reader.Facts("2.0"), s.store.Status()
 		}
 	})
 	group.Wait()
-	before := l.Counters()
+	before := counts(s.counters)
 	s.reopen()
-	if !slices.Equal(counts(s.counters), counts(before)) {
-		t.Errorf("got %v, want %v", counts(s.counters), counts(before))
-	}
+	s.want("restored", before...)
 }
