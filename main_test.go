@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -52,6 +51,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	setVersion()
 	for _, name := range []string{credentials.EnvSecretID, credentials.EnvSecretKey, credentials.EnvToken, envRegion} {
 		os.Unsetenv(name)
 	}
@@ -94,48 +94,48 @@ func (b *lockedBuffer) String() string {
 
 // running is an exporter under test, started as a user starts it.
 type running struct {
-	t    *testing.T
-	url  string
-	out  *lockedBuffer
-	log  *lockedBuffer
-	stop context.CancelFunc
-	done chan error
+	t        *testing.T
+	url      string
+	out, log lockedBuffer
+	stop     context.CancelFunc
+	ended    chan struct{} // closed when run has returned err
+	err      error
 }
 
-var loopback = regexp.MustCompile(`127\.0\.0\.1:[0-9]+`)
+var listening = regexp.MustCompile(`Listening on.*?(127\.0\.0\.1:[0-9]+)`)
 
 // start runs the exporter on a free port until the test ends.
 func start(t *testing.T, args ...string) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	r := &running{t: t, out: &lockedBuffer{}, log: &lockedBuffer{}, stop: cancel, done: make(chan error, 1)}
-	logs, pipe := io.Pipe()
+	r := &running{t: t, stop: cancel, ended: make(chan struct{})}
 	go func() {
-		err := run(ctx, append([]string{"--web.listen-address=127.0.0.1:0"}, args...), r.out, io.MultiWriter(r.log, pipe))
-		_ = pipe.CloseWithError(io.EOF)
-		r.done <- err
+		defer close(r.ended)
+		r.err = run(ctx, append([]string{"--web.listen-address=127.0.0.1:0"}, args...), &r.out, &r.log)
 	}()
-	t.Cleanup(func() { r.wait() })
-	lines := bufio.NewScanner(logs)
-	for lines.Scan() {
-		if strings.Contains(lines.Text(), "Listening on") {
-			r.url = "http://" + loopback.FindString(lines.Text())
-			go func() { _, _ = io.Copy(io.Discard, logs) }()
-			return r
-		}
-	}
-	t.Fatalf("the exporter does not listen: %v\n%s", r.wait(), r.log)
-	return nil
+	t.Cleanup(func() { _ = r.wait() })
+	r.waitForLog("Listening on")
+	r.url = "http://" + listening.FindStringSubmatch(r.log.String())[1]
+	return r
 }
 
 // wait shuts the exporter down and returns the result of run.
 func (r *running) wait() error {
 	r.stop()
-	err, ok := <-r.done
-	if ok {
-		close(r.done)
+	<-r.ended
+	return r.err
+}
+
+// waitForLog waits until the log contains a text.
+func (r *running) waitForLog(text string) {
+	r.t.Helper()
+	for !strings.Contains(r.log.String(), text) {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-r.ended:
+			r.t.Fatalf("the exporter has ended: %v\n%s", r.err, &r.log)
+		}
 	}
-	return err
 }
 
 func (r *running) address() string { return strings.TrimPrefix(r.url, "http://") }
@@ -176,14 +176,6 @@ func (r *running) scrape() map[string]string {
 		}
 	}
 	return samples
-}
-
-// waitForLog waits until the log contains a text.
-func (r *running) waitForLog(text string) {
-	r.t.Helper()
-	for !strings.Contains(r.log.String(), text) {
-		time.Sleep(time.Millisecond)
-	}
 }
 
 func want(t *testing.T, samples, series map[string]string) {
@@ -266,9 +258,6 @@ func TestStateFile(t *testing.T) {
 	exporter := start(t, args...)
 	want(t, exporter.scrape(), map[string]string{failed: "0"})
 	want(t, exporter.scrape(), map[string]string{failed: "0"})
-	if err := run(t.Context(), append(args, "--web.listen-address=127.0.0.1:0"), io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "in use by another process") {
-		t.Errorf("a second process with the same file: %v", err)
-	}
 	if err := run(t.Context(), append(args, "--check"), io.Discard, io.Discard); err != nil {
 		t.Errorf("a check beside it: %v", err)
 	}
@@ -312,20 +301,18 @@ func TestDemo(t *testing.T) {
 			exporter := start(t, append([]string{"--demo"}, strings.Fields(test.args)...)...)
 			pages := regexp.MustCompile(`http\S+`).FindAllString(exporter.out.String(), -1)
 			if len(pages) != 4 {
-				t.Fatalf("it prints %q", exporter.out)
+				t.Fatalf("it prints %q", &exporter.out)
 			}
 			text := ""
 			for _, page := range append(pages, pages[3]) { // API 2.0 may be retired after the first poll
-				path, below := strings.CutPrefix(page, test.base)
 				u, err := url.Parse(page)
-				if err != nil || !below {
-					t.Fatalf("%s is not below %s: %v", path, test.base, err)
+				if err != nil || !strings.HasPrefix(page, test.base) {
+					t.Fatalf("%s is not below %s: %v", page, test.base, err)
 				}
-				status, body := exporter.get(u.Path)
-				if status != http.StatusOK {
+				var status int
+				if status, text = exporter.get(u.Path); status != http.StatusOK {
 					t.Errorf("status %d of %s", status, page)
 				}
-				text = body
 			}
 			for _, region := range demo.Regions() {
 				if !strings.Contains(text, fmt.Sprintf("crs_up{region=%q} 1\n", region)) || !strings.Contains(text, fmt.Sprintf("crs_api_info{api=%q,region=%q} 1\n", test.api, region)) {
@@ -365,7 +352,6 @@ func TestInvalidSettings(t *testing.T) {
 		"v3-endpoint":       {[]string{gz, "--crs.v3-endpoint=https://host/v2/index.php"}, nil, "--crs.v3-endpoint must have the path / with API 3.0"},
 		"endpoint of 2.0":   {[]string{gz, "--crs.api=3.0", "--crs.endpoint=https://host/v2/index.php"}, nil, "--crs.endpoint is for API 2.0 only: use --crs.v3-endpoint with --crs.api=3.0"},
 		"tce, no endpoint":  {[]string{gz, "--crs.api=tce"}, nil, "--crs.api=tce needs --crs.v3-endpoint"},
-		"page size":         {[]string{gz, "--crs.page-size=0"}, nil, "--crs.page-size must be from 1 to 1000, not 0"},
 		"concurrency":       {[]string{gz, "--crs.concurrency=many"}, nil, `--crs.concurrency: `},
 		"rate":              {[]string{gz, "--crs.rate-limit=NaN"}, nil, "--crs.rate-limit must be from 0"},
 		"retire, no demo":   {[]string{gz, "--demo.retire-after=1m"}, nil, "--demo.retire-after needs --demo"},
@@ -390,8 +376,8 @@ func TestInvalidSettings(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
 				t.Fatalf("got %v, want %q", err, test.want)
 			}
-			if text := err.Error() + stdout.String() + stderr.String(); strings.Contains(text, "canary") {
-				t.Errorf("a secret in %q", text)
+			if text := err.Error() + stdout.String() + stderr.String(); strings.Contains(text, "canary") || strings.Contains(text, "shutting down") {
+				t.Errorf("a secret or a shutdown in %q", text)
 			}
 		})
 	}
@@ -446,7 +432,6 @@ func TestPrefix(t *testing.T) {
 		flags       []string
 		prefix, url string
 	}{
-		"none":                    {nil, "", ""},
 		"path of external URL":    {[]string{"--web.external-url=https://example.com/ops/crs/"}, "/ops/crs", "https://example.com/ops/crs"},
 		"proxy that strips":       {[]string{"--web.external-url=https://example.com/crs", "--web.route-prefix=/"}, "", "https://example.com/crs"},
 		"other path of the proxy": {[]string{"--web.external-url=http://example.com:8080/x", "--web.route-prefix=y/"}, "/y", "http://example.com:8080/x"},
@@ -455,8 +440,8 @@ func TestPrefix(t *testing.T) {
 			t.Parallel()
 			exporter := start(t, append(append(args, "--web.telemetry-path=/m"), test.flags...)...)
 			_, metrics := exporter.get(test.prefix + "/m")
-			if got := strings.Contains(metrics, `crs_pages_info{region="ap-guangzhou",url="`+test.url+`"} 1`); got != (test.url != "") {
-				t.Errorf("crs_pages_info of %q: %t", test.url, got)
+			if !strings.Contains(metrics, `crs_pages_info{region="ap-guangzhou",url="`+test.url+`"} 1`) {
+				t.Errorf("no crs_pages_info of %s", test.url)
 			}
 			for path, text := range map[string]string{
 				"/": `/m">Metrics`, "/tasks": backupInstance, "/backups": "crs-izbob1wh", collector.HealthyPath: "healthy", collector.ReadyPath: "ready",
@@ -578,7 +563,7 @@ func TestDrain(t *testing.T) {
 	})
 }
 
-// TestPassword: the web configuration protects every path, and requests have a size limit.
+// TestPassword: the web configuration protects the exporter, and requests have a size limit.
 func TestPassword(t *testing.T) {
 	t.Parallel()
 	hash, err := bcrypt.GenerateFromPassword([]byte("sesame"), bcrypt.MinCost)
@@ -591,19 +576,17 @@ func TestPassword(t *testing.T) {
 	}
 	_, args := simulate(t, crsapi.API20, crsapitest.DocumentExample()...)
 	exporter := start(t, append(args, "--web.config.file="+path)...)
-	for _, path := range []string{"/metrics", "/", "/tasks", "/backups", collector.ReadyPath} {
-		for password, want := range map[string]int{"sesame": 200, "wrong": 401} {
-			authorization := "Basic " + base64.StdEncoding.EncodeToString([]byte("prometheus:"+password))
-			if status, _ := exporter.get(path, "Authorization", authorization); status != want {
-				t.Errorf("%s with password %q: %d, want %d", path, password, status, want)
-			}
+	for password, want := range map[string]int{"sesame": 200, "wrong": 401} {
+		authorization := "Basic " + base64.StdEncoding.EncodeToString([]byte("prometheus:"+password))
+		if status, _ := exporter.get("/", "Authorization", authorization); status != want {
+			t.Errorf("status %d with password %q, want %d", status, password, want)
 		}
 	}
 	if status, _ := exporter.get("/", "X", strings.Repeat("x", 40<<10)); status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("status %d of a request with a large header", status)
 	}
 	if strings.Contains(exporter.log.String(), "sesame") {
-		t.Errorf("the log contains the password: %s", exporter.log)
+		t.Errorf("the log contains the password: %s", &exporter.log)
 	}
 }
 
@@ -644,7 +627,7 @@ func TestSecretsNeverShow(t *testing.T) {
 					_, body := exporter.get(path)
 					fmt.Fprintln(&output, html.UnescapeString(body))
 				}
-				fmt.Fprintln(&output, exporter.wait(), exporter.log)
+				fmt.Fprintln(&output, exporter.wait(), &exporter.log)
 				fmt.Fprintln(&output, run(t.Context(), append(args, "--check"), &output, &output))
 				kept, err := os.ReadFile(state)
 				fmt.Fprintln(&output, string(kept), err)
@@ -662,64 +645,26 @@ func TestSecretsNeverShow(t *testing.T) {
 	}
 }
 
-// process is the program in its own process.
-type process struct {
-	running
-	cmd   *exec.Cmd
-	ended chan struct{}
+// program returns the program, in a process of its own, which logs to stderr.
+func program(t *testing.T, stderr *os.File, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Env = append(os.Environ(), envMain+"=1")
+	cmd.Stderr = stderr
+	return cmd
 }
 
-// startProcess starts the program, which logs to stderr.
-func startProcess(t *testing.T, stderr *os.File, args ...string) *process {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+// fullPipe returns a file that blocks its writer.
+func fullPipe(t *testing.T) (*os.File, error) {
+	r, w, err := os.Pipe()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
+	t.Cleanup(func() { _ = r.Close() })
+	for err == nil {
+		_ = w.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+		_, err = w.Write(make([]byte, 512))
 	}
-	p := &process{running: running{t: t, url: "http://" + address}, ended: make(chan struct{})}
-	p.cmd = exec.CommandContext(t.Context(), os.Args[0], append([]string{"--web.listen-address=" + address}, args...)...)
-	p.cmd.Env = append(os.Environ(), envMain+"=1")
-	p.cmd.Stderr = stderr
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		defer close(p.ended)
-		_ = p.cmd.Wait() // see ProcessState
-	}()
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		<-p.ended
-	})
-	return p
-}
-
-// waitUntilHealthy waits until the process serves.
-func (p *process) waitUntilHealthy() {
-	p.t.Helper()
-	for !p.healthy() {
-		select {
-		case <-time.After(5 * time.Millisecond):
-		case <-p.ended:
-			p.t.Fatalf("the process has ended: %s", p.cmd.ProcessState)
-		}
-	}
-}
-
-func (p *process) healthy() bool {
-	return collector.CheckHealth(p.t.Context(), []string{p.address()}, "") == nil
-}
-
-func (p *process) wantEnd(state string) {
-	p.t.Helper()
-	<-p.ended
-	if got := p.cmd.ProcessState.String(); got != state {
-		p.t.Errorf("it ended with %q, want %q", got, state)
-	}
+	return w, nil
 }
 
 // TestSignals: a SIGHUP ends nothing, a SIGTERM ends the process, and the last lines of
@@ -728,19 +673,6 @@ func (p *process) wantEnd(state string) {
 func TestSignals(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("no signals")
-	}
-	// fullPipe returns a file that blocks its writer.
-	fullPipe := func(t *testing.T) (*os.File, error) {
-		r, w, err := os.Pipe()
-		if err != nil {
-			return nil, err
-		}
-		t.Cleanup(func() { _ = r.Close() })
-		for err == nil {
-			_ = w.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
-			_, err = w.Write(make([]byte, 512))
-		}
-		return w, nil
 	}
 	for name, open := range map[string]func(t *testing.T) (*os.File, error){
 		"file":        func(t *testing.T) (*os.File, error) { return os.Create(filepath.Join(t.TempDir(), "log")) },
@@ -758,41 +690,52 @@ func TestSignals(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer stderr.Close()
-			wantLast := func(text string) {
+			wantEnd := func(cmd *exec.Cmd, state, lastLine string) {
 				t.Helper()
-				if name != "file" {
-					return
+				_ = cmd.Wait() // see ProcessState
+				if got := cmd.ProcessState.String(); got != state {
+					t.Errorf("it ended with %q, want %q", got, state)
 				}
 				data, err := os.ReadFile(stderr.Name())
-				if lines := strings.Split(strings.TrimSpace(string(data)), "\n"); err != nil || !strings.Contains(lines[len(lines)-1], text) {
-					t.Errorf("%v, the last of %q has no %q", err, lines, text)
+				lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+				if name == "file" && (err != nil || !strings.Contains(lines[len(lines)-1], lastLine)) {
+					t.Errorf("%v, the last of %q has no %q", err, lines, lastLine)
 				}
 			}
-			startProcess(t, stderr, "--log.level=loud").wantEnd("exit status 1")
-			wantLast("crs_exporter: error: --log.level: ")
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			address := listener.Addr().String()
 			_, args := simulate(t, crsapi.API20)
-			p := startProcess(t, stderr, args...)
-			p.waitUntilHealthy()
-			want(t, p.scrape(), map[string]string{upSeries: "1"})
-			_ = p.cmd.Process.Signal(syscall.SIGHUP)
-			if !p.healthy() {
+			wrong, right := program(t, stderr, "--log.level=loud"), program(t, stderr, append(args, "--web.listen-address="+address)...)
+			if err := errors.Join(listener.Close(), wrong.Start()); err != nil {
+				t.Fatal(err)
+			}
+			wantEnd(wrong, "exit status 1", "crs_exporter: error: --log.level: ")
+			if err := right.Start(); err != nil {
+				t.Fatal(err)
+			}
+			healthy := func() bool { return collector.CheckHealth(t.Context(), []string{address}, "") == nil }
+			for !healthy() {
+				time.Sleep(5 * time.Millisecond)
+			}
+			want(t, (&running{t: t, url: "http://" + address}).scrape(), map[string]string{upSeries: "1"})
+			_ = right.Process.Signal(syscall.SIGHUP)
+			if !healthy() {
 				t.Error("not healthy after a SIGHUP")
 			}
-			_ = p.cmd.Process.Signal(syscall.SIGTERM)
-			if name != "two signals" {
-				p.wantEnd("exit status 0")
-				wantLast("shutting down")
-				return
+			_ = right.Process.Signal(syscall.SIGTERM)
+			state := "exit status 0"
+			if name == "two signals" {
+				state = "signal: terminated"
+				go func() { // it still waits for the log
+					for right.Process.Signal(syscall.SIGTERM) == nil {
+						time.Sleep(5 * time.Millisecond)
+					}
+				}()
 			}
-			for ended := false; !ended; { // it still waits for the log
-				_ = p.cmd.Process.Signal(syscall.SIGTERM)
-				select {
-				case <-p.ended:
-					ended = true
-				case <-time.After(5 * time.Millisecond):
-				}
-			}
-			p.wantEnd("signal: terminated")
+			wantEnd(right, state, "shutting down")
 		})
 	}
 }
@@ -839,14 +782,19 @@ var (
 )
 
 // TestDocumentedNames checks that the metrics, flags, alerts and make targets in the
-// documents exist, and that the README names all alerts.
+// documents exist, that the README names all alerts, and the defaults in its table of flags.
 func TestDocumentedNames(t *testing.T) {
 	all, exist := documents(t), map[string]bool{"crs_exporter": true, "crs_task_transitions_created": true}
+	readme := all["README.md"]
 	for _, m := range slices.Concat(collector.Metrics(), collector.StateMetrics(), collector.RegisteredMetrics()) {
 		exist[m.Name] = true
 	}
+	defaults := map[string]string{}
 	for _, f := range newApplication(&settings{}).Model().Flags {
 		exist[f.Name] = true
+		if defaults[f.Name] = strings.Join(f.Default, ""); f.Envar != "" {
+			defaults[f.Name] = "$" + f.Envar
+		}
 	}
 	for file, definition := range map[string]string{
 		"deploy/prometheus/rules/crs.yml": `- alert: (\w+)`,
@@ -858,7 +806,7 @@ func TestDocumentedNames(t *testing.T) {
 		}
 		for _, m := range regexp.MustCompile(definition).FindAllStringSubmatch(string(text), -1) {
 			exist[m[1]] = true
-			if alertName.MatchString(m[1]) && !strings.Contains(all["README.md"], m[1]) {
+			if alertName.MatchString(m[1]) && !strings.Contains(readme, m[1]) {
 				t.Errorf("README.md does not name the alert %s", m[1])
 			}
 		}
@@ -875,26 +823,14 @@ func TestDocumentedNames(t *testing.T) {
 			}
 		}
 	}
-}
-
-// TestREADMEFlags compares the defaults in the README's table of flags with the program.
-func TestREADMEFlags(t *testing.T) {
-	_, rest, found := strings.Cut(documents(t)["README.md"], "<!-- flags: checked by a test -->\n")
-	table, _, ended := strings.Cut(rest, "<!-- end of flags -->")
+	_, rest, _ := strings.Cut(readme, "<!-- flags: checked by a test -->\n")
+	table, _, _ := strings.Cut(rest, "<!-- end of flags -->")
 	rows := regexp.MustCompile("(?m)^\\| `--([a-z0-9.-]+)` \\| (.*?) ?\\| ").FindAllStringSubmatch(table, -1)
-	if !found || !ended || len(rows) == 0 {
-		t.Fatal("no table of flags")
-	}
-	defaults := map[string]string{}
-	for _, f := range newApplication(&settings{}).Model().Flags {
-		preset := strings.Join(f.Default, "")
-		if f.Envar != "" {
-			preset = "$" + f.Envar
-		}
-		defaults[f.Name] = preset
+	if len(rows) == 0 {
+		t.Error("no table of flags")
 	}
 	for _, row := range rows {
-		if want, exists := defaults[row[1]]; !exists || strings.Trim(row[2], "`") != want {
+		if want := defaults[row[1]]; strings.Trim(row[2], "`") != want {
 			t.Errorf("--%s: default %s, want %q", row[1], row[2], want)
 		}
 	}

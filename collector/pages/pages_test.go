@@ -8,10 +8,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -209,11 +211,8 @@ func TestEscape(t *testing.T) {
 		s.regions[shanghai].err = errors.New(markup)
 		s.exporter.Poll(t.Context())
 		escaped := url.QueryEscape(markup)
-		for _, path := range []string{
-			"/", "/tasks", "/backups",
-			"/tasks?redisId=" + escaped + "&redisName=" + escaped + "&taskName=" + escaped,
-			"/backups?redisId=" + escaped + "&redisName=" + escaped,
-		} {
+		named := "?redisId=" + escaped + "&redisName=" + escaped
+		for _, path := range []string{"/", "/tasks" + named + "&taskName=" + escaped, "/backups" + named} {
 			page := s.page(path)
 			for _, raw := range []string{"<script", "<b ", "<b>", "onclick=x>", `"'>`} {
 				if strings.Contains(page, raw) {
@@ -308,28 +307,112 @@ func TestSizes(t *testing.T) {
 // TestDayOfBackups has several backups in a day.
 func TestDayOfBackups(t *testing.T) {
 	const ok, bad, running = crsapi.StatusSucceeded, crsapi.StatusFailed, crsapi.StatusExecuting
-	for name, test := range map[string]struct {
+	days := map[string]struct {
 		first, second crsapi.Status
 		apart         time.Duration
 		want          string
 	}{
-		"failed, then succeeded": {bad, ok, time.Hour, "failed, then succeeded"},
-		"succeeded, then failed": {ok, bad, time.Hour, "failed"},
-		"the same second":        {ok, bad, 0, "failed, then succeeded"},
-		"failed, then running":   {bad, running, time.Hour, "running"},
-		"unknown":                {ok, 77, time.Hour, "unknown"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				time.Sleep(17 * time.Hour) // in the API's zone it is the next day, in UTC it is not
-				page := polled(t, map[string][]crsapi.Task{guangzhou: {
-					task("crs-a", "", "backupInstance", 7*time.Hour, test.first),
-					task("crs-a", "", "backupInstance", 7*time.Hour-test.apart, test.second),
-				}}).page("/backups")
-				if n := strings.Count(page, `<td class="day`); n != 2 || !strings.Contains(page, `aria-label="`+test.want+`"`) {
-					t.Errorf("%d cells, want %q:\n%s", n, test.want, page)
-				}
-			})
-		})
+		"crs-a": {bad, ok, time.Hour, "failed, then succeeded"},
+		"crs-b": {ok, bad, time.Hour, "failed"},
+		"crs-c": {ok, bad, 0, "failed, then succeeded"}, // the order within a second says nothing
+		"crs-d": {bad, running, time.Hour, "running"},
+		"crs-e": {ok, 77, time.Hour, "unknown"},
 	}
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(17 * time.Hour) // in the API's zone it is the next day, in UTC it is not
+		var tasks []crsapi.Task
+		for id, day := range days {
+			tasks = append(tasks, task(id, "", "backupInstance", 7*time.Hour, day.first), task(id, "", "backupInstance", 7*time.Hour-day.apart, day.second))
+		}
+		page := polled(t, map[string][]crsapi.Task{guangzhou: tasks}).page("/backups")
+		for id, day := range days {
+			_, row, _ := strings.Cut(page, ">"+id+"</a></th>")
+			row, _, _ = strings.Cut(row, "</tr>")
+			if strings.Count(row, `<td class="day`) != 2 || !strings.Contains(row, `aria-label="`+day.want+`"`) {
+				t.Errorf("the row of %s is %s, want %q", id, row, day.want)
+			}
+		}
+	})
+}
+
+// wantProblems wants the pages to say that instances without a name have these problems.
+func (s *site) wantProblems(want map[string]string) {
+	s.Helper()
+	row := regexp.MustCompile(`>(crs-[a-z-]+)</a></th><td><span class="(?:bad|busy)">[✗!] ([^<]*)</span>`)
+	got := map[string]string{}
+	for _, match := range row.FindAllStringSubmatch(s.page("/"), -1) {
+		got[match[1]] = match[2]
+	}
+	if !maps.Equal(got, want) {
+		s.Errorf("the status page says %q, want %q", got, want)
+	}
+	if page := s.page("/backups"); !strings.Contains(page, fmt.Sprintf("✗ %d with a problem", len(want))) {
+		s.Errorf("the calendar differs: want %q:\n%s", want, page)
+	}
+}
+
+// TestProblems compares what the pages say with when the alerts fire: CRSBackupFailed,
+// CRSBackupMissing, CRSBackupStuck.
+func TestProblems(t *testing.T) {
+	const ok, bad, running, pending = crsapi.StatusSucceeded, crsapi.StatusFailed, crsapi.StatusExecuting, crsapi.StatusPending
+	const limit = 3 * time.Hour
+	rules, err := os.ReadFile("../../deploy/prometheus/rules/crs.yml")
+	if err != nil || !strings.Contains(string(rules), "crs_task_finished_before_timestamp_seconds[15m]) + 3 * 3600\n") {
+		t.Errorf("the rules have another limit for unfinished tasks, or %v", err)
+	}
+	type row struct {
+		taskName string
+		age      time.Duration
+		status   crsapi.Status
+	}
+	lastGood := row{"backupInstance", 25 * time.Hour, ok}
+	instances := map[string]struct {
+		rows []row
+		want string // empty if all is in order
+	}{
+		"crs-good":                {[]row{{"backupInstance", 26 * time.Hour, ok}}, ""},
+		"crs-missing":             {[]row{{"backupInstance", 26*time.Hour + time.Second, ok}}, "overdue"},
+		"crs-failed":              {[]row{lastGood, {"AUTOBACKUP", time.Hour, bad}}, "failed"},
+		"crs-failed-too-late":     {[]row{{"backupInstance", 28 * time.Hour, ok}, {"backupInstance", time.Hour, bad}}, "overdue"},
+		"crs-executes-for-long":   {[]row{lastGood, {"backupInstance", limit, running}}, ""},
+		"crs-executes-too-long":   {[]row{lastGood, {"backupInstance", limit + time.Second, running}}, "does not end"},
+		"crs-is-pending-too-long": {[]row{lastGood, {"backupInstance", limit + time.Second, pending}}, "does not end"},
+		"crs-deleted":             {[]row{{"backupInstance", 48 * time.Hour, bad}, {"deleteInstance", 47 * time.Hour, ok}}, ""},
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var tasks []crsapi.Task
+		want := map[string]string{}
+		for id, instance := range instances {
+			for _, r := range instance.rows {
+				tasks = append(tasks, task(id, "", r.taskName, r.age, r.status))
+			}
+			if instance.want != "" {
+				want[id] = instance.want
+			}
+		}
+		polled(t, map[string][]crsapi.Task{guangzhou: tasks}).wantProblems(want)
+	})
+}
+
+// TestProblemsStay: as the alerts do, a problem outlives its tasks, and begins only when a
+// poll has seen the list.
+func TestProblemsStay(t *testing.T) {
+	const ok, bad = crsapi.StatusSucceeded, crsapi.StatusFailed
+	synctest.Test(t, func(t *testing.T) {
+		s := polled(t, map[string][]crsapi.Task{guangzhou: {
+			task("crs-a", "", "backupInstance", 9*time.Hour, ok), task("crs-a", "", "backupInstance", time.Hour, bad),
+			task("crs-b", "", "backupInstance", 25*time.Hour, ok), task("crs-c", "", "backupInstance", time.Hour, ok),
+		}})
+		failed := map[string]string{"crs-a": "failed"}
+		time.Sleep(2 * time.Hour) // crs-b is overdue, unless it was backed up meanwhile
+		s.wantProblems(failed)
+		s.regions[guangzhou].tasks = []crsapi.Task{task("crs-b", "", "backupInstance", -time.Hour, ok)}
+		s.exporter.Poll(t.Context())
+		s.wantProblems(failed)
+		page := s.page("/backups") // crs-c was in order when it left
+		left := `crs-a</a></th><td>11 h ago<br><span class="bad">✗ failed</span><br>not listed</td>`
+		if !strings.Contains(page, left) || !strings.Contains(page, "<p>2 instances; ") || strings.Contains(page, "Not shown") {
+			t.Errorf("the calendar does not show crs-a, which is not listed, and crs-b:\n%s", page)
+		}
+	})
 }

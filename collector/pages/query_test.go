@@ -22,7 +22,6 @@ func TestBadParameters(t *testing.T) {
 			"/tasks?region=gz":               `region must be one of ap-guangzhou, ap-shanghai, not "gz"`,
 			"/tasks?status=done":             `status must be one of pending, executing, succeeded, failed, error, unknown, not "done"`,
 			"/tasks?since=yesterday":         `since must be a duration such as 24h or 7d, a day such as 2026-01-31, or a time such as 2026-01-31T08:00:00Z, not "yesterday"`,
-			"/tasks?since=-1h":               `since must be a duration`,
 			"/tasks?day=2000-01-01&since=1d": `day replaces since and until: give only one of them`,
 			"/tasks?page=1000001":            `page must be a number from 1 to 1000000, not "1000001"`,
 			"/tasks?redisid=crs-a":           `unknown parameter "redisid": use region, redisId,`,
