@@ -322,7 +322,9 @@ func TestDayOfBackups(t *testing.T) {
 		time.Sleep(17 * time.Hour) // in the API's zone it is the next day, in UTC it is not
 		var tasks []crsapi.Task
 		for id, day := range days {
-			tasks = append(tasks, task(id, "", "backupInstance", 7*time.Hour, day.first), task(id, "", "backupInstance", 7*time.Hour-day.apart, day.second))
+			first := task(id, "", "backupInstance", 7*time.Hour, day.first)
+			second := task(id, "", "backupInstance", 7*time.Hour-day.apart, day.second)
+			tasks = append(tasks, first, second)
 		}
 		page := polled(t, map[string][]crsapi.Task{guangzhou: tasks}).page("/backups")
 		for id, day := range days {
