@@ -138,7 +138,7 @@ func serve(ctx context.Context, flags *web.FlagConfig, handler http.Handler, exp
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          stdlog.New(log.NewStdlibAdapter(level.Debug(logger)), "", 0),
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	group, serving := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		if err := web.ListenAndServe(server, flags, slogger); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve at --web.listen-address: %w", err)
@@ -146,12 +146,14 @@ func serve(ctx context.Context, flags *web.FlagConfig, handler http.Handler, exp
 		return nil
 	})
 	group.Go(func() error {
-		exporter.Poll(ctx) // a scraper that waits for readiness sends no scrape
+		exporter.Poll(serving) // a scraper that waits for readiness sends no scrape
 		return nil
 	})
 	group.Go(func() error {
-		<-ctx.Done()
-		level.Info(logger).Log("msg", "shutting down, waiting for scrapes in flight", "timeout", drainTimeout)
+		<-serving.Done()
+		if ctx.Err() != nil { // and not because the server failed
+			level.Info(logger).Log("msg", "shutting down, waiting for scrapes in flight", "timeout", drainTimeout)
+		}
 		if err := drain(server, exporter); err != nil {
 			level.Warn(logger).Log("msg", "shutdown timed out, closing open connections", "err", err, "close", server.Close())
 		}
