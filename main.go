@@ -38,9 +38,7 @@ const (
 )
 
 func main() {
-	if info, ok := debug.ReadBuildInfo(); ok && version.Version == "" { // built without -ldflags
-		version.Version = strings.Trim(strings.TrimPrefix(info.Main.Version, "v"), "()")
-	}
+	setVersion()
 	signal.Ignore(syscall.SIGHUP) // changed credentials are read without it
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
@@ -50,6 +48,13 @@ func main() {
 		fmt.Fprintln(lines, "crs_exporter: error:", err)
 		lines.Close(flushTimeout) // stderr may be blocked
 		os.Exit(1)
+	}
+}
+
+// setVersion gives a build without -ldflags, such as go install's, the version of its module.
+func setVersion() {
+	if info, ok := debug.ReadBuildInfo(); ok && version.Version == "" {
+		version.Version = strings.Trim(strings.TrimPrefix(info.Main.Version, "v"), "()")
 	}
 }
 
