@@ -193,6 +193,15 @@ func TestHelmFull(t *testing.T) {
 	checkEgress(t, c.policy, []string{proxy}, []string{metadata}) // a Secret makes the role of the node unnecessary
 }
 
+// TestHelmOldValues has values without a group that the chart had not yet, as
+// `helm upgrade --reuse-values` gives them, and a variable that the chart sets, too.
+func TestHelmOldValues(t *testing.T) {
+	c := install(t, "minimal", "web: null\nextraEnv: [{name: GOMEMLIMIT, value: 1GiB}]\n")
+	if env := c.container().Env; len(env) != 1 || env[0].Value != "1GiB" {
+		t.Errorf("environment %+v, want one GOMEMLIMIT", env)
+	}
+}
+
 // TestHelmNames checks that names and labels are short enough for Kubernetes.
 func TestHelmNames(t *testing.T) {
 	long := strings.Repeat("a", 70)
