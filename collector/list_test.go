@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
@@ -167,4 +168,26 @@ func TestServerThatIgnoresTheFilter(t *testing.T) {
 	if newest := e.Status()[0].NewestTask; !newest.Equal(beijing("2017-02-10 04:00:00")) {
 		t.Errorf("the newest task is of %s", newest)
 	}
+}
+
+// A list keeps what was known when it was read. Backups by hand and automatic ones are one
+// kind, of which it has the oldest unfinished one.
+func TestTaskListNeverChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		automatic := backupOf("crs-a", 2*time.Hour, crsapi.StatusPending)
+		automatic.TaskName = "AUTOBACKUP"
+		e, begin := watch(t, &fakeSource{list: list(automatic, backupOf("crs-a", time.Hour, crsapi.StatusExecuting))}), time.Now()
+		e.Poll(t.Context())
+		first := e.TaskLists()[0]
+		time.Sleep(time.Minute)
+		e.Poll(t.Context())
+		if !first.Read.Equal(begin) || !first.Seen().Equal(begin) || !e.TaskLists()[0].Read.Equal(time.Now()) {
+			t.Errorf("the first list was read at %s, seen at %s; want %s", first.Read, first.Seen(), begin)
+		}
+		for in := range first.Instances() {
+			if !in.Unfinished.Equal(automatic.StartTime) {
+				t.Errorf("unfinished since %s, want %s", in.Unfinished, automatic.StartTime)
+			}
+		}
+	})
 }
