@@ -98,93 +98,6 @@ func (d *powerDisk) sectors(content string) string {
 	return string(left)
 }
 
-// world is a list of tasks that changes, with a ledger that follows it, and a scraper that
-// keeps its samples.
-type world struct {
-	t        *rapid.T
-	now      time.Time
-	tasks    []*worldTask
-	ledger   *ledger.Ledger
-	counters []ledger.Counters // that a scrape shows
-	samples  map[string]uint64
-}
-
-// worldTask is a task with an identity, which the API does not tell.
-type worldTask struct {
-	identity
-	status int
-	listed bool
-}
-
-// nextStatus draws a status from that of a task on. Ends are final.
-var nextStatus = map[int]*rapid.Generator[int]{
-	pending:   rapid.SampledFrom([]int{executing, succeeded, failed, errored}),
-	executing: rapid.SampledFrom([]int{succeeded, failed, errored}),
-}
-
-// submit submits a task this many seconds ago.
-func (w *world) submit(age int64) {
-	series := rapid.SampledFrom([]ledger.Series{backupA, cleanA, backupB}).Draw(w.t, "series")
-	w.tasks = append(w.tasks, &worldTask{identity{series, w.now.Unix() - age}, pending, true})
-}
-
-func (w *world) pick() *worldTask {
-	if len(w.tasks) == 0 {
-		w.t.Skip("no task yet")
-	}
-	return rapid.SampledFrom(w.tasks).Draw(w.t, "task")
-}
-
-func (w *world) apply() {
-	list := map[identity]row{}
-	for _, task := range w.tasks {
-		if task.listed {
-			r := list[task.identity]
-			r.identity = task.identity
-			r.tasks[task.status]++
-			list[task.identity] = r
-		}
-	}
-	w.ledger.Apply(ledger.Batch{Source: "2.0", Tasks: tasks(list), Time: w.now, Date: w.now})
-}
-
-// scrape shows the counters, and checks what a scraper relies on.
-func (w *world) scrape() {
-	for _, c := range w.counters {
-		for status, counter := range c.ByStatus {
-			if counter.Created == 0 {
-				continue
-			}
-			id := fmt.Sprint(c.Series, statusNames[status], counter.Created)
-			if last, known := w.samples[id]; counter.Value < last || !known && counter.Value != 0 {
-				w.t.Fatalf("%s is %d, the last sample was %d, known: %t", id, counter.Value, last, known)
-			}
-			w.samples[id] = counter.Value
-		}
-	}
-	w.ledger.Shown(w.counters)
-}
-
-// wantEnds wants each end of a task to count once, those of twins too.
-func (w *world) wantEnds() {
-	missing := map[string]int{}
-	for _, task := range w.tasks {
-		if nextStatus[task.status] == nil {
-			missing[fmt.Sprint(task.Series, statusNames[task.status])]++
-		}
-	}
-	for _, c := range w.ledger.Counters() {
-		for _, status := range []int{succeeded, failed, errored} {
-			missing[fmt.Sprint(c.Series, statusNames[status])] -= int(c.ByStatus[status].Value)
-		}
-	}
-	for counter, n := range missing {
-		if n != 0 {
-			w.t.Fatalf("%s misses %d", counter, n)
-		}
-	}
-}
-
 // Whenever the power fails or the process is killed, whatever is on the disk then, and
 // whatever has failed before: the file has no fault, no counter that was shown decreases,
 // and each end of a task counts once.
@@ -194,7 +107,7 @@ func TestPowerFailures(t *testing.T) {
 		runs++
 		path := filepath.Join(dir, fmt.Sprint(runs))
 		disk := &powerDisk{t: t, path: path, synced: map[string]bool{}, contents: []string{""}, left: -1}
-		w := &world{t: t, now: time.Unix(noon, 0), samples: map[string]uint64{}}
+		w := newWorld(t)
 		var store *ledger.Store
 		open := func() {
 			disk.contents = disk.contents[len(disk.contents)-1:] // what a process reads, is on the disk soon
@@ -207,13 +120,13 @@ func TestPowerFailures(t *testing.T) {
 			}
 			store.SetSync(disk.sync)
 			w.ledger = store.Ledgers([]string{region})[0]
-			w.counters = w.ledger.Counters()
+			w.counters = [][]ledger.Counters{w.ledger.Counters()}
 		}
 		poll := func() bool { // as the collector does: it shows what is saved
 			w.apply()
 			saved := store.Save()
 			if disk.look(); saved {
-				w.counters = w.ledger.Counters()
+				w.counters = [][]ledger.Counters{w.ledger.Counters()}
 			}
 			return saved
 		}
@@ -223,28 +136,21 @@ func TestPowerFailures(t *testing.T) {
 			t.Fatal(store.Status().Err)
 		}
 		t.Repeat(map[string]func(*rapid.T){
-			"submit": func(t *rapid.T) {
+			"add": func(t *rapid.T) {
 				w.now = w.now.Add(time.Second)
-				w.submit(rapid.Int64Range(0, 1).Draw(t, "age"))
+				w.add(w.now.Unix()-rapid.Int64Range(0, 1).Draw(t, "age"), pending)
 			},
-			"progress": func(t *rapid.T) {
-				if task := w.pick(); nextStatus[task.status] != nil {
-					task.status = nextStatus[task.status].Draw(t, "status")
-				}
-			},
-			"leave or return": func(*rapid.T) {
-				task := w.pick()
-				task.listed = !task.listed
-			},
-			"poll":   func(*rapid.T) { poll() },
-			"scrape": func(*rapid.T) { w.scrape() },
+			"progress": func(*rapid.T) { w.progress() },
+			"toggle":   func(*rapid.T) { w.toggle() },
+			"poll":     func(*rapid.T) { poll() },
+			"scrape":   func(*rapid.T) { w.scrape() },
 			"let the disk fail": func(t *rapid.T) {
 				disk.err = rapid.SampledFrom([]error{nil, syscall.ENOSPC, syscall.EIO}).Draw(t, "error")
 			},
 			"fail": func(t *rapid.T) {
 				disk.left = rapid.IntRange(0, 5).Draw(t, "syncs")
 				for range 3 {
-					w.submit(0)
+					w.add(w.now.Unix(), pending)
 					poll()
 					w.scrape()
 				}
@@ -272,6 +178,24 @@ func TestPowerFailures(t *testing.T) {
 			w.scrape()
 			w.scrape()
 		}
-		w.wantEnds()
+		wantEnds(t, values(w.ledger), w.tasks)
 	})
+}
+
+// wantEnds wants each end of a task to count, those of twins too.
+func wantEnds(t *rapid.T, got map[ledger.Series][ledger.Statuses]uint64, tasks []*worldTask) {
+	t.Helper()
+	want := map[ledger.Series][ledger.Statuses]uint64{}
+	for _, task := range tasks {
+		n := want[task.Series]
+		n[task.status]++
+		want[task.Series] = n
+	}
+	for series, n := range want {
+		for _, status := range []int{succeeded, failed, errored} {
+			if got[series][status] != n[status] {
+				t.Fatalf("%v %d: got %d, want %d", series, status, got[series][status], n[status])
+			}
+		}
+	}
 }

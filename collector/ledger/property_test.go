@@ -1,0 +1,242 @@
+package ledger_test
+
+import (
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/collector/ledger"
+	"pgregory.net/rapid"
+)
+
+// worldTask is a task with an identity, which the API does not tell.
+type worldTask struct {
+	ledger.Series
+	second int64
+	status int
+	listed bool
+	seen   [ledger.Statuses]bool // statuses in which a poll saw it
+	counts [ledger.Statuses]bool // those of them first seen by a poll that counts
+}
+
+// world is a list of tasks that changes, with a ledger that follows it, and a scraper that
+// keeps its samples.
+type world struct {
+	t        *rapid.T
+	now      time.Time
+	skew     time.Duration // of the API's clock
+	ours     time.Duration // of our clock
+	source   string
+	applied  string // source of the last poll
+	tasks    []*worldTask
+	ledger   *ledger.Ledger
+	counters [][]ledger.Counters // all since the last restart
+	samples  map[sampleID]uint64
+}
+
+// sampleID is a counter of a series in the database of a scraper.
+type sampleID struct {
+	ledger.Series
+	status  int
+	created int64
+}
+
+func newWorld(t *rapid.T) *world {
+	return &world{
+		t: t, now: time.Unix(noon, 0), source: "2.0",
+		ledger: ledger.New(), samples: map[sampleID]uint64{},
+	}
+}
+
+func (w *world) add(second int64, status int) {
+	w.tasks = append(w.tasks, &worldTask{
+		Series: rapid.SampledFrom([]ledger.Series{backupA, cleanA, backupB}).Draw(w.t, "series"),
+		second: second, status: status, listed: true,
+	})
+}
+
+// jump sets our clock, and the dates of answers with it if the API sends none.
+func (w *world) jump(t *rapid.T) {
+	w.ours = time.Duration(rapid.SampledFrom([]int{0, 0, -3650, 20}).Draw(t, "days that our clock is ahead")) * day
+	w.skew = 0
+	if rapid.Bool().Draw(t, "no Date header") {
+		w.skew = w.ours
+	}
+}
+
+func (w *world) pick() *worldTask {
+	if len(w.tasks) == 0 {
+		w.t.Skip("no task yet")
+	}
+	return rapid.SampledFrom(w.tasks).Draw(w.t, "task")
+}
+
+func (w *world) move()   { w.pick().status = anyStatus.Draw(w.t, "status") }
+func (w *world) toggle() { task := w.pick(); task.listed = !task.listed }
+
+var (
+	anyStatus = rapid.IntRange(0, ledger.Statuses-1)
+	// nextStatus draws a status from that of a task on. Ends are final.
+	nextStatus = map[int]*rapid.Generator[int]{
+		pending:   rapid.SampledFrom([]int{executing, succeeded, failed, errored}),
+		executing: rapid.SampledFrom([]int{succeeded, failed, errored}),
+	}
+)
+
+// progress moves a task on, unless it has ended.
+func (w *world) progress() {
+	if task := w.pick(); nextStatus[task.status] != nil {
+		task.status = nextStatus[task.status].Draw(w.t, "status")
+	}
+}
+
+// poll applies the list, and shows its counters from then on.
+func (w *world) poll() {
+	w.apply()
+	w.counters = append(w.counters, w.ledger.Counters())
+}
+
+// apply applies the list, and marks what the ledger sees.
+func (w *world) apply() {
+	list := map[identity]row{}
+	for _, task := range w.tasks {
+		if task.listed {
+			id := identity{task.Series, task.second}
+			r := list[id]
+			r.Series, r.second = task.Series, task.second
+			r.tasks[task.status]++
+			list[id] = r
+			if !task.seen[task.status] {
+				task.seen[task.status], task.counts[task.status] = true, w.source == w.applied
+			}
+		}
+	}
+	w.applied = w.source
+	w.ledger.Apply(ledger.Batch{Source: w.source, Tasks: tasks(list), Time: w.now.Add(w.ours), Date: w.now.Add(w.skew)})
+}
+
+// scrape shows the newest counters, and checks what a scraper relies on. scrapeOlder shows
+// any others.
+func (w *world) scrape() {
+	if len(w.counters) == 0 {
+		w.t.Skip("no poll yet")
+	}
+	for id, n := range w.record(w.counters[len(w.counters)-1]) {
+		if n < w.samples[id] {
+			w.t.Fatalf("%v decreased from %d to %d", id, w.samples[id], n)
+		}
+	}
+}
+
+func (w *world) scrapeOlder() {
+	if len(w.counters) == 0 {
+		w.t.Skip("no poll yet")
+	}
+	w.record(w.counters[rapid.IntRange(0, len(w.counters)-1).Draw(w.t, "counters")])
+}
+
+// record takes the samples, and keeps the highest of each counter.
+func (w *world) record(counters []ledger.Counters) map[sampleID]uint64 {
+	samples := map[sampleID]uint64{}
+	for _, c := range counters {
+		for status, counter := range c.ByStatus {
+			if counter.Created == 0 {
+				continue
+			}
+			id, n := sampleID{c.Series, status, counter.Created}, counter.Value
+			last, known := w.samples[id]
+			if !known && n != 0 {
+				w.t.Fatalf("the first sample of %v is %d", id, n)
+			}
+			samples[id], w.samples[id] = n, max(n, last)
+		}
+	}
+	w.ledger.Shown(counters)
+	return samples
+}
+
+// restart restores the ledger from what a file has.
+func (w *world) restart() {
+	if len(w.counters) == 0 {
+		return
+	}
+	w.ledger = ledger.Reload(w.t, w.ledger)
+	w.counters = [][]ledger.Counters{w.ledger.Counters()}
+}
+
+// settle lets everything count that is held, and returns the counters.
+func (w *world) settle() map[ledger.Series][ledger.Statuses]uint64 {
+	w.poll()
+	w.scrape()
+	w.scrape()
+	w.poll()
+	w.scrape()
+	return values(w.ledger)
+}
+
+func values(l *ledger.Ledger) map[ledger.Series][ledger.Statuses]uint64 {
+	all := map[ledger.Series][ledger.Statuses]uint64{}
+	for _, c := range l.Counters() {
+		var n [ledger.Statuses]uint64
+		for status, counter := range c.ByStatus {
+			n[status] = counter.Value
+		}
+		all[c.Series] = n
+	}
+	return all
+}
+
+// As long as no two tasks share an identity, the ledger counts exactly the pairs of task
+// and status that a poll saw first that counts, however tasks move, vanish and return,
+// whenever the exporter restarts or reads another source, and wherever its clock jumps.
+func TestAgainstIdentities(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		w.jump(t)
+		if w.skew > 0 {
+			w.skew = 0 // an empty list would make 40 days history
+		}
+		for range rapid.IntRange(0, 5).Draw(t, "tasks of the baseline") {
+			w.add(w.now.Unix()-int64(len(w.tasks)), anyStatus.Draw(t, "status"))
+		}
+		w.poll()
+		t.Repeat(map[string]func(*rapid.T){
+			"add": func(t *rapid.T) {
+				w.now = w.now.Add(time.Second)
+				w.add(w.now.Unix(), anyStatus.Draw(t, "status"))
+			},
+			"add late": func(t *rapid.T) {
+				w.add(noon-1000-int64(len(w.tasks)), anyStatus.Draw(t, "status"))
+			},
+			"move":                    func(*rapid.T) { w.move() },
+			"toggle":                  func(*rapid.T) { w.toggle() },
+			"poll":                    func(*rapid.T) { w.poll() },
+			"scrape":                  func(*rapid.T) { w.scrape() },
+			"scrape of an older poll": func(*rapid.T) { w.scrapeOlder() },
+			"restart":                 func(*rapid.T) { w.restart() },
+			"jump":                    w.jump,
+			"another source": func(t *rapid.T) {
+				w.source = rapid.SampledFrom([]string{"2.0", "3.0"}).Draw(t, "source")
+				w.skew = min(w.skew, 0)
+				w.poll()
+			},
+		})
+		got := w.settle()
+		want := map[ledger.Series][ledger.Statuses]uint64{}
+		for _, task := range w.tasks {
+			n, ok := want[task.Series]
+			for status, seen := range task.seen {
+				ok = ok || seen
+				if task.counts[status] {
+					n[status]++
+				}
+			}
+			if ok {
+				want[task.Series] = n
+			}
+		}
+		if !maps.Equal(got, want) {
+			t.Fatalf("got %v, want %v", got, want)
+		}
+	})
+}
