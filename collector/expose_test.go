@@ -238,3 +238,17 @@ func wantDescribed(t *testing.T, found map[string]*dto.MetricFamily, described [
 		}
 	}
 }
+
+// A slow reader of one scrape and a fast one of the next each get their own.
+func TestResultsNeverChange(t *testing.T) {
+	source := &fakeSource{list: list(running)}
+	e := watch(t, source)
+	for range 2 {
+		scrape(t, e)
+	}
+	results := e.Poll(t.Context())
+	before := exposed(t, results)
+	source.set(list(failed), nil)
+	wantEqual(t, "counters", poll(t, e, time.Minute).transitions().nonzero(), failedOnce)
+	wantEqual(t, "the results before", exposed(t, results), before)
+}
