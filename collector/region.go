@@ -21,6 +21,10 @@ import (
 // accepted.
 const maxPoll = 5 * time.Minute
 
+// maxUnseen is how long a new task may have waited for a poll if its age says something about
+// the clocks. CRSClock tells ages above 50 minutes.
+const maxUnseen = 30 * time.Minute
+
 // region polls one region. One poll at most is in progress; it alone uses the fields up
 // to flight.
 type region struct {
@@ -174,8 +178,10 @@ func (r *region) describe(list *TaskList, o *outcome) {
 	}
 	if o.NewestTask.After(r.newest) {
 		r.newest = o.NewestTask
-		// The first list has old tasks too: there, only a task of the future says something.
-		if delay := r.metrics.clock.Time(o.End).Sub(r.newest); delay < 0 || r.shown.Load() != nil {
+		// A task of the first list, or after a time without polls, may have waited for the
+		// poll: there, only a task of the future says something.
+		before := r.shown.Load()
+		if delay := r.metrics.clock.Time(o.End).Sub(r.newest); delay < 0 || before != nil && o.End.Sub(before.Read) < maxUnseen {
 			r.metrics.firstSeen.WithLabelValues().Set(delay.Seconds())
 		}
 	}

@@ -47,20 +47,24 @@ func TestDelayOfANewTask(t *testing.T) {
 		scrape(t, e).want(t, samples{series: ""})
 		shown(t, future).want(t, samples{series: "-28800"})
 		for _, step := range []struct {
+			wait   time.Duration
 			newest crsapi.Task
 			want   string
 		}{
-			{ago(time.Hour), "3600"},
-			{ago(time.Hour), "3600"}, // a minute later
-			{ago(time.Minute), "180"},
-			{first, "180"}, // the newest left
-			{future, "-28560"},
+			{0, ago(time.Hour), "3600"},
+			{0, ago(time.Hour), "3600"}, // a minute later
+			{0, ago(time.Minute), "180"},
+			{0, first, "180"},                                 // the newest left
+			{29 * time.Minute, ago(-20 * time.Minute), "180"}, // it may have been listed for long
+			{0, ago(-30 * time.Minute), "240"},
+			{29 * time.Minute, future, "-24960"},
 		} {
+			time.Sleep(step.wait)
 			source.set(list(step.newest, first), nil)
 			scrape(t, e).want(t, samples{series: step.want})
 			time.Sleep(time.Minute)
 		}
 		source.set(nil, errors.New("strange"))
-		scrape(t, e).want(t, samples{series: "-28560"})
+		scrape(t, e).want(t, samples{series: "-24960"})
 	})
 }
