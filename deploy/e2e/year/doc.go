@@ -6,14 +6,14 @@
 //	           truth about each of them
 //	world      makes the simulator of the API list what the scenario says
 //	watcher    the real exporter, with the real client, across its restarts
-//	stage      plays the scenario in a testing/synctest bubble and records what a
-//	           scraper gets
-//	prometheus plays a recording to the rules, with Prometheus' own engine, rules and
-//	           storage, at the times of the recording; with stale markers, restarts and
-//	           the restored state of alerts as Prometheus has them
+//	stage      plays the scenario in a testing/synctest bubble, and sends what each
+//	           scrape gets
+//	prometheus plays that to the rules, with Prometheus' own engine, rules and storage, at
+//	           the times of the scenario; with stale markers, restarts and the restored
+//	           state of alerts as Prometheus has them
 //	notices    which alerts fired from when until when, and which were pages after
 //	           Alertmanager's inhibitions
-//	judgement  compares them with the truth
+//	judge      compares them with the truth
 //
 // The truth does not follow the rules. It is written where a trouble is injected, from
 // the user's view: which alerts are right, from when it can be known, and when it is
@@ -42,11 +42,10 @@
 //
 // Not simulated: Alertmanager's grouping and repetition.
 //
-// Flags of the test binary: -seed, -days, -instances, -pair for two Prometheus, -coarse for steps of four minutes
-// where nothing happens, -recording to keep what was scraped, so that other rules can
-// be played to it in less time, and -rules:
+// Flags of the test binary: -seed, -days, -instances, -coarse for steps of four minutes where
+// nothing happens, and -rules for other rules. These are played without an operator's exceptions
+// if they have no place for them as the shipped rules do:
 //
-//	go test -run TestScenario -v ./year -days 30 -coarse -recording /tmp/30
-//	go test -run TestScenario -v ./year -days 30 -coarse -recording /tmp/30 -rules /tmp/crs.yml
+//	go test -run TestScenario -v ./year -days 30 -coarse -rules /tmp/crs.yml
 //	go test -run TestScenario -v ./year -days 1 -instances 1000
 package year

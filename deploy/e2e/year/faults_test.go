@@ -20,31 +20,28 @@ const (
 	rowsRejected  = "CRSRowsRejected"
 )
 
-// minutesToSee is how soon a fault must be told.
-const minutesToSee = 5 * time.Minute
+// truth is which alerts are right about a kind of fault.
+type truth struct {
+	right     []string      // alerts that tell it, each of them as good; none if nothing is wrong
+	explained []string      // alerts that it explains too, but that do not have to be
+	slack     time.Duration // it must be told so long after it can be known
+	optional  bool          // it may be told or not
+}
 
-// fault is the truth about one trouble that a scenario injects, from the user's view.
+// fault is one trouble that a scenario injects, from the user's view.
 type fault struct {
+	truth
 	kind     string
 	region   string
 	redisID  string // empty if it is the region's or an exporter's
 	taskName string // of another task than a backup; else empty
 	instance string // address of the exporter whose fault it is; else empty
 
-	right     []string // alerts that tell it, each of them as good; none if nothing is wrong
-	explained []string // alerts that it explains too, but that do not have to be
-	optional  bool     // it may be told or not
-
-	known time.Time     // from when it can be known
-	slack time.Duration // it must be told so long after that
-	cured time.Time     // from when its alerts may end
-	until time.Time     // by when its alerts must end
+	known time.Time // from when it can be known
+	cured time.Time // from when its alerts may end
+	until time.Time // by when its alerts must end
 
 	failed   time.Time // a task that was told before; from here on it is news for a day
 	unlisted time.Time // no row shows it any more; zero if one does
 	misread  bool      // each time of the region is wrong, so that any alert on its tasks may follow
 }
-
-// wrong reports if the fault is a trouble. Else it only looks like one, and every
-// alert about it is a false one.
-func (f *fault) wrong() bool { return len(f.right) > 0 }

@@ -2,159 +2,419 @@ package year
 
 import (
 	"fmt"
-	"os"
+	"maps"
 	"slices"
+	"strings"
 	"time"
-
-	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/promql/parser"
-	"go.yaml.in/yaml/v3"
 )
 
-// firing is one alert from the moment it fires until it ends.
-type firing struct {
-	alert  string
-	labels labels.Labels
-	span             // to is zero while it fires
-	paged  time.Time // when it first was a page; zero if it was none, or was inhibited
+// tolerance is how far an alert may be from the truth: a step, an evaluation, and what
+// a poll takes.
+const tolerance = 5 * time.Minute
+
+// mayFireOn is how long an alert may fire after its cause has ended: alerts about the
+// watcher keep firing for a while, so that flapping is one alert.
+const mayFireOn = 30 * time.Minute
+
+// bridged is how long the rules read the facts of an exporter that has restarted.
+const bridged = 20 * time.Minute
+
+// The ways in which an alert is wrong.
+const (
+	missed      = "missed"
+	late        = "detected late"
+	cleared     = "cleared without a cure"
+	dataLost    = "cleared when Prometheus lost its data"
+	forgotten   = "cleared after an exporter without a state file restarted"
+	missedByOne = "cleared when one of a pair came back, which had missed the failure"
+	bothAway    = "cleared while Prometheus and the exporter were away"
+	secondTime  = "fired or paged again after one of these"
+	muted       = "inhibited by the alert of another fault"
+	again       = "fired again"
+	pages       = "more than one page"
+	firedOn     = "fired on after the cure"
+	early       = "fired too early"
+	unexplained = "no fault explains it"
+)
+
+// excused are the problems that no rule can prevent.
+var excused = map[string]bool{dataLost: true, forgotten: true, missedByOne: true, bothAway: true, secondTime: true}
+
+// judgement compares what fired with the truth.
+type judgement struct {
+	sc      *scenario
+	faults  []*fault
+	firings []*firing
+	end     time.Time         // of the last evaluation
+	blind   map[string][]span // when nobody sees a region, in order
+	restart []span            // Prometheus is down, or has just been started
+	lost    []span            // the same, where its data is lost
+	windows []span            // when the alerts of each fault may fire
+
+	kinds  map[string]*tally
+	lines  []string       // one for each problem
+	counts map[string]int // of problems, by "problem: kind"
 }
 
-// identity is what makes two firings the same alert for a reader.
-func (f *firing) identity() string {
-	return fmt.Sprintf("%s %s %s", f.alert, regionOf(f.labels), f.labels.Get("redisId")+f.labels.Get("taskName")+f.labels.Get("instance"))
+// tally is what became of the faults of a kind.
+type tally struct {
+	faults, unseen int
+	detection      []time.Duration // of those that were told, since they could be seen
 }
 
-// notices follows which alerts fire, and which of them page.
-type notices struct {
-	inhibit []inhibitRule
-	open    map[string]*firing // by labels
-	all     []*firing
-	last    time.Time // of the evaluations
-	// An alert that fires again soon after Prometheus was down has not ended.
-	gaps []span
+func judge(sc *scenario, n *notices) *judgement {
+	j := &judgement{
+		sc: sc, firings: n.all, end: n.last, blind: map[string][]span{},
+		kinds: map[string]*tally{}, counts: map[string]int{},
+	}
+	j.restart, j.lost = sc.gaps()
+	for _, r := range regions {
+		j.blind[r.name] = merge(append(sc.blind(r.name), j.restart...))
+	}
+	for i := range sc.faults {
+		f := j.adjust(sc.faults[i], sc.faults[i+1:])
+		j.faults = append(j.faults, f)
+		j.windows = append(j.windows, span{f.known.Add(-tolerance), j.seen(f, f.until, mayFireOn)})
+		j.judgeFault(f, j.windows[i])
+	}
+	for _, f := range j.firings {
+		j.judgeFiring(f)
+	}
+	return j
 }
 
-// gaps returns when Prometheus is down or has just been started. A pair has no gaps.
-func (sc *scenario) gaps() (all, dataLost []span) {
-	for _, i := range sc.incidents {
-		if i.promDoes != runs && !sc.Pair {
-			s := span{i.from, i.to.Add(settle)}
-			all = append(all, s)
-			if i.promDoes == lost {
-				dataLost = append(dataLost, s)
-			}
+// adjust returns a fault as it looks to those who watch: a task that failed unseen is
+// news for as long since it was seen, and the next trouble of the same task takes its
+// place. The sources of the alerts show no more than that.
+func (j *judgement) adjust(f fault, later []fault) *fault {
+	if f.tells(taskFailed) {
+		failed := f.failed
+		if failed.IsZero() {
+			failed = f.known
+		}
+		unseen := j.seen(&f, failed, 0).Sub(failed)
+		f.until = f.until.Add(unseen) // where the API gives the end, the day counts from there
+	}
+	// One of a pair that was away tells of the failure for a day from when it is back.
+	for _, i := range j.sc.incidents {
+		if f.taskName != "" && i.exporter != "" && i.region == f.region && i.from.Before(f.cured) && i.to.After(f.known) {
+			f.until = latest(f.until, i.to.Add(26*time.Hour))
 		}
 	}
-	return merge(all), dataLost
-}
-
-// settle is how long a started Prometheus may take to fire an alert again: it restores
-// the alert's state after two evaluations, and gives it a grace of ten minutes.
-const settle = 15 * time.Minute
-
-func newNotices(sc *scenario, alertmanagerFile string) (*notices, error) {
-	text, err := os.ReadFile(alertmanagerFile)
-	if err != nil {
-		return nil, err
-	}
-	var c struct {
-		InhibitRules []inhibitRule `yaml:"inhibit_rules"`
-	}
-	if err := yaml.Unmarshal(text, &c); err != nil {
-		return nil, err
-	}
-	gaps, _ := sc.gaps()
-	return &notices{inhibit: c.InhibitRules, open: map[string]*firing{}, gaps: gaps}, nil
-}
-
-// inhibitRule is an entry of Alertmanager's inhibit_rules.
-type inhibitRule struct {
-	Source matchers `yaml:"source_matchers"`
-	Target matchers `yaml:"target_matchers"`
-	Equal  []string `yaml:"equal"`
-}
-
-type matchers []*labels.Matcher
-
-// UnmarshalYAML parses a list of matchers. Those with quotes are the same in PromQL.
-func (ms *matchers) UnmarshalYAML(node *yaml.Node) error {
-	var texts []string
-	if err := node.Decode(&texts); err != nil {
-		return err
-	}
-	for _, text := range texts {
-		parsed, err := parser.NewParser(parser.Options{}).ParseMetricSelector("{" + text + "}")
-		if err != nil {
-			return fmt.Errorf("matcher %s: %w", text, err)
-		}
-		*ms = append(*ms, parsed...)
-	}
-	return nil
-}
-
-func (ms matchers) match(l labels.Labels) bool {
-	return !slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return !m.Matches(l.Get(m.Name)) })
-}
-
-// see is called after each evaluation.
-func (n *notices) see(at time.Time, now []labels.Labels) {
-	n.last = at
-	seen := map[string]bool{}
-	for i, l := range now {
-		key := l.String()
-		seen[key] = true
-		f := n.open[key]
-		if f == nil {
-			f = n.resumed(key, at)
-		}
-		if f == nil {
-			f = &firing{alert: l.Get(labels.AlertName), labels: l.Copy(), span: span{from: at}}
-			n.all = append(n.all, f)
-		}
-		n.open[key] = f
-		f.to = time.Time{}
-		if f.paged.IsZero() && l.Get("severity") == "critical" && !n.inhibited(i, now) {
-			f.paged = at
+	for i := range later {
+		if l := &later[i]; f.taskName != "" && l.region == f.region && l.redisID == f.redisID && l.taskName == f.taskName && l.known.Before(f.cured) {
+			f.cured = l.known
+			break
 		}
 	}
-	for key, f := range n.open {
-		if !seen[key] {
-			f.to = at
-			delete(n.open, key)
-		}
+	return &f
+}
+
+// about reports if an alert is about the subject of a fault.
+func about(f *fault, a *firing) bool {
+	get := a.labels.Get
+	switch {
+	case f.redisID != "":
+		return regionOf(a.labels) == f.region && get("redisId") == f.redisID &&
+			(f.taskName == "" || get("taskName") == "" || get("taskName") == f.taskName)
+	case get("redisId") != "":
+		return f.misread && f.region == regionOf(a.labels)
+	case get("region") != "":
+		return f.region == regionOf(a.labels)
+	case get("instance") != "":
+		return f.instance != "" && strings.HasSuffix(get("instance"), "."+f.instance)
+	default:
+		return f.instance != "" || f.region == "" // that no exporter is there at all
 	}
 }
 
-// resumed returns the firing with these labels that was open before a gap.
-func (n *notices) resumed(key string, at time.Time) *firing {
-	gap := slices.IndexFunc(n.gaps, func(s span) bool { return s.contains(at) })
-	if gap < 0 {
-		return nil
-	}
-	for _, f := range slices.Backward(n.all) {
-		if !f.to.IsZero() && f.to.After(n.gaps[gap].from) && f.labels.String() == key {
-			return f
-		}
-	}
-	return nil
+func (f *fault) tells(alert string) bool { return slices.Contains(f.right, alert) }
+
+func (f *fault) explains(a *firing) bool {
+	return (f.tells(a.alert) || slices.Contains(f.explained, a.alert)) && about(f, a)
 }
 
-// inhibited reports if another alert that fires inhibits this one, as the inhibit_rules
-// of Alertmanager say.
-func (n *notices) inhibited(target int, all []labels.Labels) bool {
-	for _, rule := range n.inhibit {
-		if !rule.Target.match(all[target]) {
+// seen returns when a fault's region has been watched for some time since t.
+func (j *judgement) seen(f *fault, t time.Time, enough time.Duration) time.Time {
+	blind := j.restart
+	if f.redisID != "" {
+		blind = j.blind[f.region]
+	}
+	for _, b := range blind {
+		if !t.Before(b.to) {
 			continue
 		}
-		twoSided := rule.Source.match(all[target])
-		for source, l := range all {
-			if source == target || !rule.Source.match(l) || twoSided && rule.Target.match(l) {
-				continue
-			}
-			if !slices.ContainsFunc(rule.Equal, func(name string) bool { return l.Get(name) != all[target].Get(name) }) {
-				return true
-			}
+		if t.Add(enough).Before(b.from) {
+			break
+		}
+		if t.Before(b.from) {
+			enough -= b.from.Sub(t)
+		}
+		t = b.to
+	}
+	return t.Add(enough)
+}
+
+// firingsOf returns the firings that a fault explains, in order.
+func (j *judgement) firingsOf(f *fault, w span) (all []*firing) {
+	for _, a := range j.firings {
+		if f.explains(a) && a.from.Before(w.to) && (a.to.IsZero() || a.to.After(f.known)) {
+			all = append(all, a)
 		}
 	}
-	return false
+	return all
+}
+
+func (j *judgement) judgeFault(f *fault, window span) {
+	k := j.kinds[f.kind]
+	if k == nil {
+		k = &tally{}
+		j.kinds[f.kind] = k
+	}
+	k.faults++
+	if len(f.right) == 0 {
+		return
+	}
+	v := &verdict{judgement: j, fault: f, told: j.firingsOf(f, window)}
+	first := slices.IndexFunc(v.told, func(a *firing) bool { return f.tells(a.alert) })
+	deadline := j.seen(f, f.known, f.slack)
+	if first < 0 {
+		switch {
+		case f.optional:
+		case !deadline.Before(f.cured) || deadline.After(j.end), !f.unlisted.IsZero() && !deadline.Before(f.unlisted):
+			k.unseen++ // it was over, or shown by nothing any more, before it could be told
+		default:
+			v.wrong(missed, "")
+		}
+		return
+	}
+	at := latest(v.told[first].from, f.known)
+	k.detection = append(k.detection, max(0, at.Sub(j.seen(f, f.known, 0))))
+	if !f.optional && at.After(deadline.Add(tolerance)) {
+		v.wrong(late, "")
+	}
+	v.judgeCourse(at)
+}
+
+// verdict is the judgement of one fault.
+type verdict struct {
+	*judgement
+	*fault
+	told []*firing
+}
+
+// wrong counts a problem of the fault.
+func (v *verdict) wrong(problem, when string) {
+	v.found(problem, v.kind, fmt.Sprint(when, v.fault, v.told))
+}
+
+// found counts a problem.
+func (j *judgement) found(problem, kind, what string) {
+	j.counts[problem+": "+kind]++
+	j.lines = append(j.lines, fmt.Sprintf("%s: %s", problem, what))
+}
+
+// judgeCourse judges what happens between the first alert and the cure.
+func (v *verdict) judgeCourse(first time.Time) {
+	to := v.seen(v.fault, v.cured, 0)
+	if to.After(v.judgement.end) {
+		to = v.judgement.end
+	}
+	if !v.optional {
+		v.judgeGaps(first, to)
+	}
+	fired, paged := map[string][]time.Time{}, map[string][]time.Time{}
+	critical := false
+	for _, a := range v.told {
+		if !a.from.Before(to) {
+			break
+		}
+		if v.misread && !v.tells(a.alert) {
+			continue // as often as there is a task
+		}
+		critical = critical || a.labels.Get("severity") == "critical"
+		if !a.from.Before(v.known.Add(-tolerance)) {
+			fired[a.identity()] = append(fired[a.identity()], a.from)
+		}
+		if !a.paged.IsZero() && a.paged.Before(to) {
+			paged["page"] = append(paged["page"], a.paged)
+		}
+	}
+	if critical && len(paged) == 0 {
+		v.wrong(muted, "")
+	}
+	v.judgeTimes(again, fired)
+	v.judgeTimes(pages, paged)
+}
+
+// judgeTimes counts a problem if something of one key happens twice. After an excuse nobody
+// knows what was told before.
+func (v *verdict) judgeTimes(problem string, of map[string][]time.Time) {
+	excuses, excused := v.excuses(), false
+	for _, times := range of {
+		for i := 1; i < len(times); i++ {
+			between := func(e excuse) bool {
+				return e.from.After(times[i-1]) && !e.from.After(times[i]) || e.contains(times[i])
+			}
+			if !slices.ContainsFunc(excuses, between) {
+				v.wrong(problem, "")
+				return
+			}
+			excused = true
+		}
+	}
+	if excused {
+		v.wrong(secondTime, "")
+	}
+}
+
+// excuse is a time in which an alert can end for a reason that no rule can prevent.
+type excuse struct {
+	span
+	problem string
+}
+
+// excuses returns those of a fault.
+func (v *verdict) excuses() (all []excuse) {
+	for _, l := range v.lost {
+		all = append(all, excuse{span{l.from.Add(-tolerance), l.to}, dataLost})
+	}
+	if v.redisID == "" {
+		return all
+	}
+	for _, i := range v.sc.incidents {
+		if i.region != v.region {
+			continue
+		}
+		if !alone(v.sc.region(i.region)) {
+			if i.exporter != "" && i.contains(v.unlisted) {
+				all = append(all, excuse{span{i.to.Add(-tolerance), v.seen(v.fault, i.to, bridged)}, missedByOne})
+			}
+			continue
+		}
+		gone := i.exporterDoes == down || i.exporterDoes == away || i.exporterDoes == unscraped || i.exporterDoes == moves
+		for _, r := range v.restart {
+			if gone && r.from.Before(i.to) && i.from.Before(r.to) {
+				all = append(all, excuse{span{latest(r.from, i.from).Add(-tolerance), latest(r.to, i.to)}, bothAway})
+			}
+		}
+		restarts := i.exporterDoes == down || i.exporterDoes == moves || i.exporterDoes == misread || i.auto
+		if restarts && !v.sc.region(i.region).exporters[0].state {
+			all = append(all, excuse{span{i.from.Add(-tolerance), v.seen(v.fault, i.to, bridged)}, forgotten})
+		}
+	}
+	return all
+}
+
+// judgeGaps judges that something fires all the time from the first alert to the cure.
+func (v *verdict) judgeGaps(from, to time.Time) {
+	at := from
+	for _, a := range v.told {
+		if a.from.After(to) {
+			break
+		}
+		if a.from.After(at.Add(tolerance)) {
+			v.gap(span{at, a.from})
+		}
+		if a.to.IsZero() {
+			return
+		}
+		at = latest(at, a.to)
+	}
+	if at.Add(tolerance).Before(to) {
+		v.gap(span{at, to})
+	}
+}
+
+func (v *verdict) gap(s span) {
+	if !s.from.Before(v.cured) {
+		return // it was seen though that could not be expected
+	}
+	if slices.ContainsFunc(v.restart, func(r span) bool { return r.contains(s.from) && r.contains(v.cured) }) {
+		return // it was cured while Prometheus started
+	}
+	problem := cleared
+	excuses := v.excuses()
+	if i := slices.IndexFunc(excuses, func(e excuse) bool { return e.contains(s.from) }); i >= 0 {
+		problem = excuses[i].problem
+	}
+	v.wrong(problem, fmt.Sprintf("from %s to %s: ", stamp(s.from), stamp(s.to)))
+}
+
+// judgeFiring judges if a fault explains that an alert fires, from its begin and to
+// its end.
+func (j *judgement) judgeFiring(a *firing) {
+	began, follows, kind := false, false, "nothing"
+	var end time.Time
+	for i, f := range j.faults {
+		w := j.windows[i]
+		if !about(f, a) || !a.from.Before(w.to) || !a.to.IsZero() && a.to.Before(w.from) {
+			continue
+		}
+		if f.explains(a) {
+			began = began || !a.from.Before(w.from)
+			follows = true
+			end = latest(end, w.to)
+		}
+		if kind == "nothing" || f.explains(a) {
+			kind = f.kind
+		}
+	}
+	problem, until := "", end.Add(tolerance)
+	switch {
+	case began && (a.to.IsZero() && j.end.After(until) || a.to.After(until)):
+		problem = firedOn
+	case began:
+		return
+	case follows:
+		problem = early
+	default:
+		problem = unexplained
+	}
+	j.found(problem, a.alert+" at "+kind, a.String())
+}
+
+// report returns the judgement as text.
+func (j *judgement) report() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%+v: %d faults and look-alikes, %d firings\n\n", j.sc.options, len(j.faults), len(j.firings))
+	for _, kind := range slices.Sorted(maps.Keys(j.kinds)) {
+		k := j.kinds[kind]
+		slices.Sort(k.detection)
+		fmt.Fprintf(&b, "%4d %-52s %4d told, %3d unseen", k.faults, kind, len(k.detection), k.unseen)
+		if n := len(k.detection); n > 0 {
+			fmt.Fprintf(&b, ", median after %s", k.detection[n/2].Round(time.Second))
+		}
+		b.WriteString("\n")
+	}
+	for _, key := range slices.Sorted(maps.Keys(j.counts)) {
+		fmt.Fprintf(&b, "%4d %s\n", j.counts[key], key)
+	}
+	return b.String() + strings.Join(j.lines, "\n")
+}
+
+func (f *fault) String() string {
+	return fmt.Sprintf("%s %s %s%s%s, known %s, cured %s ", f.kind, f.region, f.redisID, f.taskName, f.instance, stamp(f.known), stamp(f.cured))
+}
+
+func (f *firing) String() string {
+	page := ""
+	if !f.paged.IsZero() {
+		page = ", page"
+	}
+	return fmt.Sprintf("%s from %s to %s%s", f.identity(), stamp(f.from), stamp(f.to), page)
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "the end"
+	}
+	return t.UTC().Format("01-02 15:04:05")
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
@@ -42,13 +41,14 @@ func (sc *scenario) addInstance(i int) {
 	rng := sc.random(fmt.Sprintf("instance %d", i))
 	l := &life{Rand: rng, sc: sc, region: r, id: instanceID(i)}
 	l.schedule = l.pickSchedule(r.retention)
-	if l.except > 0 {
-		sc.excepted[l.except] = append(sc.excepted[l.except], l.id)
-	}
 	l.opening = &troubles[(i+int(sc.Seed)*sc.Instances)%len(troubles)] // so that each kind happens
-	if sc.Script != "" {
+	if sc.Script != nil {
 		l.schedule = schedules[0]
-		l.opening = kindOf(strings.Split(sc.Script, ";")[i])
+		l.opening = &troubles[slices.IndexFunc(troubles, func(t trouble) bool { return t.kind == sc.Script[i] })]
+	}
+	l.except = l.except && !sc.NoExceptions
+	if l.except {
+		sc.excepted = append(sc.excepted, l.id)
 	}
 	l.slot = l.next(begin.Add(-r.retention - l.every))
 	l.succeeded = l.slot
@@ -112,7 +112,7 @@ func (l *life) draw(good int) *trouble {
 			l.opening = nil
 		}
 		return opening
-	case l.sc.Script != "" || good < 3:
+	case l.sc.Script != nil || good < 3:
 		return nil
 	case nightly(l) && l.sc.burst(l.region.name, l.slot) && l.IntN(3) > 0:
 		return &burst
@@ -132,7 +132,7 @@ func (l *life) draw(good int) *trouble {
 // bear continues with a new instance in the place of one that is gone.
 func (l *life) bear(id string) {
 	l.id, l.gone, l.finished = id, false, nil
-	for l.every > day || l.skips != nil { // their first backup would be late
+	for l.every > day || l.workdays { // their first backup would be late
 		l.schedule = l.pickSchedule(7 * day)
 	}
 	birth := l.slot.Add(l.upTo(6 * time.Hour))
@@ -151,13 +151,14 @@ type phase struct {
 func (l *life) row(taskName string, at time.Time, first crsapi.Status, phases ...phase) *task {
 	t := &task{redisID: l.id, taskName: taskName, changes: []change{{at.Truncate(time.Second), first}}}
 	for _, p := range phases {
-		t.changes = append(t.changes, change{t.last().at.Add(p.after), p.status})
+		t.changes = append(t.changes, change{t.end().Add(p.after), p.status})
 	}
 	t.leaves = t.submitted().Add(l.region.retention)
 	l.sc.tasks[l.region.name] = append(l.sc.tasks[l.region.name], t)
-	if last := t.last().status; taskName == backup && (last == crsapi.StatusSucceeded || last == crsapi.StatusFailed || last == crsapi.StatusError) {
+	last := t.changes[len(t.changes)-1].status
+	if taskName == backup && (last == succeeded || last == failed || last == errored) {
 		l.finished = append(l.finished, t.submitted())
-		if last == crsapi.StatusSucceeded {
+		if last == succeeded {
 			l.succeeded = t.submitted()
 		}
 	}
@@ -166,7 +167,7 @@ func (l *life) row(taskName string, at time.Time, first crsapi.Status, phases ..
 
 // done adds an operation that succeeded, and returns its end.
 func (l *life) done(taskName string, at time.Time) time.Time {
-	return l.row(taskName, at, crsapi.StatusExecuting, phase{3 * time.Minute, crsapi.StatusSucceeded}).last().at
+	return l.row(taskName, at, executing, phase{3 * time.Minute, succeeded}).end()
 }
 
 // start returns when the backup of the next slot begins, some minutes after it, and
@@ -188,15 +189,14 @@ func (l *life) skip(slots int) {
 func (l *life) success() time.Time {
 	at := l.start()
 	if l.IntN(2) == 0 {
-		return l.row(backup, at, crsapi.StatusExecuting, phase{l.running(), crsapi.StatusSucceeded}).last().at
+		return l.row(backup, at, executing, phase{l.running(), succeeded}).end()
 	}
-	return l.row(backup, at, crsapi.StatusPending, phase{time.Minute + l.upTo(4*time.Minute), crsapi.StatusExecuting},
-		phase{l.running(), crsapi.StatusSucceeded}).last().at
+	return l.row(backup, at, pending, phase{time.Minute + l.upTo(4*time.Minute), executing}, phase{l.running(), succeeded}).end()
 }
 
 // failure adds a scheduled backup that fails, and returns when.
 func (l *life) failure(status crsapi.Status) time.Time {
-	return l.row(backup, l.start(), crsapi.StatusExecuting, phase{l.running(), status}).last().at
+	return l.row(backup, l.start(), executing, phase{l.running(), status}).end()
 }
 
 func (l *life) running() time.Duration { return 2*time.Minute + l.upTo(40*time.Minute) }
@@ -212,8 +212,8 @@ func (l *life) upTo(d time.Duration) time.Duration {
 // second longest, so that one exception changes nothing. Known are the backups that were
 // listed when the last one finished, and the last five.
 func (l *life) missing() time.Time {
-	if l.except > 0 {
-		return l.succeeded.Add(l.except)
+	if l.except {
+		return l.succeeded.Add(exception)
 	}
 	if len(l.finished) < 4 {
 		return l.succeeded.Add(26 * time.Hour)
@@ -243,18 +243,20 @@ func (l *life) is(known, cured, until time.Time, taskName string) {
 		return
 	}
 	f := fault{
-		kind: l.trouble.kind, region: l.region.name, redisID: l.id, taskName: taskName,
-		right: l.trouble.right, explained: l.trouble.explained, optional: l.trouble.optional,
-		known: known, slack: l.trouble.slack, cured: cured, until: until,
+		truth: l.trouble.tells, kind: l.trouble.kind, region: l.region.name, redisID: l.id,
+		known: known, cured: cured, until: until, failed: l.failed, unlisted: l.unlisted,
+	}
+	f.slack = 5 * time.Minute
+	if taskName != backup {
+		f.taskName = taskName
 	}
 	if !known.Before(cured) {
 		f.right, f.explained = nil, nil
 		f.known = l.succeeded
 	}
-	f.failed, f.unlisted = l.failed, l.unlisted
 	l.failed, l.unlisted = time.Time{}, time.Time{}
 	l.sc.faults = append(l.sc.faults, f)
 }
 
-// quiet writes down that nothing is wrong in a time, though it may look so.
-func (l *life) quiet(from, to time.Time) { l.is(from, to, to, "") }
+// isUntil says that something is with the backups until it is cured.
+func (l *life) isUntil(known, cured time.Time) { l.is(known, cured, cured, backup) }

@@ -40,33 +40,36 @@ type task struct {
 
 func (t *task) submitted() time.Time { return t.changes[0].at }
 
-func (t *task) last() change { return t.changes[len(t.changes)-1] }
+func (t *task) end() time.Time { return t.changes[len(t.changes)-1].at }
+
+// overdue is when a task that still runs has run for too long.
+func (t *task) overdue() time.Time { return t.submitted().Add(3 * time.Hour) }
 
 // schedule is when an instance is backed up.
 type schedule struct {
-	name   string
-	every  time.Duration
-	first  time.Duration // of the slots of a day or week, after its midnight
-	skips  func(time.Weekday) bool
-	needs  time.Duration // the rows must be listed for this long
-	except time.Duration // the operator makes this exception for it; 0 for none
-	weight int
+	every    time.Duration
+	first    time.Duration // of the slots of a day or week, after its midnight
+	workdays bool          // not on Saturday and Sunday
+	needs    time.Duration // the rows must be listed for this long
+	except   bool          // the operator makes an exception for it
+	weight   int
 }
 
+// exception is the age of the last good backup that an operator allows for some instances.
+const exception = 8 * day
+
 var schedules = []schedule{
-	{name: "nightly", every: 24 * time.Hour, weight: 14},
-	{name: "every eight hours", every: 8 * time.Hour, weight: 3},
-	{name: "weekly", every: 7 * day, needs: 30 * day, weight: 2},
-	{name: "weekly, with an exception", every: 7 * day, needs: 30 * day, except: 8 * day, weight: 2},
-	{name: "Monday to Friday", every: 24 * time.Hour, needs: 30 * 24 * time.Hour, weight: 2, skips: func(d time.Weekday) bool {
-		return d == time.Saturday || d == time.Sunday
-	}},
+	{every: day, weight: 14},
+	{every: 8 * time.Hour, weight: 3},
+	{every: 7 * day, needs: 30 * day, weight: 2},
+	{every: 7 * day, needs: 30 * day, weight: 2, except: true},
+	{every: day, needs: 30 * day, weight: 2, workdays: true},
 }
 
 // next returns the first slot after t.
 func (s schedule) next(t time.Time) time.Time {
 	slot := t.Truncate(s.every).Add(s.first)
-	for !slot.After(t) || s.skips != nil && s.skips(slot.Weekday()) {
+	for !slot.After(t) || s.workdays && (slot.Weekday() == time.Saturday || slot.Weekday() == time.Sunday) {
 		slot = slot.Add(s.every)
 	}
 	return slot
@@ -135,7 +138,7 @@ type scenario struct {
 	renames   []rename
 	incidents []incident
 	faults    []fault
-	excepted  map[time.Duration][]string // ids of the instances that need an exception, by their maximum age
+	excepted  []string // ids of the instances that have an exception
 }
 
 type options struct {
@@ -145,9 +148,11 @@ type options struct {
 	Coarse    bool // scrape and evaluate less often while nothing happens
 	Pair      bool // two Prometheus watch the same, and one of them at a time is in trouble
 
-	// Script, if not empty, has one kind of trouble for each instance, separated by
-	// semicolons. Each happens once, and nothing else does.
-	Script string
+	NoExceptions bool // that an operator makes
+
+	// Script, if there is one, has one kind of trouble for each instance. Each happens once,
+	// and nothing else does.
+	Script []string
 }
 
 // often is the mean time between two troubles of an instance. In a short scenario more
@@ -160,9 +165,7 @@ func (sc *scenario) often() time.Duration {
 }
 
 func newScenario(o options) *scenario {
-	sc := &scenario{
-		options: o, end: begin.AddDate(0, 0, o.Days), tasks: map[string][]*task{}, excepted: map[time.Duration][]string{},
-	}
+	sc := &scenario{options: o, end: begin.AddDate(0, 0, o.Days), tasks: map[string][]*task{}}
 	for i := range o.Instances {
 		sc.addInstance(i)
 	}
@@ -176,11 +179,11 @@ func newScenario(o options) *scenario {
 			id++
 			t.id = id
 		}
-		if o.Script == "" && id > before {
+		if o.Script == nil && id > before {
 			sc.addIncidents(r)
 		}
 	}
-	if o.Script == "" {
+	if o.Script == nil {
 		sc.addPrometheusIncidents()
 	}
 	if o.Pair {
@@ -208,7 +211,7 @@ func (sc *scenario) prometheuses() int {
 // burst reports if many backups of a region fail in the night of a slot.
 func (sc *scenario) burst(region string, slot time.Time) bool {
 	night := slot.Sub(begin) / day
-	return sc.Script == "" && slot.After(begin.Add(day)) && sc.random(fmt.Sprint("burst", region, night)).IntN(20) == 0
+	return sc.Script == nil && slot.After(begin.Add(day)) && sc.random(fmt.Sprint("burst", region, night)).IntN(20) == 0
 }
 
 // random returns a source that depends on the seed and a name only, so that what
@@ -237,12 +240,10 @@ func merge(spans []span) []span {
 	var merged []span
 	for _, s := range spans {
 		if n := len(merged); n > 0 && !s.from.After(merged[n-1].to) {
-			if s.to.After(merged[n-1].to) {
-				merged[n-1].to = s.to
-			}
-			continue
+			merged[n-1].to = latest(merged[n-1].to, s.to)
+		} else {
+			merged = append(merged, s)
 		}
-		merged = append(merged, s)
 	}
 	return merged
 }
@@ -255,7 +256,7 @@ func (sc *scenario) fine() []span {
 		spans = append(spans, span{t.Add(-2 * time.Minute), t.Add(after)})
 	}
 	for _, f := range sc.faults {
-		if f.wrong() {
+		if len(f.right) > 0 {
 			around(f.known, 10*time.Minute)
 			around(f.cured, 10*time.Minute)
 		}

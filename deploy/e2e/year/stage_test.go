@@ -1,7 +1,6 @@
 package year
 
 import (
-	"io"
 	"slices"
 	"sync"
 	"testing"
@@ -12,13 +11,31 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
+// frame is what each Prometheus gets at one step.
+type frame struct {
+	at    time.Time
+	views []view
+}
+
+// view is what happens to one Prometheus, and what it scrapes if it runs.
+type view struct {
+	does    promDoes
+	answers []answer // of all targets
+}
+
+// answer is what a target answers to a scrape.
+type answer struct {
+	text  string // empty if the scrape fails
+	away  bool   // service discovery does not have the target
+	moves int    // of the target to other addresses, up to now
+}
+
 // stage is where a scenario is played: the API, its exporters, and what scrapes them.
 type stage struct {
 	sc       *scenario
 	server   *crsapitest.Server
 	world    *world
 	watchers []*watcher
-	recorder *recorder
 
 	ends     map[int]func() // of the incidents that go on, by index
 	started  int            // incidents that have begun
@@ -29,9 +46,9 @@ type stage struct {
 	unflap   []func() // removes the effects of this step
 }
 
-// recordScenario plays a scenario and writes what Prometheus scrapes.
-func recordScenario(t *testing.T, sc *scenario, to io.Writer) {
-	t.Helper()
+// recordScenario plays a scenario in a bubble, until its end or until nobody wants its frames
+// any more.
+func recordScenario(t *testing.T, sc *scenario, frames chan<- frame, ended <-chan struct{}) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(begin))
 		s := &stage{sc: sc, server: crsapitest.NewMemoryServer(), ends: map[int]func(){}, promDoes: make([]promDoes, sc.prometheuses())}
@@ -43,37 +60,46 @@ func recordScenario(t *testing.T, sc *scenario, to io.Writer) {
 				s.watchers = append(s.watchers, newWatcher(t, s.server, r.name, plan))
 			}
 		}
-		var err error
-		if s.recorder, err = record(to, header{sc.options}, sc.prometheuses(), len(s.watchers)); err != nil {
-			t.Fatal(err)
-		}
 		for _, at := range sc.steps() {
 			if since := at.Sub(begin); since > 0 && since%(30*day) == 0 {
 				t.Logf("%d days are recorded", since/day)
 			}
 			time.Sleep(time.Until(at))
-			s.step(t, at)
-		}
-		if err := s.recorder.close(); err != nil {
-			t.Fatal(err)
+			select {
+			case frames <- s.step(t, at):
+			case <-ended:
+				return
+			}
 		}
 	})
 }
 
-func (s *stage) step(t *testing.T, now time.Time) {
+func (s *stage) step(t *testing.T, now time.Time) frame {
 	s.world.become(now)
 	s.happen(t, now)
 	s.flap()
-	f := frame{At: now.Unix(), Views: make([]view, len(s.promDoes))}
+	f := frame{now, make([]view, len(s.promDoes))}
 	for n, does := range s.promDoes {
-		f.Views[n].Does = does
+		f.views[n].does = does
 		if does == runs {
-			f.Views[n].Targets = s.scrape(t, s.recorder.views[n])
+			f.views[n].answers = s.scrape(t)
 		}
 	}
-	if err := s.recorder.gob.Encode(f); err != nil {
-		t.Fatal(err)
+	return f
+}
+
+// scrape scrapes all targets at the same time, for one Prometheus.
+func (s *stage) scrape(t *testing.T) []answer {
+	answers := make([]answer, len(s.watchers))
+	var wait sync.WaitGroup
+	for n, w := range s.watchers {
+		answers[n] = answer{away: w.away, moves: w.moves}
+		if !w.away && !w.unscraped {
+			wait.Go(func() { answers[n].text = w.scrape(t.Context()) })
+		}
 	}
+	wait.Wait()
+	return answers
 }
 
 // happen begins and ends the incidents of a step.
@@ -98,11 +124,10 @@ func (s *stage) start(t *testing.T, i incident) (end func()) {
 	switch {
 	case i.promDoes != runs:
 		s.promDoes[i.prom] = i.promDoes
-		s.recorder.views[i.prom].forget()
 		return func() { s.promDoes[i.prom] = runs }
 	case i.exporter != "":
 		w := s.watchers[slices.IndexFunc(s.watchers, func(w *watcher) bool { return w.address == i.exporter })]
-		return s.startOf(t, w, i)
+		return w.suffer(t, i)
 	case i.rawRow != "":
 		s.server.SetRawRows(i.region, i.rawRow)
 		return func() { s.server.SetRawRows(i.region) }
@@ -135,41 +160,6 @@ func (s *stage) flap() {
 	}
 }
 
-func (s *stage) startOf(t *testing.T, w *watcher, i incident) (end func()) {
-	switch i.exporterDoes {
-	case down:
-		w.stop()
-		w.downs++
-		return func() {
-			if w.downs--; w.downs == 0 {
-				w.start(t)
-			}
-		}
-	case cut:
-		w.cut.Store(true)
-		return func() { w.cut.Store(false) }
-	case moves:
-		stopped := s.startOf(t, w, incident{exporterDoes: down})
-		w.away = true
-		return func() {
-			stopped()
-			w.away = false
-			w.moves++
-		}
-	case away:
-		w.away = true
-		return func() { w.away = false }
-	case unscraped:
-		w.unscraped = true
-		return func() { w.unscraped = false }
-	case misread:
-		w.restart(t, i.behind)
-		return func() { w.restart(t, 0) }
-	default:
-		panic("nothing happens to " + w.address)
-	}
-}
-
 // goOver restarts the exporters of a region, with the flag that lets them read through
 // each API.
 func (s *stage) goOver(t *testing.T, region string) {
@@ -181,35 +171,4 @@ func (s *stage) goOver(t *testing.T, region string) {
 			}
 		}
 	}
-}
-
-// scrape scrapes all targets at the same time, for one Prometheus.
-func (s *stage) scrape(t *testing.T, known memories) []scrape {
-	scrapes := make([]scrape, len(s.watchers))
-	texts := make([]string, len(s.watchers))
-	var wait sync.WaitGroup
-	for n, w := range s.watchers {
-		if !w.away && !w.unscraped {
-			wait.Go(func() { texts[n] = w.scrape(t.Context()) })
-		}
-	}
-	wait.Wait()
-	for n, w := range s.watchers {
-		m := known[n]
-		switch {
-		case w.away:
-			scrapes[n].State = noTarget
-			clear(m.values)
-		case texts[n] == "":
-			scrapes[n].State = unanswered
-			clear(m.values)
-		default:
-			var err error
-			if scrapes[n], err = m.difference(texts[n]); err != nil {
-				t.Fatal(err)
-			}
-		}
-		scrapes[n].Target, scrapes[n].Moves = n, w.moves
-	}
-	return scrapes
 }

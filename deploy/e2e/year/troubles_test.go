@@ -10,24 +10,29 @@ import (
 // table says what is right to tell; happens says what the list shows, and from when
 // until when the trouble lasts.
 type trouble struct {
-	kind      string
-	weight    int
-	of        func(*life) bool // which instances can have it; nil for all
-	right     []string
-	explained []string
-	slack     time.Duration
-	optional  bool
-	happens   func(*life)
+	kind    string
+	weight  int
+	of      func(*life) bool // which instances can have it; nil for all
+	tells   truth
+	happens func(*life)
 }
 
 var (
 	tells     = func(alerts ...string) []string { return alerts }
 	frequent  = func(l *life) bool { return l.every <= day }
-	nightly   = func(l *life) bool { return l.every == day && l.skips == nil }
+	nightly   = func(l *life) bool { return l.every == day && !l.workdays }
 	forgetful = func(l *life) bool {
-		return len(l.region.exporters) == 1 && !l.region.exporters[0].state && l.sc.Script == ""
+		return len(l.region.exporters) == 1 && !l.region.exporters[0].state && l.sc.Script == nil
 	}
 	shortList = func(l *life) bool { return nightly(l) && l.region.retention <= 7*day }
+
+	backupFails   = truth{right: tells(backupFailed), explained: tells(backupMissing)}
+	backupHangs   = truth{right: tells(backupStuck), explained: tells(backupMissing)}
+	backupIsOff   = truth{right: tells(backupMissing)}
+	taskFails     = truth{right: tells(taskFailed)}
+	taskHangs     = truth{right: tells(taskStuck)}
+	hangsAndFails = truth{right: tells(taskStuck, taskFailed)}
+	nothingWrong  = truth{}
 )
 
 const (
@@ -39,192 +44,126 @@ const (
 )
 
 var troubles = []trouble{
-	{kind: "backup failed", weight: 16, right: tells(backupFailed), explained: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
-		l.fail(1+l.IntN(3), failed)
-	}},
-	{kind: "backup ended as error", weight: 6, right: tells(backupFailed), explained: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
-		l.fail(1, errored)
-	}},
-	{kind: "backup failed, then error", weight: 3, right: tells(backupFailed), explained: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
+	{"backup failed", 16, nil, backupFails, func(l *life) { l.fail(1+l.IntN(3), failed) }},
+	{"backup ended as error", 6, nil, backupFails, func(l *life) { l.fail(1, errored) }},
+	{"backup failed, then error", 3, nil, backupFails, func(l *life) {
 		t := l.row(backup, l.start(), executing, phase{l.running(), failed}, phase{time.Hour + l.upTo(time.Hour), errored})
-		known, cured := t.changes[1].at, l.success()
-		l.is(known, cured, cured, "")
+		l.isUntil(t.changes[1].at, l.success())
 	}},
-	{kind: "backup failed, repeated by hand", weight: 5, right: tells(backupFailed), explained: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
+	{"backup failed, repeated by hand", 5, nil, backupFails, func(l *life) {
 		known := l.failure(failed)
-		cured := l.row(backup, known.Add(time.Hour+l.upTo(4*time.Hour)), executing, phase{l.running(), succeeded}).last().at
-		l.is(known, cured, cured, "")
+		l.isUntil(known, l.row(backup, known.Add(time.Hour+l.upTo(4*time.Hour)), executing, phase{l.running(), succeeded}).end())
 	}},
-	{kind: "backup hangs, then succeeds", weight: 5, right: tells(backupStuck), explained: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
-		t := l.row(backup, l.start(), executing, phase{l.hours(4, 18), succeeded})
-		l.is(t.submitted().Add(3*time.Hour), t.last().at, t.last().at, "")
+	{"backup hangs, then succeeds", 5, nil, backupHangs, func(l *life) {
+		l.hangs(l.row(backup, l.start(), executing, phase{l.hours(4, 18), succeeded}))
 	}},
-	{kind: "backup hangs, then fails", weight: 5, right: tells(backupStuck, backupFailed), explained: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
+	{"backup hangs, then fails", 5, nil, truth{right: tells(backupStuck, backupFailed), explained: tells(backupMissing)}, func(l *life) {
 		t := l.row(backup, l.start(), executing, phase{l.hours(4, 18), failed})
-		cured := l.success()
-		l.is(t.submitted().Add(3*time.Hour), cured, cured, "")
+		l.isUntil(t.overdue(), l.success())
 	}},
-	{kind: "backup pending for hours", weight: 5, right: tells(backupStuck), explained: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
-		t := l.row(backup, l.start(), pending, phase{l.hours(3, 7), executing}, phase{10 * time.Minute, succeeded})
-		l.is(t.submitted().Add(3*time.Hour), t.last().at, t.last().at, "")
+	{"backup pending for hours", 5, nil, backupHangs, func(l *life) {
+		l.hangs(l.row(backup, l.start(), pending, phase{l.hours(3, 7), executing}, phase{10 * time.Minute, succeeded}))
 	}},
-	{kind: "backup pending, then hangs", weight: 4, right: tells(backupStuck), explained: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
-		t := l.row(backup, l.start(), pending, phase{l.hours(3, 5), executing}, phase{2*time.Hour + l.upTo(time.Hour), succeeded})
-		l.is(t.submitted().Add(3*time.Hour), t.last().at, t.last().at, "")
+	{"backup pending, then hangs", 4, nil, backupHangs, func(l *life) {
+		l.hangs(l.row(backup, l.start(), pending, phase{l.hours(3, 5), executing}, phase{2*time.Hour + l.upTo(time.Hour), succeeded}))
 	}},
-	{kind: "backup never ends", weight: 3, of: frequent, right: tells(backupStuck), explained: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
+	{"backup never ends", 3, frequent, backupHangs, func(l *life) {
 		t := l.row(backup, l.start(), executing)
 		l.skip(1) // the service does not run two at a time
-		l.is(t.submitted().Add(3*time.Hour), l.success(), t.leaves, "")
+		l.is(t.overdue(), l.success(), t.leaves, backup)
 	}},
-	{kind: "backup switched off", weight: 8, right: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
-		known := l.missing()
-		l.skip(2 + l.IntN(3))
-		cured := l.success()
-		l.is(known, cured, cured, "")
+	{"backup switched off", 8, nil, backupIsOff, func(l *life) { l.isOff(2 + l.IntN(3)) }},
+	{"backup switched off, renamed meanwhile", 2, nightly, backupIsOff, func(l *life) {
+		l.rename(l.missing().Add(5 * time.Hour))
+		l.isOff(3)
 	}},
-	{kind: "backup switched off, renamed meanwhile", weight: 2, of: nightly, right: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
-		known := l.missing()
-		l.skip(3)
-		l.rename(known.Add(5 * time.Hour))
-		cured := l.success()
-		l.is(known, cured, cured, "")
+	{"backup switched off until no row is left", 2, shortList, backupIsOff, func(l *life) { l.isOff(9 + l.IntN(3)) }},
+	{"backup ended with an unknown status", 3, nil, truth{right: tells(statusUnknown), explained: tells(backupMissing)}, func(l *life) {
+		l.fail(1, 42)
 	}},
-	{kind: "backup switched off until no row is left", weight: 2, of: shortList, right: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
-		known := l.missing()
-		l.skip(9 + l.IntN(3))
-		cured := l.success()
-		l.is(known, cured, cured, "")
-	}},
-	{kind: "backup ended with an unknown status", weight: 3, right: tells(statusUnknown), explained: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
-		known := l.failure(42)
-		cured := l.success()
-		l.is(known, cured, cured, "")
-	}},
-	{kind: "backup moved by many hours", weight: 2, of: nightly, right: tells(backupMissing), optional: true, happens: func(l *life) {
+	{"backup moved by many hours", 2, nightly, truth{right: tells(backupMissing), optional: true}, func(l *life) {
 		known := l.missing()
 		l.move(5*time.Hour + l.upTo(3*time.Hour))
-		cured := l.success()
-		l.is(known, cured, cured, "")
+		l.isUntil(known, l.success())
 	}},
 
-	{kind: "import runs long", weight: 3, right: tells(taskStuck), slack: minutesToSee, happens: func(l *life) {
-		t := l.row("importRdb", l.slot, executing, phase{5*time.Hour + l.upTo(25*time.Hour), succeeded})
-		l.is(t.submitted().Add(3*time.Hour), t.last().at, t.last().at, t.taskName)
+	{"import runs long", 3, nil, taskHangs, func(l *life) {
+		l.hangs(l.row("importRdb", l.slot, executing, phase{5*time.Hour + l.upTo(25*time.Hour), succeeded}))
 	}},
-	{kind: "import runs for over a day and fails", weight: 3, right: tells(taskStuck, taskFailed), slack: minutesToSee, happens: func(l *life) {
-		t := l.row("importRdb", l.slot, executing, phase{25*time.Hour + l.upTo(5*time.Hour), failed})
-		l.failed = t.last().at
-		l.is(t.submitted().Add(3*time.Hour), t.last().at.Add(20*time.Hour), t.last().at.Add(26*time.Hour), t.taskName)
+	{"import runs for over a day and fails", 3, nil, hangsAndFails, func(l *life) { l.importFails() }},
+	{"import runs for over a day and fails while the exporter restarts", 2, forgetful, hangsAndFails, func(l *life) {
+		at := l.importFails().end()
+		l.sc.incidents = append(l.sc.incidents, incident{
+			kind: "exporter restarts", span: span{at.Add(-time.Minute), at.Add(time.Minute)},
+			region: l.region.name, exporter: l.region.exporters[0].address, exporterDoes: down,
+		})
 	}},
-	{
-		kind: "import runs for over a day and fails while the exporter restarts", weight: 2, of: forgetful,
-		right: tells(taskStuck, taskFailed), slack: minutesToSee, happens: func(l *life) {
-			t := l.row("importRdb", l.slot, executing, phase{25*time.Hour + l.upTo(5*time.Hour), failed})
-			at := t.last().at
-			l.sc.incidents = append(l.sc.incidents, incident{
-				kind: "exporter restarts", span: span{at.Add(-time.Minute), at.Add(time.Minute)},
-				region: l.region.name, exporter: l.region.exporters[0].address, exporterDoes: down,
-			})
-			l.failed = at
-			l.is(t.submitted().Add(3*time.Hour), at.Add(20*time.Hour), at.Add(26*time.Hour), t.taskName)
-		},
-	},
-	{kind: "resize fails", weight: 5, right: tells(taskFailed), slack: minutesToSee, happens: func(l *life) {
+	{"resize fails", 5, nil, taskFails, func(l *life) {
 		t := l.row("resizeInstance", l.slot.Add(l.upTo(5*time.Hour)), executing, phase{l.running(), failed})
-		l.is(t.last().at, t.last().at.Add(20*time.Hour), t.last().at.Add(26*time.Hour), t.taskName)
+		l.isNews(t, t.end())
 	}},
-	{kind: "resize fails, then succeeds", weight: 3, right: tells(taskFailed), slack: minutesToSee, happens: func(l *life) {
+	{"resize fails, then succeeds", 3, nil, taskFails, func(l *life) {
 		t := l.row("resizeInstance", l.slot.Add(l.upTo(5*time.Hour)), executing, phase{l.running(), failed})
-		cured := l.done(t.taskName, t.last().at.Add(90*time.Minute))
-		l.is(t.last().at, cured, cured, t.taskName)
+		cured := l.done(t.taskName, t.end().Add(90*time.Minute))
+		l.is(t.end(), cured, cured, t.taskName)
 	}},
-	{kind: "clearing hangs", weight: 2, right: tells(taskStuck), slack: minutesToSee, happens: func(l *life) {
-		t := l.row("cleanInstance", l.slot, executing, phase{4*time.Hour + l.upTo(8*time.Hour), succeeded})
-		l.is(t.submitted().Add(3*time.Hour), t.last().at, t.last().at, t.taskName)
+	{"clearing hangs", 2, nil, taskHangs, func(l *life) {
+		l.hangs(l.row("cleanInstance", l.slot, executing, phase{4*time.Hour + l.upTo(8*time.Hour), succeeded}))
 	}},
 
-	// Nothing is wrong with these.
-	{kind: "window moved", weight: 4, of: nightly, happens: func(l *life) {
+	{"window moved", 4, nightly, nothingWrong, func(l *life) {
 		l.move(time.Hour + l.upTo(90*time.Minute))
 		from := l.succeeded
-		l.quiet(from, l.success())
+		l.isUntil(from, l.success())
 	}},
-	{kind: "long backup begins later", weight: 4, of: nightly, happens: func(l *life) {
+	{"long backup begins later", 4, nightly, nothingWrong, func(l *life) {
 		from := l.succeeded
 		t := l.row(backup, l.start().Add(90*time.Minute), executing, phase{2*time.Hour + l.upTo(45*time.Minute), succeeded})
-		l.quiet(from, t.last().at)
+		l.isUntil(from, t.end())
 	}},
-	{kind: "renamed", weight: 3, happens: func(l *life) {
+	{"renamed", 3, nil, nothingWrong, func(l *life) {
 		l.rename(l.slot)
-		l.quiet(l.slot, l.slot.Add(2*time.Hour))
+		l.isUntil(l.slot, l.slot.Add(2*time.Hour))
 	}},
-	{kind: "isolated and restored", weight: 4, of: nightly, happens: func(l *life) {
+	{"isolated and restored", 4, nightly, nothingWrong, func(l *life) {
 		from := l.isolate()
 		l.skip(1 + l.IntN(4))
 		l.done("startInstance", l.slot.Add(-time.Hour-l.upTo(12*time.Hour)))
-		l.quiet(from, l.success())
+		l.isUntil(from, l.success())
 	}},
-	{kind: "isolated, alive again without a start, backup fails", weight: 3, of: nightly, right: tells(backupFailed), explained: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
+	{"isolated, alive again without a start, backup fails", 3, nightly, backupFails, func(l *life) {
 		l.isolate()
 		l.skip(2 + l.IntN(2))
 		l.success()
 		l.success()
 		l.fail(1, failed)
 	}},
-	{kind: "deleted", weight: 2, happens: func(l *life) {
-		l.delete()
-	}},
-	{kind: "deleted, and a row never ends", weight: 2, happens: func(l *life) {
+	{"deleted", 2, nil, nothingWrong, func(l *life) { l.delete() }},
+	{"deleted, and a row never ends", 2, nil, nothingWrong, func(l *life) {
 		l.row(backup, l.slot.Add(-time.Hour), executing)
 		l.delete()
 	}},
-	{kind: "deleted with its rows", weight: 1, happens: func(l *life) {
-		at := l.delete()
-		l.leave(at)
-	}},
-	{kind: "failed, and listed no more", weight: 2, right: tells(backupFailed), explained: tells(backupMissing), slack: minutesToSee, happens: func(l *life) {
+	{"deleted with its rows", 1, nil, nothingWrong, func(l *life) { l.leave(l.delete()) }},
+	{"failed, and listed no more", 2, nil, backupFails, func(l *life) {
 		known := l.failure(failed)
 		left := known.Add(3 * time.Hour)
 		l.leave(left)
 		l.gone, l.unlisted = true, left
-		l.is(known, left.Add(7*day), left.Add(8*day), "")
+		l.is(known, left.Add(7*day), left.Add(8*day), backup)
 		l.slot = left.Add(8 * day)
 	}},
 }
 
 // burst is that many backups of a night fail.
-var burst = trouble{
-	kind: "backup failed in a burst", right: tells(backupFailed), explained: tells(backupMissing), slack: minutesToSee,
-	happens: func(l *life) { l.fail(1, failed) },
-}
-
-func kindOf(name string) *trouble {
-	for i := range troubles {
-		if troubles[i].kind == name {
-			return &troubles[i]
-		}
-	}
-	panic("no kind of trouble is " + name)
-}
+var burst = trouble{"backup failed in a burst", 0, nil, backupFails, func(l *life) { l.fail(1, failed) }}
 
 // births are the first days of an instance.
 var births = []trouble{
-	{kind: "created", weight: 4, happens: func(l *life) {
-		birth := l.slot
-		l.done("newInstance", birth)
-		l.slot = l.next(birth)
-		l.quiet(birth, l.success())
-	}},
-	{kind: "creation not listed", weight: 2, happens: func(l *life) {
-		birth := l.slot
-		l.done("setPassword", birth)
-		l.slot = l.next(birth)
-		l.quiet(birth, l.success())
-	}},
-	{kind: "creation failed", weight: 2, right: tells(taskFailed), slack: minutesToSee, happens: func(l *life) {
+	{"created", 4, nil, nothingWrong, func(l *life) { l.isBorn("newInstance") }},
+	{"creation not listed", 2, nil, nothingWrong, func(l *life) { l.isBorn("setPassword") }},
+	{"creation failed", 2, nil, taskFails, func(l *life) {
 		t := l.row("newInstance", l.slot, executing, phase{l.running(), failed})
-		l.is(t.last().at, t.last().at.Add(20*time.Hour), t.last().at.Add(26*time.Hour), t.taskName)
+		l.isNews(t, t.end())
 		l.gone = true
 		l.slot = l.slot.Add(3 * day)
 	}},
@@ -236,8 +175,37 @@ func (l *life) fail(times int, status crsapi.Status) {
 	for range times - 1 {
 		l.failure(status)
 	}
-	cured := l.success()
-	l.is(known, cured, cured, "")
+	l.isUntil(known, l.success())
+}
+
+// isOff lets some slots pass without a backup.
+func (l *life) isOff(slots int) {
+	known := l.missing()
+	l.skip(slots)
+	l.isUntil(known, l.success())
+}
+
+// hangs says that a task runs for too long.
+func (l *life) hangs(t *task) { l.is(t.overdue(), t.end(), t.end(), t.taskName) }
+
+// isNews says that a task has failed, which is news for a day.
+func (l *life) isNews(t *task, known time.Time) {
+	l.is(known, t.end().Add(20*time.Hour), t.end().Add(26*time.Hour), t.taskName)
+}
+
+func (l *life) importFails() *task {
+	t := l.row("importRdb", l.slot, executing, phase{25*time.Hour + l.upTo(5*time.Hour), failed})
+	l.failed = t.end()
+	l.isNews(t, t.overdue())
+	return t
+}
+
+// isBorn begins with a task and goes on with good backups.
+func (l *life) isBorn(taskName string) {
+	birth := l.slot
+	l.done(taskName, birth)
+	l.slot = l.next(birth)
+	l.isUntil(birth, l.success())
 }
 
 // hours returns a random time that ends before the next but one slot does.
@@ -268,7 +236,7 @@ func (l *life) isolate() time.Time { return l.done("closeInstance", l.slot.Add(-
 func (l *life) delete() time.Time {
 	at := l.done("deleteInstance", l.slot)
 	l.gone = true
-	l.quiet(at, at.Add(l.region.retention))
+	l.isUntil(at, at.Add(l.region.retention))
 	l.slot = l.slot.Add(day)
 	return at
 }

@@ -3,7 +3,6 @@ package year
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -39,34 +38,8 @@ func newWatcher(t *testing.T, server *crsapitest.Server, region string, plan exp
 		w.stateFile = filepath.Join(t.TempDir(), "state")
 	}
 	t.Cleanup(w.stop)
-	w.start(t)
+	w.restart(t, 0)
 	return w
-}
-
-func (w *watcher) start(t *testing.T) {
-	t.Helper()
-	if w.exporter != nil {
-		return
-	}
-	e, err := collector.New(collector.Config{
-		Regions: []string{w.region},
-		Dial:    w.dial,
-		// What a year costs decides: each scrape asks for what may have changed.
-		Sync:          collector.SyncIncremental,
-		TimeoutOffset: 500 * time.Millisecond,
-		StateFile:     w.stateFile,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.exporter = e
-}
-
-func (w *watcher) stop() {
-	if w.exporter != nil {
-		w.exporter.Close()
-		w.exporter = nil
-	}
 }
 
 // restart starts the exporter with a time zone that is so far behind the API's.
@@ -74,7 +47,23 @@ func (w *watcher) restart(t *testing.T, behind time.Duration) {
 	t.Helper()
 	w.stop()
 	w.behind = behind
-	w.start(t)
+	var err error
+	w.exporter, err = collector.New(collector.Config{
+		Regions: []string{w.region},
+		Dial:    w.dial,
+		// What a year costs decides: each scrape asks for what may have changed.
+		Sync:          collector.SyncIncremental,
+		TimeoutOffset: 500 * time.Millisecond,
+		StateFile:     w.stateFile,
+	})
+	check(t, err)
+}
+
+func (w *watcher) stop() {
+	if w.exporter != nil {
+		w.exporter.Close()
+		w.exporter = nil
+	}
 }
 
 func (w *watcher) dial(region string, observe func(crsapi.Attempt)) ([]collector.Source, error) {
@@ -90,7 +79,7 @@ func (w *watcher) dial(region string, observe func(crsapi.Attempt)) ([]collector
 		cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
 		client, err := crsapi.NewClient(cfg)
 		if err != nil {
-			return nil, fmt.Errorf("dial %s: %w", region, err)
+			return nil, err
 		}
 		sources = append(sources, collector.FromAPI(client))
 	}
@@ -115,4 +104,40 @@ func (w *watcher) scrape(ctx context.Context) string {
 	answer := httptest.NewRecorder()
 	w.exporter.Handler().ServeHTTP(answer, r)
 	return answer.Body.String()
+}
+
+// suffer begins an incident of the exporter and returns what ends it.
+func (w *watcher) suffer(t *testing.T, i incident) (end func()) {
+	switch i.exporterDoes {
+	case down:
+		w.stop()
+		w.downs++
+		return func() {
+			if w.downs--; w.downs == 0 {
+				w.restart(t, w.behind)
+			}
+		}
+	case cut:
+		w.cut.Store(true)
+		return func() { w.cut.Store(false) }
+	case moves:
+		started := w.suffer(t, incident{exporterDoes: down})
+		w.away = true
+		return func() {
+			started()
+			w.away = false
+			w.moves++
+		}
+	case away:
+		w.away = true
+		return func() { w.away = false }
+	case unscraped:
+		w.unscraped = true
+		return func() { w.unscraped = false }
+	case misread:
+		w.restart(t, i.behind)
+		return func() { w.restart(t, 0) }
+	default:
+		panic("nothing happens to " + w.address)
+	}
 }

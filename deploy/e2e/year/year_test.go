@@ -1,19 +1,15 @@
 package year
 
 import (
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"go.uber.org/goleak"
 )
 
@@ -24,46 +20,54 @@ func TestMain(m *testing.M) {
 }
 
 var (
-	seed       = flag.Uint64("seed", 1, "seed of the scenario")
-	days       = flag.Int("days", 0, "duration of the scenario; 0 for a week of few instances")
-	instances  = flag.Int("instances", 40, "number of instances")
-	coarse     = flag.Bool("coarse", false, "steps of four minutes while nothing happens")
-	recordings = flag.String("recording", "", "file that keeps the recording of the exporters; if it exists, only the rules are played")
-	paired     = flag.Bool("pair", false, "two Prometheus, of which one at a time is in trouble")
-	rulesFlag  = flag.String("rules", "../../prometheus/rules/crs.yml", "file of the rules")
+	seed      = flag.Uint64("seed", 1, "seed of the scenario")
+	days      = flag.Int("days", 0, "duration of the scenario; 0 for a week of few instances")
+	instances = flag.Int("instances", 40, "number of instances")
+	coarse    = flag.Bool("coarse", false, "steps of four minutes while nothing happens")
+	rulesFlag = flag.String("rules", "../../prometheus/rules/crs.yml", "file of the rules")
 )
-
-const alertmanagerFile = "../../alertmanager/alertmanager.yml"
 
 // TestScenario plays a scenario and judges the alerts: by default a week, else what the
 // flags say. The rules must be right about all of it, but for what nobody knew any more: the
 // report names each.
 func TestScenario(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short leaves out the week")
-	}
-	o := options{Seed: *seed, Days: *days, Instances: *instances, Coarse: *coarse, Pair: *paired}
+	o := options{Seed: *seed, Days: *days, Instances: *instances, Coarse: *coarse}
 	if *days == 0 {
 		o = options{Seed: *seed, Days: 7, Instances: 15}
 	}
-	j, err := perform(t, newScenario(o), *recordings, *rulesFlag)
-	if err != nil {
-		t.Fatal(err)
+	wantRight(t, o)
+}
+
+// TestPairOfPrometheus has one Prometheus of two in trouble: down for forty minutes, without
+// its data, restarted. That must change nothing.
+func TestPairOfPrometheus(t *testing.T) {
+	wantRight(t, options{Seed: 54, Days: 4, Instances: 8, Coarse: true, Pair: true})
+}
+
+// wantRight tells each problem that a rule can prevent.
+func wantRight(t *testing.T, o options) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short leaves out the week")
 	}
+	j := performShipped(t, o)
 	t.Log("\n" + j.report())
-	wantRight(t, j)
+	for key, n := range j.counts {
+		if problem, _, _ := strings.Cut(key, ": "); !excused[problem] {
+			t.Errorf("%s: %d times", key, n)
+		}
+	}
 }
 
 // TestPath plays few troubles from the simulator of the API to the page: exporter, rules,
 // alerts, inhibitions. It is fast, so that each change is tested with the shipped rules.
 func TestPath(t *testing.T) {
-	const script = "backup failed;backup hangs, then fails;backup switched off;import runs long;resize fails;failed, and listed no more;renamed"
-	j, err := perform(t, newScenario(options{Seed: 1, Days: 3, Instances: 7, Coarse: true, Script: script}), "", *rulesFlag)
-	if err != nil {
-		t.Fatal(err)
+	told := []string{
+		"backup failed", "backup hangs, then fails", "backup switched off", "import runs long", "resize fails", "failed, and listed no more",
 	}
-	for _, kind := range strings.Split(strings.TrimSuffix(script, ";renamed"), ";") {
-		if k := j.kinds[kind]; k == nil || k.toldOf != 1 {
+	j := performShipped(t, options{Seed: 1, Days: 3, Instances: 7, Coarse: true, Script: append(told, "renamed")})
+	for _, kind := range told {
+		if k := j.kinds[kind]; k == nil || len(k.detection) != 1 {
 			t.Errorf("%s: no alert tells it", kind)
 		}
 	}
@@ -72,138 +76,82 @@ func TestPath(t *testing.T) {
 	}
 }
 
-// TestPairOfPrometheus has one Prometheus of two in trouble: down for forty minutes, without
-// its data, restarted. That must change nothing.
-func TestPairOfPrometheus(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short leaves out the week")
-	}
-	j, err := perform(t, newScenario(options{Seed: 54, Days: 4, Instances: 8, Coarse: true, Pair: true}), "", *rulesFlag)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantRight(t, j)
-}
-
-// wantRight tells each problem that a rule can prevent.
-func wantRight(t *testing.T, j *judgement) {
+// performShipped plays a scenario to the rules of the flag, with the exceptions that an operator
+// makes for some instances. Rules that cannot have these get a scenario that needs none.
+func performShipped(t *testing.T, o options) *judgement {
 	t.Helper()
-	for _, problem := range problems {
-		if n := j.total(problem); n > 0 && !slices.Contains(excused, problem) {
-			t.Errorf("%s: %d times\n%s", problem, n, j.report())
-		}
-	}
-}
-
-// perform plays a scenario to the rules and judges the alerts. With a file, the
-// recording is kept there; if it is there already, only the rules are played.
-func perform(t *testing.T, sc *scenario, file, rulesFile string) (*judgement, error) {
-	t.Helper()
-	if file == "" {
-		return performLive(t, sc, io.Discard, rulesFile)
-	}
-	f, err := os.Open(file)
-	if errors.Is(err, os.ErrNotExist) {
-		return performAndKeep(t, sc, file, rulesFile)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return replay(t, sc, f, rulesFile)
-}
-
-func performAndKeep(t *testing.T, sc *scenario, file, rulesFile string) (*judgement, error) {
-	t.Helper()
-	f, err := os.CreateTemp(filepath.Dir(file), "recording")
-	if err != nil {
-		return nil, err
-	}
-	defer os.Remove(f.Name())
-	j, err := performLive(t, sc, f, rulesFile)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return nil, err
-	}
-	return j, os.Rename(f.Name(), file)
-}
-
-// performLive plays the rules while the recording is made.
-func performLive(t *testing.T, sc *scenario, keep io.Writer, rulesFile string) (*judgement, error) {
-	t.Helper()
-	r, w, err := os.Pipe() // belongs to no bubble
-	if err != nil {
-		return nil, err
-	}
-	var (
-		j      *judgement
-		failed error
-		player sync.WaitGroup
-	)
-	player.Go(func() {
-		j, failed = replay(t, sc, r, rulesFile)
-		failed = errors.Join(failed, r.Close()) // so that the recorder ends, too
-	})
-	recorded := t.Run("record", func(t *testing.T) { recordScenario(t, sc, io.MultiWriter(w, keep)) })
-	err = w.Close()
-	player.Wait()
-	if !recorded && failed == nil {
-		failed = errors.New("the recording is incomplete")
-	}
-	return j, errors.Join(failed, err)
-}
-
-// replay plays a recording to the rules and judges what fires.
-func replay(t *testing.T, sc *scenario, from io.Reader, rulesFile string) (*judgement, error) {
-	n, err := newNotices(sc, alertmanagerFile)
-	if err != nil {
-		return nil, err
-	}
-	rulesFile, err = withExceptions(t, rulesFile, sc.excepted)
-	if err != nil {
-		return nil, err
-	}
-	all := make(prometheuses, sc.prometheuses())
-	for i := range all {
-		if all[i], err = newPrometheus(t.TempDir(), rulesFile); err != nil {
-			return nil, errors.Join(err, all[:i].close())
-		}
-	}
-	begun := time.Now()
-	h, err := play(from, func(f frame) error { return all.step(f, n) })
-	if err := errors.Join(err, all.close()); err != nil {
-		return nil, err
-	}
-	if h.Options != sc.options {
-		return nil, fmt.Errorf("the recording is of %+v, not of %+v", h.Options, sc.options)
-	}
-	t.Logf("played in %s", time.Since(begun).Round(time.Second))
-	for _, p := range all {
-		t.Logf("%d evaluations, %s each", p.count, (p.spent / time.Duration(max(1, p.count))).Round(time.Microsecond))
-	}
-	return judge(sc, n), nil
-}
-
-// withExceptions returns a copy of the rules with the maximum ages that an operator
-// sets for some instances.
-func withExceptions(t *testing.T, file string, ids map[time.Duration][]string) (string, error) {
-	t.Helper()
-	if len(ids) == 0 {
-		return file, nil
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return "", err
-	}
 	const rule = "- record: crs:backup_deadline_timestamp_seconds\n        expr: |\n          max without (instance, pod) (\n"
+	text, err := os.ReadFile(*rulesFlag)
+	check(t, err)
 	before, after, found := strings.Cut(string(text), rule)
-	if !found {
-		return "", fmt.Errorf("%s has no rule for exceptions", file)
+	o.NoExceptions = !found
+	sc := newScenario(o)
+	file := *rulesFlag
+	if len(sc.excepted) > 0 {
+		exceptions := fmt.Sprintf("            last_over_time(crs_backup_last_good_timestamp_seconds{redisId=~%q}[15m]) + %.0f or\n",
+			strings.Join(sc.excepted, "|"), exception.Seconds())
+		file = filepath.Join(t.TempDir(), "rules.yml")
+		check(t, os.WriteFile(file, []byte(before+rule+exceptions+after), 0o600))
 	}
-	exceptions := ""
-	for age, of := range ids {
-		exceptions += fmt.Sprintf("            last_over_time(crs_backup_last_good_timestamp_seconds{redisId=~%q}[15m]) + %.0f or\n",
-			strings.Join(of, "|"), age.Seconds())
+	return perform(t, sc, file)[0]
+}
+
+// perform plays a scenario once, to each of some files of rules, and judges what fires.
+func perform(t *testing.T, sc *scenario, rulesFiles ...string) (judged []*judgement) {
+	t.Helper()
+	var players []*player
+	for _, file := range rulesFiles {
+		players = append(players, newPlayer(t, sc, file))
 	}
-	name := filepath.Join(t.TempDir(), "rules.yml")
-	return name, os.WriteFile(name, []byte(before+rule+exceptions+after), 0o600)
+	frames, ended := make(chan frame, 16), make(chan struct{}) // belong to no bubble
+	go func() {
+		defer close(frames)
+		t.Run("record", func(t *testing.T) { recordScenario(t, sc, frames, ended) })
+	}()
+	defer func() {
+		close(ended)
+		for range frames { // until the recorder has ended
+		}
+	}()
+	for f := range frames {
+		for _, p := range players {
+			p.step(t, f)
+		}
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+	for _, p := range players {
+		judged = append(judged, judge(sc, p.notices))
+	}
+	return judged
+}
+
+// player is one Prometheus, or a pair, and the Alertmanager behind it, which takes alerts with
+// the same labels for one.
+type player struct {
+	prometheuses []*prometheus
+	notices      *notices
+}
+
+func newPlayer(t *testing.T, sc *scenario, rulesFile string) *player {
+	t.Helper()
+	p := &player{notices: newNotices(t, sc)}
+	for range sc.prometheuses() {
+		p.prometheuses = append(p.prometheuses, newPrometheus(t, rulesFile))
+	}
+	return p
+}
+
+func (p *player) step(t *testing.T, f frame) {
+	t.Helper()
+	var firing []labels.Labels
+	run := false
+	for i, prometheus := range p.prometheuses {
+		firing = append(firing, prometheus.step(t, f.at, f.views[i])...)
+		run = run || f.views[i].does == runs
+	}
+	if run {
+		p.notices.see(f.at.Add(evaluateAfter), firing)
+	}
 }
