@@ -32,8 +32,7 @@
 //   - errors, other responses and retired APIs: [APIError], [Envelope],
 //     [HTTPStatus], [Redirect], [Body], [RetiredEffect]
 //   - what the documents leave open, and wrong pages: [Habit], [PageCap], [Total]
-//   - slow and broken responses: [Latency], [SlowBody], [ConnEffect], [DateSkew];
-//     on some connections only: [Simulator.OnOpenConnections]
+//   - slow and broken responses: [Latency], [SlowBody], [ConnEffect], [DateSkew]
 //
 // A test changes the list with [Simulator.SetTasks], [Simulator.Add] and
 // [Simulator.Update], at any time, also from the hook of [Simulator.OnRequest].

@@ -14,13 +14,12 @@ import (
 // exchange is one request and what is known about its response. Effects set its
 // fields; respond applies them.
 type exchange struct {
-	sim        *Simulator
-	request    Request
-	list       *taskList // nil if the region is unknown
-	query      query
-	now        time.Time
-	zone       *time.Location
-	connection int64 // its number; 0 without a Server
+	sim     *Simulator
+	request Request
+	list    *taskList // nil if the region is unknown
+	query   query
+	now     time.Time
+	zone    *time.Location
 
 	echo                   bool
 	raw, source, signature string // of the request, for echo

@@ -54,9 +54,6 @@ func (s *Simulator) Serve(l net.Listener) *Server {
 	srv.http = &httptest.Server{Listener: l, Config: &http.Server{
 		Handler:     s,
 		BaseContext: func(net.Listener) context.Context { return ctx },
-		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
-			return context.WithValue(ctx, connectionKey{}, s.connections.Add(1))
-		},
 		// Of requests only: a fault may delay a response without limit.
 		ReadTimeout: 10 * time.Second,
 		// Longer than the 90 s of Go's default client, so that the client closes
@@ -66,25 +63,6 @@ func (s *Simulator) Serve(l net.Listener) *Server {
 	srv.http.Start()
 	srv.URL, srv.URL3 = srv.http.URL+Path, srv.http.URL+path3
 	return srv
-}
-
-// connectionKey is the key of the number of a connection, counted from 1.
-type connectionKey struct{}
-
-// Connections returns the number of connections that the Servers of s have
-// accepted.
-func (s *Simulator) Connections() int { return int(s.connections.Load()) }
-
-// OnOpenConnections applies an effect to requests over the connections that the
-// Servers of s have accepted so far, as if the machines behind them went bad
-// while others stay good.
-func (s *Simulator) OnOpenConnections(do Effect) Effect {
-	last := s.connections.Load()
-	return effectFunc(func(x *exchange) {
-		if x.connection <= last {
-			do.apply(x)
-		}
-	})
 }
 
 // Client returns a client that can connect to the server. Close closes its idle

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -53,7 +52,6 @@ type Simulator struct {
 	echo     bool
 	requests map[string]int // by region; of all with ""
 
-	connections atomic.Int64 // accepted
 }
 
 var _ http.Handler = (*Simulator)(nil)
@@ -167,11 +165,10 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // newExchange counts a request and returns its exchange.
 func (s *Simulator) newExchange(r *http.Request) *exchange {
-	connection, _ := r.Context().Value(connectionKey{}).(int64)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests[""]++
-	return &exchange{sim: s, connection: connection, now: time.Now(), zone: s.zone, echo: s.echo, send: sendAll}
+	return &exchange{sim: s, now: time.Now(), zone: s.zone, echo: s.echo, send: sendAll}
 }
 
 // setRegion sets the region of an exchange if it exists.
