@@ -79,7 +79,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 
 {{- /* The prefix of all paths, as the exporter takes it from its flags. */ -}}
 {{- define "crs-exporter.prefix" -}}
-{{- with (.Values.web).routePrefix | default (urlParse (.Values.web).externalUrl).path | trimAll "/" }}/{{ . }}{{ end }}
+{{- with (.Values.web).routePrefix | default (urlParse (default "" (.Values.web).externalUrl)).path | trimAll "/" }}/{{ . }}{{ end }}
 {{- end }}
 
 {{- /* A probe has no password and no client certificate, so with a web configuration the program checks itself. */ -}}
