@@ -150,6 +150,7 @@ func TestSlowReaders(t *testing.T) {
 				wantWhole(w.ResponseRecorder)
 			})
 			time.Sleep(3 * time.Second)
+			synctest.Wait() // it waits for its reader
 			if got := w.deadline.Sub(begin); got != 35*time.Second {
 				t.Errorf("the response must be written within %s, want 35s", got)
 			}
