@@ -70,8 +70,8 @@ func (s *Simulator) Serve(l net.Listener) *Server {
 func (s *Server) Client() *http.Client { return s.http.Client() }
 
 // Close closes the listener and all connections, those of hanging requests
-// included, and waits until all requests end. If a hook blocks, the caller must
-// unblock it before Close.
+// included, and waits for the requests, but not for those whose connection a fault
+// broke. If a hook blocks, the caller must unblock it before Close.
 func (s *Server) Close() {
 	s.cancel()
 	s.http.CloseClientConnections()

@@ -51,7 +51,6 @@ type Simulator struct {
 	zone     *time.Location
 	echo     bool
 	requests map[string]int // by region; of all with ""
-
 }
 
 var _ http.Handler = (*Simulator)(nil)

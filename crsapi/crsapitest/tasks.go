@@ -125,8 +125,8 @@ func (l *taskList) page(q query, oldestFirst bool, row func(*crsapi.Task) any) (
 	return rows, total
 }
 
-// find returns the tasks that match. In a sorted list it
-// visits only tasks within the bounds, and none if the query has nothing else.
+// find returns the tasks that match. In a sorted list it visits only tasks within the
+// bounds, and none if the query has nothing else.
 func (l *taskList) find(q query) []crsapi.Task {
 	tasks := l.tasks
 	if l.sorted {

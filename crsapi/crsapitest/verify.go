@@ -65,7 +65,7 @@ func rawParams(r *http.Request) (raw string, refused render) {
 	if err != nil || kind != "application/x-www-form-urlencoded" {
 		return "", invalidCommon("Content-Type", "of a POST must be application/x-www-form-urlencoded")
 	}
-	body, err := io.ReadAll(r.Body)
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
 	if err != nil {
 		return "", htmlPage(http.StatusBadRequest)
 	}

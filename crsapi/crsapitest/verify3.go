@@ -22,7 +22,7 @@ const (
 	actionInfo = "DescribeTaskInfo"
 
 	version3 = "2018-04-12"
-	maxBody3 = 10 << 20 // bytes
+	maxBody  = 10 << 20 // bytes, documented for API 3.0
 
 	defaultLimit3 = 20
 	maxLimit3     = 100
@@ -32,7 +32,7 @@ const (
 // exchange. It returns the response to a request that it refuses.
 func (s *Simulator) verify3(x *exchange, r *http.Request) (refused render) {
 	x.request.API = api3
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody3+1))
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	if err != nil {
 		return htmlPage(http.StatusBadRequest)
 	}
@@ -46,7 +46,7 @@ func (s *Simulator) verify3(x *exchange, r *http.Request) (refused render) {
 	if refused = x.checkHeaders3(r); refused != nil {
 		return refused
 	}
-	if len(body) > maxBody3 {
+	if len(body) > maxBody {
 		return envelope("RequestSizeLimitExceeded", "the body is larger than 10 MB")
 	}
 	if refused = s.authenticate3(x, r, body); refused != nil {

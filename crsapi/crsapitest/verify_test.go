@@ -247,6 +247,9 @@ func TestEncoding2(t *testing.T) {
 	if e := c.do(c.raw(encode(p))).result(t); e.code != "" {
 		t.Errorf("@: %+v", e)
 	}
+	if res := c.do(c.raw(strings.Repeat("a", 10<<20+1))); res.StatusCode != http.StatusBadRequest {
+		t.Errorf("a body of more than 10 MB: status %d", res.StatusCode)
+	}
 	for kind, want := range map[string]string{
 		"": "4000", "application/json": "4000", "multipart/form-data; boundary=x": "4000", "application/x-www-form-urlencoded; charset=utf-8": "",
 	} {
