@@ -2,10 +2,7 @@ module github.com/crs-exporter/crs_exporter/deploy/e2e
 
 go 1.26
 
-tool (
-	github.com/prometheus/alertmanager/cmd/alertmanager
-	github.com/prometheus/alertmanager/cmd/amtool
-)
+tool github.com/prometheus/alertmanager/cmd/alertmanager
 
 require (
 	github.com/KimMachineGun/automemlimit v0.7.0 // indirect
