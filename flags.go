@@ -33,8 +33,8 @@ const (
 type settings struct {
 	web           *web.FlagConfig
 	telemetryPath string
-	externalPath  string // of --web.external-url, and
-	routePrefix   string // both without a slash at their end; empty for none
+	externalPath  string // path of --web.external-url, as /crs; empty for none
+	routePrefix   string // as /crs; empty for none
 
 	apiChoice  crsapi.API
 	api        crsapi.Config // of API 2.0; configs has those in use

@@ -21,8 +21,9 @@ import (
 // accepted.
 const maxPoll = 5 * time.Minute
 
-// maxUnseen is how long a new task may have waited for a poll if its age says something about
-// the clocks. CRSClock tells ages above 50 minutes.
+// maxUnseen is the longest time between two lists after which the age of a new task says
+// something about the clocks. After a longer time, the task may be old because no poll read
+// it. CRSClock alerts from 50 minutes on.
 const maxUnseen = 30 * time.Minute
 
 // region polls one region. One poll at most is in progress; it alone uses the fields up
