@@ -93,7 +93,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	lines := collector.NewLogWriter(logs)
 	defer lines.Close(flushTimeout)
 	unstamped := collector.NewLogger(lines, s.logFormat, s.logLevel)
-	logger := log.With(unstamped, "ts", log.DefaultTimestampUTC)
+	logger := log.With(unstamped, "time", log.DefaultTimestampUTC)
 	configs := s.configs()
 	for _, warning := range s.warnings(configs) {
 		level.Warn(logger).Log("msg", warning)
@@ -127,7 +127,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if s.demo {
 		fmt.Fprintln(stdout, s.demoPages())
 	}
-	// The toolkit's log records have their own time.
+	// The toolkit's log records have their own time, with the same key.
 	slogger := slog.New(sloggokit.NewGoKitHandler(unstamped, slog.LevelDebug))
 	return serve(ctx, s.web, collector.WithPrefix(s.routePrefix, mux), exporter, logger, slogger)
 }

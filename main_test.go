@@ -506,6 +506,11 @@ func TestShutdownWaitsForScrapes(t *testing.T) {
 	if err != nil || samples[upSeries] != "1" {
 		t.Errorf("got %v, and crs_up %q in the scrape in flight", err, samples[upSeries])
 	}
+	for line := range strings.Lines(exporter.log.String()) { // of the toolkit too
+		if strings.Count(line, " time=20") != 1 || strings.Contains(line, " ts=") {
+			t.Errorf("no time, or two: %s", line)
+		}
+	}
 }
 
 // hangingAPI is a transport without a response.
