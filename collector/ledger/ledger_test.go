@@ -245,8 +245,8 @@ func TestAbsorbed(t *testing.T) {
 			s.want("absorbed")
 			s.change(in(backupA, noon-hour-1, failed))
 			s.want("history")
-			s.change(in(backupA, noon-hour, failed), in(backupB, newest[1], failed, failed))
-			s.want("the next list", oneFailed, "crs-b backup failed 1")
+			s.change(in(backupA, noon-hour, failed), in(backupB, newest[1], failed, failed, failed))
+			s.want("the next list", oneFailed, "crs-b backup failed 2")
 		})
 	}
 }

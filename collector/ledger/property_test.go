@@ -71,33 +71,13 @@ func (w *world) pick() *worldTask {
 	return rapid.SampledFrom(w.tasks).Draw(w.t, "task")
 }
 
+var anyStatus = rapid.IntRange(0, ledger.Statuses-1)
+
 func (w *world) move()   { w.pick().status = anyStatus.Draw(w.t, "status") }
 func (w *world) toggle() { task := w.pick(); task.listed = !task.listed }
 
-var (
-	anyStatus = rapid.IntRange(0, ledger.Statuses-1)
-	// nextStatus draws a status from that of a task on. Ends are final.
-	nextStatus = map[int]*rapid.Generator[int]{
-		pending:   rapid.SampledFrom([]int{executing, succeeded, failed, errored}),
-		executing: rapid.SampledFrom([]int{succeeded, failed, errored}),
-	}
-)
-
-// progress moves a task on, unless it has ended.
-func (w *world) progress() {
-	if task := w.pick(); nextStatus[task.status] != nil {
-		task.status = nextStatus[task.status].Draw(w.t, "status")
-	}
-}
-
-// poll applies the list, and shows its counters from then on.
+// poll applies the list, marks what the ledger sees, and shows its counters from then on.
 func (w *world) poll() {
-	w.apply()
-	w.counters = append(w.counters, w.ledger.Counters())
-}
-
-// apply applies the list, and marks what the ledger sees.
-func (w *world) apply() {
 	list := map[identity]row{}
 	for _, task := range w.tasks {
 		if task.listed {
@@ -113,14 +93,12 @@ func (w *world) apply() {
 	}
 	w.applied = w.source
 	w.ledger.Apply(ledger.Batch{Source: w.source, Tasks: tasks(list), Time: w.now.Add(w.ours), Date: w.now.Add(w.skew)})
+	w.counters = append(w.counters, w.ledger.Counters())
 }
 
 // scrape shows the newest counters, and checks what a scraper relies on. scrapeOlder shows
 // any others.
 func (w *world) scrape() {
-	if len(w.counters) == 0 {
-		w.t.Skip("no poll yet")
-	}
 	for id, n := range w.record(w.counters[len(w.counters)-1]) {
 		if n < w.samples[id] {
 			w.t.Fatalf("%v decreased from %d to %d", id, w.samples[id], n)
@@ -129,9 +107,6 @@ func (w *world) scrape() {
 }
 
 func (w *world) scrapeOlder() {
-	if len(w.counters) == 0 {
-		w.t.Skip("no poll yet")
-	}
 	w.record(w.counters[rapid.IntRange(0, len(w.counters)-1).Draw(w.t, "counters")])
 }
 
@@ -157,9 +132,6 @@ func (w *world) record(counters []ledger.Counters) map[sampleID]uint64 {
 
 // restart restores the ledger from what a file has.
 func (w *world) restart() {
-	if len(w.counters) == 0 {
-		return
-	}
 	w.ledger = ledger.Reload(w.t, w.ledger)
 	w.counters = [][]ledger.Counters{w.ledger.Counters()}
 }
@@ -171,12 +143,8 @@ func (w *world) settle() map[ledger.Series][ledger.Statuses]uint64 {
 	w.scrape()
 	w.poll()
 	w.scrape()
-	return values(w.ledger)
-}
-
-func values(l *ledger.Ledger) map[ledger.Series][ledger.Statuses]uint64 {
 	all := map[ledger.Series][ledger.Statuses]uint64{}
-	for _, c := range l.Counters() {
+	for _, c := range w.ledger.Counters() {
 		var n [ledger.Statuses]uint64
 		for status, counter := range c.ByStatus {
 			n[status] = counter.Value

@@ -334,6 +334,36 @@ func TestFailedWrites(t *testing.T) {
 	}
 }
 
+// Whenever the power fails, the disk has the old file or the new one, and the new one once
+// it is saved: the temporary file is synced before the rename, and the folder after it.
+func TestPowerFailures(t *testing.T) {
+	s := newFileSteps(t)
+	s.failOnce()
+	s.change(in(backupA, noon+1, failed))
+	syncs := []string{s.path + ".tmp, renamed: false", filepath.Dir(s.path) + ", renamed: true"}
+	for _, test := range []struct {
+		err  error
+		want []string
+	}{{syscall.EIO, syncs[:1]}, {nil, syncs}} {
+		var got []string
+		var written []byte
+		renamed := func() bool { return bytes.Equal(s.read(), written) }
+		s.store.SetSync(func(f *os.File) error {
+			if len(got) == 0 {
+				written, _ = os.ReadFile(f.Name())
+			}
+			got = append(got, fmt.Sprintf("%s, renamed: %t", f.Name(), renamed()))
+			return test.err
+		})
+		saved := s.store.Save()
+		if want := test.err == nil; saved != want || renamed() != want || !slices.Equal(got, test.want) {
+			t.Errorf("saved: %t, renamed: %t, synced %q, want %q", saved, renamed(), got, test.want)
+		}
+	}
+	s.kill()
+	s.want("restored", "crs-a backup failed 2")
+}
+
 // All methods may be called at once: for the race detector.
 func TestConcurrency(t *testing.T) {
 	s := newFileSteps(t)
