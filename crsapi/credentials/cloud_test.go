@@ -111,10 +111,11 @@ func (c *cloud) config(env map[string]string) credentials.Config {
 
 // role is a source of a temporary key, in the responses of a cloud.
 type role struct {
-	source string
-	config func(t *testing.T, c *cloud) credentials.Config
-	name   string // of the response with the key
-	body   func(id string, expiry time.Time) string
+	source  string
+	config  func(t *testing.T, c *cloud) credentials.Config
+	service string // as errors name it
+	name    string // of the response with the key
+	body    func(id string, expiry time.Time) string
 }
 
 const (
@@ -131,14 +132,14 @@ func roles() []role {
 	}
 	pod := func(t *testing.T, c *cloud) credentials.Config { return c.config(podEnv(t)) }
 	assumed := func(_ *testing.T, c *cloud) credentials.Config {
-		cfg := c.config(map[string]string{credentials.EnvSecretID: "base", credentials.EnvSecretKey: "k"})
+		cfg := c.config(baseEnv)
 		cfg.RoleARN = machineARN
 		return cfg
 	}
 	return []role{
-		{"cvm-role", machine, "watcher", metadataBody},
-		{"tke-oidc", pod, "AssumeRoleWithWebIdentity", stsBody},
-		{"environment+assume-role", assumed, "AssumeRole", stsBody},
+		{"cvm-role", machine, "metadata service: credentials of role watcher", "watcher", metadataBody},
+		{"tke-oidc", pod, "STS AssumeRoleWithWebIdentity", "AssumeRoleWithWebIdentity", stsBody},
+		{"environment+assume-role", assumed, "STS AssumeRole", "AssumeRole", stsBody},
 	}
 }
 
@@ -152,6 +153,15 @@ func stsBody(id string, expiry time.Time) string {
 	key := keyOf(id)
 	return fmt.Sprintf(`{"Response":{"Credentials":{"TmpSecretId":%q,"TmpSecretKey":%q,"Token":%q},"ExpiredTime":%d,"RequestId":"r"}}`,
 		id, string(key.SecretKey), string(key.Token), expiry.Unix())
+}
+
+func stsError(code, message string) string {
+	return `{"Response":{"Error":{"Code":"` + code + `","Message":"` + message + `"}}}`
+}
+
+// baseEnv is an environment with keyOf("base").
+var baseEnv = map[string]string{
+	credentials.EnvSecretID: "base", credentials.EnvSecretKey: "key-of-base", credentials.EnvToken: "token-of-base",
 }
 
 // podEnv returns the environment of a TKE pod.

@@ -72,36 +72,31 @@ func TestFileReload(t *testing.T) {
 // TestDamagedFile: the old key is used, until the file is good again.
 func TestDamagedFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "credentials")
-	synctest.Test(t, func(t *testing.T) {
-		wantStatus := func(r *credentials.Renewer, loaded time.Time) {
-			t.Helper()
-			if got := r.Status(); got != (credentials.Status{Source: "file", LastLoad: loaded}) {
-				t.Errorf("status %+v, want a load at %s", got, loaded)
-			}
-		}
-		for want, damage := range map[string]func(){
-			"no secret_key in section [default]": func() { write(t, path, "[default]\nsecret_id = canary", time.Now()) },
-			"stat " + path + ": ":                func() { _ = os.Remove(path) },
-		} {
+	for want, damage := range map[string]func(){
+		"no secret_key in section [default]": func() { write(t, path, "[default]\nsecret_id = canary", time.Now()) },
+		"stat " + path + ": ":                func() { _ = os.Remove(path) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
 			write(t, path, fileOf("a"), time.Now().Add(-time.Hour))
 			r, loaded := findFile(t, path), time.Now()
-			damage()
-			time.Sleep(time.Hour)
-			expect(t, r, "a")
-			wantError(t, r.Status().Err, "file: credentials file")
-			wantError(t, r.Status().Err, want)
-			for _, id := range []string{"a", "b"} {
-				write(t, path, fileOf(id), time.Now().Add(-time.Minute))
+			for _, next := range []string{"a", "b"} {
+				damage()
+				time.Sleep(time.Hour)
 				expect(t, r, "a")
+				wantError(t, r.Status().Err, "file: credentials file")
+				wantError(t, r.Status().Err, want)
+				write(t, path, fileOf(next), time.Now().Add(-time.Minute))
 				time.Sleep(filePause)
-				expect(t, r, id)
-				if id == "b" {
+				expect(t, r, next)
+				if next == "b" {
 					loaded = time.Now()
 				}
-				wantStatus(r, loaded)
+				if got := r.Status(); got != (credentials.Status{Source: "file", LastLoad: loaded}) {
+					t.Errorf("status %+v, want a load at %s", got, loaded)
+				}
 			}
-		}
-	})
+		})
+	}
 }
 
 func fileConfig(path string) credentials.Config {
@@ -193,10 +188,8 @@ func FuzzFile(f *testing.F) {
 		if err != nil || key.Validate() != nil {
 			t.Fatalf("accepted %+v, %v", key, err)
 		}
-		for _, part := range []string{key.SecretID, string(key.SecretKey), string(key.Token)} {
-			if part != credentials.Trim(part) || strings.ContainsAny(part, " \"'`\n\x00") {
-				t.Fatalf("accepted %q", part)
-			}
+		if all := key.SecretID + string(key.SecretKey) + string(key.Token); strings.ContainsAny(all, " \"'`\n\x00\ufeff") {
+			t.Fatalf("accepted %q", all)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package credentials_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -32,6 +33,7 @@ func TestFind(t *testing.T) {
 	for name, test := range map[string]struct {
 		env      map[string]string
 		home     string // content of ~/.tencentcloud/credentials
+		homeless bool   // there is no ~: the file is in the working directory
 		file     string // content of Config.File; "none" if it is missing
 		cloud    map[string]string
 		source   string
@@ -44,6 +46,7 @@ func TestFind(t *testing.T) {
 		"missing file":            {env: pod, home: fileOf("x"), file: "none", cloud: machine, err: "no credentials: there is no file /"},
 		"home":                    {env: pod, home: fileOf("file"), cloud: machine, source: "file"},
 		"broken home":             {env: pod, home: "[default]\nsecret_id = canary", cloud: machine, err: "no secret_key in section [default]"},
+		"no home":                 {homeless: true, home: fileOf("x"), err: "no credentials: the machine has no role"},
 		"machine":                 {env: pod, cloud: machine, source: "cvm-role", requests: 3},
 		"pod":                     {env: pod, cloud: service, source: "tke-oidc", requests: 2},
 		"pod, no metadata":        {env: pod, cloud: map[string]string{"": "503", "AssumeRoleWithWebIdentity": stsBody("pod", expiry)}, source: "tke-oidc", requests: 2},
@@ -55,7 +58,11 @@ func TestFind(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			home := t.TempDir()
+			t.Chdir(home)
 			t.Setenv("HOME", home)
+			if test.homeless {
+				t.Setenv("HOME", "")
+			}
 			c := &cloud{bodies: test.cloud}
 			cfg := c.config(test.env)
 			if test.file != "" {
@@ -87,18 +94,6 @@ func TestFind(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestNoHome has a credentials file in the working directory, which is not read.
-func TestNoHome(t *testing.T) {
-	t.Setenv("HOME", "")
-	t.Chdir(t.TempDir())
-	if err := os.Mkdir(".tencentcloud", 0o700); err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(".tencentcloud", "credentials"), fileOf("x"), time.Now())
-	_, err := credentials.Find(t.Context(), (&cloud{}).config(nil))
-	wantError(t, err, "no credentials: the machine has no role")
 }
 
 func TestEnvironment(t *testing.T) {
@@ -175,10 +170,6 @@ func TestProbeTimeout(t *testing.T) {
 func TestSTSRequest(t *testing.T) {
 	const kind, payload = "application/json; charset=utf-8", `{"DurationSeconds":7200,%s"RoleArn":%q,"RoleSessionName":"crs_exporter"%s}`
 	pod, base := podEnv(t), keyOf("base")
-	write(t, pod["TKE_WEB_IDENTITY_TOKEN_FILE"], podToken+"\n", time.Now())
-	environment := map[string]string{
-		credentials.EnvSecretID: base.SecretID, credentials.EnvSecretKey: string(base.SecretKey), credentials.EnvToken: string(base.Token),
-	}
 	for action, test := range map[string]struct {
 		env                    map[string]string
 		arn                    string
@@ -187,7 +178,7 @@ func TestSTSRequest(t *testing.T) {
 		"AssumeRoleWithWebIdentity": {
 			pod, "", "ap-beijing", fmt.Sprintf(payload, `"ProviderId":"cls-1",`, podARN, `,"WebIdentityToken":"next"`), "",
 		},
-		"AssumeRole": {environment, machineARN, "ap-guangzhou", fmt.Sprintf(payload, "", machineARN, ""), string(base.Token)},
+		"AssumeRole": {baseEnv, machineARN, "ap-guangzhou", fmt.Sprintf(payload, "", machineARN, ""), string(base.Token)},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			c := &cloud{}
@@ -222,10 +213,6 @@ func TestSTSRequest(t *testing.T) {
 // TestRoleFailures has invalid responses for each role, and token files. The
 // secrets in them are canaries.
 func TestRoleFailures(t *testing.T) {
-	prefixes := map[string]string{
-		"cvm-role": "cvm-role: metadata service: credentials of role watcher: ",
-		"tke-oidc": "tke-oidc: STS AssumeRoleWithWebIdentity: ", "environment+assume-role": "environment+assume-role: STS AssumeRole: ",
-	}
 	for _, role := range roles() {
 		good := role.body("canary", time.Now().Add(time.Hour))
 		without := func(field string) string { return strings.Replace(good, `"`+field+`"`, `"Other"`, 1) }
@@ -241,14 +228,11 @@ func TestRoleFailures(t *testing.T) {
 			c := &cloud{}
 			r := find(t, role.config(t, c))
 			c.serve(role.name, body)
-			expectError(t, r, prefixes[role.source])
+			expectError(t, r, role.source+": "+role.service+": ")
 			expectError(t, r, want)
 		}
 	}
 	machine, pod, assumed := roles()[0], roles()[1], roles()[2]
-	stsError := func(code, message string) string {
-		return `{"Response":{"Error":{"Code":"` + code + `","Message":"` + message + `"}}}`
-	}
 	for want, test := range map[string]struct {
 		role
 		response string
@@ -280,4 +264,17 @@ func TestRoleFailures(t *testing.T) {
 	cfg := c.config(nil)
 	cfg.RoleARN = machineARN
 	expectError(t, find(t, cfg), "cvm-role+assume-role: cvm-role: metadata service: credentials of role watcher: HTTP status 500")
+}
+
+func TestSecretIsNotPrinted(t *testing.T) {
+	key := keyOf("id")
+	r := find(t, (&cloud{}).config(baseEnv))
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		if text := fmt.Sprintf(verb+verb, key, r); strings.Contains(text, "-of-") || strings.Contains(text, "2d6f662d") {
+			t.Errorf("%s prints a secret: %s", verb, text)
+		}
+	}
+	if text, err := json.Marshal(key); err != nil || strings.Contains(string(text), "-of-") {
+		t.Errorf("JSON: %s, %v", text, err)
+	}
 }

@@ -215,7 +215,7 @@ func TestRefusedBase(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := &cloud{bodies: map[string]string{
 				"": "watcher", "watcher": metadataBody("canary", time.Now().Add(24*time.Hour)),
-				"AssumeRole": `{"Response":{"Error":{"Code":"` + code + `","Message":"canary, key-of-canary"},"RequestId":"r"}}`,
+				"AssumeRole": stsError(code, "canary, key-of-canary"),
 			}}
 			cfg := c.config(nil)
 			cfg.RoleARN = machineARN
