@@ -155,6 +155,11 @@ func task(redisID, redisName, taskName string, age time.Duration, status crsapi.
 	return t
 }
 
+// backup returns a backup of an instance without a name.
+func backup(redisID string, age time.Duration, status crsapi.Status) crsapi.Task {
+	return task(redisID, "", "backupInstance", age, status)
+}
+
 // some are tasks of two regions: with every status, failed and missing backups, a
 // deleted instance, and several backups in a day.
 func some() map[string][]crsapi.Task {

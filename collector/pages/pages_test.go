@@ -322,9 +322,7 @@ func TestDayOfBackups(t *testing.T) {
 		time.Sleep(17 * time.Hour) // in the API's zone it is the next day, in UTC it is not
 		var tasks []crsapi.Task
 		for id, day := range days {
-			first := task(id, "", "backupInstance", 7*time.Hour, day.first)
-			second := task(id, "", "backupInstance", 7*time.Hour-day.apart, day.second)
-			tasks = append(tasks, first, second)
+			tasks = append(tasks, backup(id, 7*time.Hour, day.first), backup(id, 7*time.Hour-day.apart, day.second))
 		}
 		page := polled(t, map[string][]crsapi.Task{guangzhou: tasks}).page("/backups")
 		for id, day := range days {
@@ -362,37 +360,21 @@ func TestProblems(t *testing.T) {
 	if err != nil || !strings.Contains(string(rules), "crs_task_finished_before_timestamp_seconds[15m]) + 3 * 3600\n") {
 		t.Errorf("the rules have another limit for unfinished tasks, or %v", err)
 	}
-	type row struct {
-		taskName string
-		age      time.Duration
-		status   crsapi.Status
-	}
-	lastGood := row{"backupInstance", 25 * time.Hour, ok}
-	instances := map[string]struct {
-		rows []row
-		want string // empty if all is in order
-	}{
-		"crs-good":                {[]row{{"backupInstance", 26 * time.Hour, ok}}, ""},
-		"crs-missing":             {[]row{{"backupInstance", 26*time.Hour + time.Second, ok}}, "overdue"},
-		"crs-failed":              {[]row{lastGood, {"AUTOBACKUP", time.Hour, bad}}, "failed"},
-		"crs-failed-too-late":     {[]row{{"backupInstance", 28 * time.Hour, ok}, {"backupInstance", time.Hour, bad}}, "overdue"},
-		"crs-executes-for-long":   {[]row{lastGood, {"backupInstance", limit, running}}, ""},
-		"crs-executes-too-long":   {[]row{lastGood, {"backupInstance", limit + time.Second, running}}, "does not end"},
-		"crs-is-pending-too-long": {[]row{lastGood, {"backupInstance", limit + time.Second, pending}}, "does not end"},
-		"crs-deleted":             {[]row{{"backupInstance", 48 * time.Hour, bad}, {"deleteInstance", 47 * time.Hour, ok}}, ""},
-	}
 	synctest.Test(t, func(t *testing.T) {
-		var tasks []crsapi.Task
-		want := map[string]string{}
-		for id, instance := range instances {
-			for _, r := range instance.rows {
-				tasks = append(tasks, task(id, "", r.taskName, r.age, r.status))
-			}
-			if instance.want != "" {
-				want[id] = instance.want
-			}
-		}
-		polled(t, map[string][]crsapi.Task{guangzhou: tasks}).wantProblems(want)
+		s := polled(t, map[string][]crsapi.Task{guangzhou: {
+			backup("crs-good", 26*time.Hour, ok),
+			backup("crs-missing", 26*time.Hour+time.Second, ok),
+			backup("crs-failed", 25*time.Hour, ok), task("crs-failed", "", "AUTOBACKUP", time.Hour, bad),
+			backup("crs-failed-too-late", 28*time.Hour, ok), backup("crs-failed-too-late", time.Hour, bad),
+			backup("crs-executes-for-long", 25*time.Hour, ok), backup("crs-executes-for-long", limit, running),
+			backup("crs-executes-too-long", 25*time.Hour, ok), backup("crs-executes-too-long", limit+time.Second, running),
+			backup("crs-is-pending-too-long", 25*time.Hour, ok), backup("crs-is-pending-too-long", limit+time.Second, pending),
+			backup("crs-deleted", 48*time.Hour, bad), task("crs-deleted", "", "deleteInstance", 47*time.Hour, ok),
+		}})
+		s.wantProblems(map[string]string{
+			"crs-missing": "overdue", "crs-failed": "failed", "crs-failed-too-late": "overdue",
+			"crs-executes-too-long": "does not end", "crs-is-pending-too-long": "does not end",
+		})
 	})
 }
 
@@ -402,13 +384,12 @@ func TestProblemsStay(t *testing.T) {
 	const ok, bad = crsapi.StatusSucceeded, crsapi.StatusFailed
 	synctest.Test(t, func(t *testing.T) {
 		s := polled(t, map[string][]crsapi.Task{guangzhou: {
-			task("crs-a", "", "backupInstance", 9*time.Hour, ok), task("crs-a", "", "backupInstance", time.Hour, bad),
-			task("crs-b", "", "backupInstance", 25*time.Hour, ok), task("crs-c", "", "backupInstance", time.Hour, ok),
+			backup("crs-a", 9*time.Hour, ok), backup("crs-a", time.Hour, bad), backup("crs-b", 25*time.Hour, ok), backup("crs-c", time.Hour, ok),
 		}})
 		failed := map[string]string{"crs-a": "failed"}
 		time.Sleep(2 * time.Hour) // crs-b is overdue, unless it was backed up meanwhile
 		s.wantProblems(failed)
-		s.regions[guangzhou].tasks = []crsapi.Task{task("crs-b", "", "backupInstance", -time.Hour, ok)}
+		s.regions[guangzhou].tasks = []crsapi.Task{backup("crs-b", -time.Hour, ok)}
 		s.exporter.Poll(t.Context())
 		s.wantProblems(failed)
 		page := s.page("/backups") // crs-c was in order when it left
