@@ -332,68 +332,57 @@ func TestHeaders3(t *testing.T) {
 // or refuse.
 func TestParameters3(t *testing.T) {
 	const list, info, tce = "DescribeTaskList", "DescribeTaskInfo", "GetRedisTaskList"
-	for code, requests := range map[string][]struct{ action, body string }{
+	for code, requests := range map[string]map[string][]string{ // bodies by action
 		"": {
-			{list, " {}\n"},
-			{list, `{"Limit":9223372036854775807,"Offset":9223372036854775807,"InstanceId":"crs-1","InstanceName":"你"}`},
-			{list, `{"BeginTime":"2021-12-30 00:00:00","EndTime":"2021-12-30 00:00:00","TaskTypes":["001","070"],"Result":[0,1,2,4]}`},
-			{list, `{"ProjectIds":[0,-1],"TaskStatus":[0,1,2],"OperatorUin":[100],"OperateUin":["100"],"TaskTypes":[]}`},
-			{list, "{}" + strings.Repeat(" ", 10<<20-2)},
-			{tce, `{"Limit":1,"Offset":0,"RedisId":"crs-1","RedisName":"n","BeginTime":"2021-12-30 00:00:00","TaskTypes":["001","008"],"TaskStatus":-1}`},
-			{tce, `{"TaskStatus":3}`},
-			{info, `{"TaskId":7}`},
+			list: {
+				" {}\n", "{}" + strings.Repeat(" ", 10<<20-2),
+				`{"Limit":9223372036854775807,"Offset":9223372036854775807,"InstanceId":"crs-1","InstanceName":"你"}`,
+				`{"BeginTime":"2021-12-30 00:00:00","EndTime":"2021-12-30 00:00:00","TaskTypes":["001","070"],"Result":[0,1,2,4]}`,
+				`{"ProjectIds":[0,-1],"TaskStatus":[0,1,2],"OperatorUin":[100],"OperateUin":["100"],"TaskTypes":[]}`,
+			},
+			tce: {
+				`{"Limit":1,"Offset":0,"RedisId":"crs-1","RedisName":"n","BeginTime":"2021-12-30 00:00:00","TaskTypes":["001","008"],"TaskStatus":-1}`,
+				`{"TaskStatus":3}`,
+			},
+			info: {`{"TaskId":7}`},
 		},
 		"InvalidParameter": {
-			{list, ``},
-			{list, `[]`},
-			{list, `{} {}`},
-			{list, `{"Limit":1,}`},
-			{list, `{"Limit":1,"Limit":1}`},
-			{list, "{\"InstanceId\":\"\xff\"}"},
-			{list, `{"Limit":"1"}`},
-			{list, `{"Limit":1.0}`},
-			{list, `{"Limit":null}`},
-			{list, `{"TaskTypes":[null]}`},
-			{list, `{"Result":4}`},
-			{tce, `{"TaskStatus":[3]}`},
-			{info, `{"TaskId":"7"}`},
+			list: {
+				``, `[]`, `{} {}`, `{"Limit":1,}`, `{"Limit":1,"Limit":1}`, "{\"InstanceId\":\"\xff\"}",
+				`{"Limit":"1"}`, `{"Limit":1.0}`, `{"Limit":null}`, `{"TaskTypes":[null]}`, `{"Result":4}`,
+			},
+			tce:  {`{"TaskStatus":[3]}`},
+			info: {`{"TaskId":"7"}`},
 		},
 		"InvalidParameterValue": {
-			{list, `{"Limit":0}`},
-			{list, `{"Offset":-1}`},
-			{list, `{"InstanceId":""}`},
-			{list, `{"InstanceName":""}`},
-			{list, `{"BeginTime":"2021-12-30T00:00:00Z"}`},
-			{list, `{"EndTime":"2021-02-30 00:00:00"}`},
-			{list, `{"BeginTime":"2021-12-30 00:00:01","EndTime":"2021-12-30 00:00:00"}`},
-			{list, `{"TaskTypes":["012","065"]}`},
-			{list, `{"TaskTypes":["071"]}`},
-			{list, `{"TaskTypes":["008"]}`},
-			{list, `{"Result":[3]}`},
-			{tce, `{"TaskStatus":4}`},
-			{tce, `{"TaskStatus":-2}`},
-			{tce, `{"TaskTypes":["017"]}`},
-			{info, `{"TaskId":0}`},
+			list: {
+				`{"Limit":0}`, `{"Offset":-1}`, `{"InstanceId":""}`, `{"InstanceName":""}`,
+				`{"BeginTime":"2021-12-30T00:00:00Z"}`, `{"EndTime":"2021-02-30 00:00:00"}`,
+				`{"BeginTime":"2021-12-30 00:00:01","EndTime":"2021-12-30 00:00:00"}`,
+				`{"TaskTypes":["012","065"]}`, `{"TaskTypes":["071"]}`, `{"TaskTypes":["008"]}`, `{"Result":[3]}`,
+			},
+			tce:  {`{"TaskStatus":4}`, `{"TaskStatus":-2}`, `{"TaskTypes":["017"]}`},
+			info: {`{"TaskId":0}`},
 		},
 		"UnknownParameter": {
-			{list, `{"limit":1}`},
-			{list, `{"RedisId":"crs-1"}`},
-			{tce, `{"InstanceId":"crs-1"}`},
-			{info, `{"TaskId":7,"Limit":1}`},
+			list: {`{"limit":1}`, `{"RedisId":"crs-1"}`},
+			tce:  {`{"InstanceId":"crs-1"}`},
+			info: {`{"TaskId":7,"Limit":1}`},
 		},
-		"MissingParameter":                  {{info, `{}`}},
-		"RequestSizeLimitExceeded":          {{list, "{}" + strings.Repeat(" ", 10<<20-1)}},
-		"InvalidParameter.InvalidParameter": {{info, `{"TaskId":8}`}},
+		"MissingParameter":                  {info: {`{}`}},
+		"RequestSizeLimitExceeded":          {list: {"{}" + strings.Repeat(" ", 10<<20-1)}},
+		"InvalidParameter.InvalidParameter": {info: {`{"TaskId":8}`}},
 	} {
-		for _, request := range requests {
-			sim := crsapitest.New()
-			task := tasks("a")
-			task[0].TaskID = 7
-			sim.SetTasks(region, task)
-			c := newClient(sim, "3.0")
-			c.action = request.action
-			if e := c.do(c.request3(request.body)).result(t); e.code != code {
-				t.Errorf("%s %.200s: %+v, want %q", request.action, request.body, e, code)
+		for action, bodies := range requests {
+			for _, body := range bodies {
+				sim, c := simulate("3.0")
+				task := tasks("a")
+				task[0].TaskID = 7
+				sim.SetTasks(region, task)
+				c.action = action
+				if e := c.do(c.request3(body)).result(t); e.code != code {
+					t.Errorf("%s %.200s: %+v, want %q", action, body, e, code)
+				}
 			}
 		}
 	}
