@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -42,16 +40,7 @@ func TestCheck(t *testing.T) {
 		if fmt.Sprint(err) != "check: 1 of 4 regions failed" || progress.Len() > 0 {
 			t.Errorf("got %v, and the progress %q", err, &progress)
 		}
-		path := filepath.Join("testdata", "check.txt")
-		if *update {
-			if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(path)
-		if err != nil || out.String() != string(want) {
-			t.Errorf("%v, the report differs from %s:\n%s", err, path, &out)
-		}
+		wantGolden(t, "check.txt", out.String())
 	})
 }
 

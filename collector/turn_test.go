@@ -11,18 +11,6 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
-// longAfter moves the bubble's clock to after the newest task of Generate.
-func longAfter() { time.Sleep(26 * 365 * 24 * time.Hour) }
-
-// succeeded returns tasks that will not change any more.
-func succeeded(n int) []crsapi.Task {
-	tasks := crsapitest.Generate(n, 5, 1) // of five instances, so that scrapes are small
-	for i := range tasks {
-		tasks[i].Status = crsapi.StatusSucceeded
-	}
-	return tasks
-}
-
 // TestTurn checks how many pages scrapes read of a list at rest.
 func TestTurn(t *testing.T) {
 	for _, test := range []struct {
@@ -42,13 +30,13 @@ func TestTurn(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				longAfter()
 				server := limited(t, crsapi.API20, test.rate)
 				server.pageSize = 20 // windows of 19
 				var regions []string
+				tasks, _ := nightly(5, 19*test.windows/5) // few instances, so that scrapes are small
 				for i := range test.regions {
 					regions = append(regions, fmt.Sprintf("r%d", i))
-					server.SetTasks(regions[i], succeeded(19*test.windows))
+					server.SetTasks(regions[i], tasks)
 				}
 				e := server.watch(t, collector.Config{Sync: test.sync, FullSyncInterval: 2 * time.Minute}, regions...)
 				for range 4 { // the first reading
