@@ -34,7 +34,7 @@ func TestCheck(t *testing.T) {
 		server.SetTasks(beijing, nil)
 		server.Inject(crsapitest.Fault{Region: beijing, Do: crsapitest.APIError(4103)})
 		server.Inject(crsapitest.Fault{Region: odd, Do: crsapitest.DateSkew(-90 * time.Second)})
-		e := server.watch(t, collector.Config{}, guangzhou, shanghai, beijing, odd)
+		e := server.watch(t, collector.Config{}, beijing, odd, guangzhou, shanghai)
 		var out, progress bytes.Buffer
 		err := e.Check(t.Context(), "file", &out, &progress)
 		if fmt.Sprint(err) != "check: 1 of 4 regions failed" || progress.Len() > 0 {

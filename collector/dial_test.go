@@ -7,8 +7,6 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
-	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
-	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
 // TestLimiterPerHost has a rate limit of one request per second. The regions of one host
@@ -25,17 +23,15 @@ func TestLimiterPerHost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server := crsapitest.NewMemoryServer()
-				defer server.Close()
-				cfg := crsapi.DefaultConfig(test.api)
-				cfg.Endpoint, cfg.Transport, cfg.Limiter = test.endpoint, server.Client().Transport, crsapi.NewLimiter(1)
-				cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
-				e := newExporter(t, collector.Config{Dial: collector.DialAPIs(cfg)}, sources{guangzhou: nil, shanghai: nil})
-				for _, region := range []string{guangzhou, shanghai} {
+				server, regions := limited(t, test.api, 1), []string{guangzhou, shanghai}
+				for _, region := range regions {
 					server.SetTasks(region, nil) // one request each
 				}
+				cfg := server.config(test.api)
+				cfg.Endpoint = test.endpoint
+				e := newExporter(t, collector.Config{Regions: regions, Dial: collector.DialAPIs(cfg)}, nil)
 				begin := time.Now()
-				poll(t, e, time.Minute).wantUp(t, guangzhou, shanghai)
+				poll(t, e, time.Minute).wantUp(t, regions...)
 				if took := time.Since(begin); took != test.took || server.Requests("") != 2 {
 					t.Errorf("%d requests took %v, want 2 in %v", server.Requests(""), took, test.took)
 				}
