@@ -264,8 +264,9 @@ func TestClose(t *testing.T) {
 				synctest.Wait()
 				wantRefused(t, s.path, inUse) // the write may still succeed
 				if saves > 0 {
+					go s.disk.stall() // behind the write that waits, before the last one
+					synctest.Wait()
 					s.disk.resume()
-					s.disk.stall()
 					synctest.Wait()
 					wantRefused(t, s.path, inUse) // the last write is still to come
 				}
