@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -29,8 +30,26 @@ type reasons struct {
 	*testing.T
 	source    *fakeSource
 	e         *collector.Exporter
-	log       bytes.Buffer // read while nothing runs
+	log       lockedBuffer
 	requested atomic.Int32
+}
+
+// lockedBuffer is a log that a test reads while the exporter may write.
+type lockedBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
 }
 
 // testReasons runs a test in a bubble, after a first scrape of an empty list.
