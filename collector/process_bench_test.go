@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"os/exec"
@@ -80,9 +81,12 @@ func (p *program) scrape(format string) string {
 	return string(body)
 }
 
-// number returns the value of a series; 0 where the system does not have it.
+// number returns the value of a series, or NaN.
 func number(body, series string) float64 {
-	n, _ := strconv.ParseFloat(parse(body)[series], 64)
+	n, err := strconv.ParseFloat(parse(body)[series], 64)
+	if err != nil {
+		return math.NaN()
+	}
 	return n
 }
 

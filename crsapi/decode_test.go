@@ -264,6 +264,28 @@ func TestDecodeNoList(t *testing.T) {
 	}
 }
 
+// TestErrorResponse: an error has priority over all else in a response, in the format
+// of either API.
+func TestErrorResponse(t *testing.T) {
+	internal := crsapi.Error{Reason: crsapi.ReasonServer, CodeDesc: "InternalError", Message: "m", RequestID: "r-1"}
+	auth := crsapi.Error{Reason: crsapi.ReasonAuth, Code: 4100, CodeDesc: "AuthFailure", Message: "no"}
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		for body, want := range map[string]crsapi.Error{
+			`{"Response":{TOTAL:1,LIST:[ROW],"Error":{"Code":"InternalError","Message":"m"},"RequestId":"r-1"}}`:                         internal,
+			`{"code":0,"message":"","codeDesc":"Success","Response":{"Error":{"Code":"InternalError","Message":"m"},"RequestId":"r-1"}}`: internal,
+			`{"code":"InternalError","message":"m","Response":{"RequestId":"r-1"}}`:                                                      internal,
+			`{"code":4100,"message":"no","codeDesc":"AuthFailure"}`:                                                                      auth,
+			`{"code":"4100","message":"no","codeDesc":"AuthFailure"}`:                                                                    auth,
+		} {
+			failed, _, _ := failWith(t, api, always(fill(api, body)))
+			got := crsapi.Error{Reason: failed.Reason, Code: failed.Code, CodeDesc: failed.CodeDesc, Message: failed.Message}
+			if got.RequestID = failed.RequestID; got != want {
+				t.Errorf("%s: got %+v", body, got)
+			}
+		}
+	})
+}
+
 // TestTaskNamesTable compares the table of task names in METRICS.md with what the client
 // makes of each code.
 func TestTaskNamesTable(t *testing.T) {
