@@ -32,6 +32,7 @@ func TestTurn(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server := limited(t, crsapi.API20, test.rate)
 				server.pageSize = 20 // windows of 19
+				server.Inject(crsapitest.Fault{Do: crsapitest.Latency(20 * time.Millisecond)})
 				var regions []string
 				tasks, _ := nightly(5, 19*test.windows/5) // few instances, so that scrapes are small
 				for i := range test.regions {
