@@ -126,7 +126,7 @@ func (l *taskList) page(q query, oldestFirst bool, row func(*crsapi.Task) any) (
 }
 
 // find returns the tasks that match. In a sorted list it visits only tasks within the
-// bounds, and none if the query has nothing else.
+// bounds, and if the query has nothing but bounds, it visits none.
 func (l *taskList) find(q query) []crsapi.Task {
 	tasks := l.tasks
 	if l.sorted {
