@@ -97,13 +97,13 @@ func TestFactsStay(t *testing.T) {
 		facts, counters := got.facts(), got.transitions()
 		failing := fmt.Sprintf(failingSeries, "crs-a")
 		wantEqual(t, "facts", facts, samples{
-			seenSeries:                                  at(0),
 			fmt.Sprintf(goodSeries, "crs-a"):            at(-21),
-			failing:                                     at(-1),
 			fmt.Sprintf(deadlineSeries, "crs-a"):        at(5),
 			fmt.Sprintf(beforeSeries, "crs-a", backup):  at(0),
 			fmt.Sprintf(failureSeries, "crs-a", backup): at(0),
 			fmt.Sprintf(successSeries, "crs-a", backup): at(-21),
+			seenSeries: at(0),
+			failing:    at(-1),
 		})
 		wantEqual(t, "counters", counters.nonzero(), failedOnce)
 		down := func(what string, want samples) {

@@ -82,9 +82,13 @@ func TestUnknownInstance(t *testing.T) {
 			counted string
 			named   int // times so far
 		}{
-			{false, "", 1}, {false, "", 1},
-			{true, "0", 1}, {true, "0", 1}, {true, "1", 1},
-			{false, "1", 2}, {false, "1", 2},
+			{false, "", 1},
+			{false, "", 1},
+			{true, "0", 1},
+			{true, "0", 1},
+			{true, "1", 1},
+			{false, "1", 2},
+			{false, "1", 2},
 			{true, "1", 2},
 		} {
 			s.SetTasks(guangzhou, tasks)

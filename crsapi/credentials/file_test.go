@@ -62,7 +62,7 @@ func TestFileReload(t *testing.T) {
 				}
 				time.Sleep(filePause - 1)
 				expect(t, r, "a")
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				expect(t, r, "b")
 			})
 		})

@@ -142,7 +142,7 @@ func (s *Simulator) OnRequest(hook func(Request)) {
 
 // ServeHTTP handles one request.
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := s.newExchange(r)
+	x := s.newExchange()
 	var refused render
 	switch {
 	case r.URL.Path == path3:
@@ -163,7 +163,7 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // newExchange counts a request and returns its exchange.
-func (s *Simulator) newExchange(r *http.Request) *exchange {
+func (s *Simulator) newExchange() *exchange {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests[""]++

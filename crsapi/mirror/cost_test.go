@@ -92,7 +92,10 @@ func TestCostOfFullReading(t *testing.T) {
 		tasks, workers    int
 		first, full, some int // requests; some of 5 windows in turn
 	}{
-		{"", 250, 8, 3, 4, 4}, {"", 3000, 8, 40, 33, 6}, {"", 20_000, 1, 203, 203, 6}, {"", 20_000, 8, 216, 203, 6},
+		{"", 250, 8, 3, 4, 4},
+		{"", 3000, 8, 40, 33, 6},
+		{"", 20_000, 1, 203, 203, 6},
+		{"", 20_000, 8, 216, 203, 6},
 		{"endOfTask", 5000, 8, 124, 53, 12},
 	} {
 		inBubble(t, fmt.Sprintf("%d tasks, %d workers, endTime %s", test.tasks, test.workers, test.end), func(t *testing.T) {
