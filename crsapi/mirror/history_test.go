@@ -238,8 +238,7 @@ func play(t *testing.T, seed uint64, total *tally) {
 		h.mu.Unlock()
 		if err != nil {
 			h.log = append(h.log, err.Error())
-			var e *crsapi.Error
-			if !errors.As(err, &e) || h.habits.faults == 0 && e.Reason != crsapi.ReasonDecode {
+			if e, ok := errors.AsType[*crsapi.Error](err); !ok || h.habits.faults == 0 && e.Reason != crsapi.ReasonDecode {
 				problem = "unexpected error: " + err.Error()
 			}
 		} else {
