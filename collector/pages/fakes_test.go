@@ -1,14 +1,12 @@
 package pages_test
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
@@ -30,9 +28,8 @@ var bubbleStart = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 type region struct {
 	tasks     []crsapi.Task
 	err       error         // of polls
-	wait      chan struct{} // if not nil, polls wait for it
+	takes     time.Duration // a poll
 	read, due int           // progress
-	polls     int
 	observe   func(crsapi.Attempt)
 }
 
@@ -43,17 +40,12 @@ func (*region) TaskMessage(context.Context, int64) (string, error) { return "", 
 func (r *region) Progress() (read, due int)                        { return r.read, r.due }
 
 func (r *region) Poll(context.Context, int) (*mirror.Result, error) {
-	r.polls++
-	if r.wait != nil {
-		<-r.wait
-	}
+	time.Sleep(r.takes)
 	r.observe(crsapi.Attempt{})
 	if r.err != nil {
 		return &mirror.Result{}, r.err
 	}
-	slices.SortStableFunc(r.tasks, func(a, b crsapi.Task) int {
-		return cmp.Or(a.StartTime.Compare(b.StartTime), cmp.Compare(a.RedisID, b.RedisID), cmp.Compare(a.TaskName, b.TaskName))
-	})
+	slices.SortStableFunc(r.tasks, func(a, b crsapi.Task) int { return a.StartTime.Compare(b.StartTime) })
 	return &mirror.Result{Tasks: slices.Clone(r.tasks), Pages: 1, FullRead: time.Now()}, nil
 }
 
@@ -106,17 +98,6 @@ type response struct {
 func (r *response) SetWriteDeadline(at time.Time) error {
 	r.deadline = at
 	return nil
-}
-
-// pollThatWaits begins a poll that ends with the test.
-func (s *site) pollThatWaits() {
-	wait := make(chan struct{})
-	for _, r := range s.regions {
-		r.wait = wait
-	}
-	go s.exporter.Poll(s.Context())
-	s.Cleanup(func() { close(wait) })
-	synctest.Wait()
 }
 
 func (s *site) send(path, encoding string) *response {
@@ -194,20 +175,16 @@ func some() map[string][]crsapi.Task {
 	}
 }
 
-// fleet returns a backup of each instance for each day.
-func fleet(now time.Time, instances, days int) []crsapi.Task {
-	var tasks []crsapi.Task
-	for day := range days {
-		for i := range instances {
-			status := crsapi.StatusSucceeded
-			if (day+i)%17 == 0 {
-				status = crsapi.StatusFailed
-			}
-			tasks = append(tasks, crsapi.Task{
-				RedisID: fmt.Sprintf("crs-%08d", i), RedisName: fmt.Sprintf("%056d", i), ProjectID: "0", TaskName: "backupInstance",
-				StartTime: now.Add(-time.Hour - time.Duration(day)*24*time.Hour - time.Duration(i)*time.Second), Status: status, Progress: 1,
-			})
+// fleet returns a backup of each instance for each day, the last one an hour ago or earlier.
+func fleet(earlier time.Duration, instances, days int) (tasks []crsapi.Task) {
+	for n := range days * instances {
+		day, i := n/instances, n%instances
+		status := crsapi.StatusSucceeded
+		if (day+i)%17 == 0 {
+			status = crsapi.StatusFailed
 		}
+		age := earlier + time.Hour + time.Duration(day)*24*time.Hour + time.Duration(i)*time.Second
+		tasks = append(tasks, task(fmt.Sprintf("crs-%08d", i), fmt.Sprintf("%056d", i), "backupInstance", age, status))
 	}
 	return tasks
 }

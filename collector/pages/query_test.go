@@ -26,55 +26,47 @@ func TestBadParameters(t *testing.T) {
 			"/tasks?page=1000001":            `page must be a number from 1 to 1000000, not "1000001"`,
 			"/tasks?redisid=crs-a":           `unknown parameter "redisid": use region, redisId,`,
 			"/tasks?redisId=a&redisId=b":     `redisId is given 2 times`,
+			"/tasks?until=2000-01-32":        `until must be a duration`,
 			"/tasks?%zz":                     `the parameters of the URL cannot be read`,
 			"/tasks?status=" + long:          `status has more than 256 bytes`,
 			"/backups?since=1d":              `unknown parameter "since": use region, redisId, redisName, page`,
 			"/tasks?region=" + long[:250]:    `region must be one of`,
 		} {
 			w := s.get(query)
-			body := w.Body.String()
-			if w.Code != http.StatusBadRequest || !strings.HasPrefix(body, "bad request: "+want) || strings.Count(body, "\n") != 1 || len(body) > 250 {
-				t.Errorf("%.60s: status %d, %q, want %q", query, w.Code, body, want)
+			body, kind := w.Body.String(), w.Header().Get("Content-Type")
+			if w.Code != http.StatusBadRequest || kind != "text/plain; charset=utf-8" || !strings.HasPrefix(body, "bad request: "+want) || strings.Count(body, "\n") != 1 || len(body) > 250 {
+				t.Errorf("%.60s: status %d, %s, %q, want %q", query, w.Code, kind, body, want)
 			}
 		}
 	})
 }
 
-// rowsOf returns the submission times of the rows of a page of tasks.
-func rowsOf(page string) (rows []string) {
-	for _, match := range regexp.MustCompile(`<tr><td><time datetime="([^"]+)"`).FindAllStringSubmatch(page, -1) {
-		rows = append(rows, match[1])
-	}
-	return rows
-}
+// taskRow is the begin of a row of a page of tasks, with the time of the submission.
+var taskRow = regexp.MustCompile(`<tr><td><time datetime="[^"]+"`)
 
 // TestFilters counts the rows of some filters.
 func TestFilters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := polled(t, some())
 		for query, n := range map[string]int{
-			"":                                    23,
-			"region=ap-shanghai":                  2,
-			"redisId=crs-good":                    8,
-			"redisId=crs-goo":                     0,
-			"redisId=%E3%80%80crs-good%09":        8, // pasted with a wide blank and a tab
-			"redisName=SESS":                      8,
-			"redisName=rank":                      1,
-			"taskName=AUTOBACKUP":                 2,
-			"taskName=backup":                     0,
-			"status=failed":                       4,
-			"status=failed&status=executing":      6,
-			"since=1h":                            2,
-			"day=1999-12-31":                      5,
-			"since=0s":                            0,
-			"until=5d":                            3,
-			"since=1999-12-31&until=1999-12-31":   5,
-			"until=1999-12-31T17:00:00Z":          18,
-			"since=2000-01-01T07:30:00+08:00":     2, // as typed in the address bar
-			"redisId=&region=&status=&page=":      23,
-			"status=failed&redisName=carts&page=": 2,
+			"":                                23,
+			"region=ap-shanghai":              2,
+			"redisId=crs-good":                8,
+			"redisId=crs-goo":                 0,
+			"redisId=%E3%80%80crs-good%09":    8, // pasted with a wide blank and a tab
+			"redisName=rank":                  1,
+			"taskName=AUTOBACKUP":             2,
+			"taskName=backup":                 0,
+			"status=failed":                   4,
+			"status=failed&status=executing":  6,
+			"since=1h":                        2,
+			"day=1999-12-31":                  5,
+			"until=5d":                        3,
+			"until=1999-12-31T17:00:00Z":      18,
+			"since=2000-01-01T07:30:00+08:00": 2, // as typed in the address bar
+			"redisId=&region=&status=&page=":  23,
 		} {
-			if got := rowsOf(s.page("/tasks?" + query)); len(got) != n {
+			if got := taskRow.FindAllString(s.page("/tasks?"+query), -1); len(got) != n {
 				t.Errorf("%s: %d rows, want %d: %s", query, len(got), n, got)
 			}
 		}
@@ -91,7 +83,7 @@ func TestFilters(t *testing.T) {
 // submitted. No page may repeat or hide one.
 func TestPaging(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tasks := fleet(bubbleStart, 25, 10)
+		tasks := fleet(0, 25, 10)
 		s := newSite(t, map[string][]crsapi.Task{guangzhou: tasks[:150], shanghai: tasks[150:]})
 		next := regexp.MustCompile(`<a href="([^"]+)" rel="next">`)
 		var seen []string
@@ -99,7 +91,7 @@ func TestPaging(t *testing.T) {
 		for path != "" {
 			s.exporter.Poll(t.Context())
 			page := s.page(path)
-			rows := rowsOf(page)
+			rows := taskRow.FindAllString(page, -1)
 			seen = append(seen, rows...)
 			if n++; n > 3 || len(rows) > 100 {
 				t.Fatalf("page %d with %d rows", n, len(rows))
@@ -109,8 +101,7 @@ func TestPaging(t *testing.T) {
 				path = "/tasks" + html.UnescapeString(match[1])
 			}
 			time.Sleep(time.Minute)
-			added := tasks[0]
-			added.StartTime = time.Now()
+			added := backup("crs-new", -time.Since(bubbleStart), crsapi.StatusSucceeded)
 			s.regions[guangzhou].tasks = append(s.regions[guangzhou].tasks, added)
 		}
 		if len(seen) != len(tasks) || !slices.IsSortedFunc(seen, func(a, b string) int { return strings.Compare(b, a) }) {
