@@ -54,7 +54,6 @@ func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.requests = append(c.requests, nameOf(r))
 	body := cmp.Or(c.bodies[nameOf(r)], "404")
 	if status, err := strconv.Atoi(body); err == nil {
-		w.Header().Set("Location", "/role/elsewhere")
 		w.WriteHeader(status)
 		return
 	}
@@ -144,15 +143,13 @@ func roles() []role {
 }
 
 func metadataBody(id string, expiry time.Time) string {
-	key := keyOf(id)
-	return fmt.Sprintf(`{"TmpSecretId":%q,"TmpSecretKey":%q,"Token":%q,"ExpiredTime":%d,"Expiration":"x","Code":"Success"}`,
-		id, string(key.SecretKey), string(key.Token), expiry.Unix())
+	return fmt.Sprintf(`{"TmpSecretId":%[1]q,"TmpSecretKey":"key-of-%[1]s","Token":"token-of-%[1]s","ExpiredTime":%d,"Expiration":"x","Code":"Success"}`,
+		id, expiry.Unix())
 }
 
 func stsBody(id string, expiry time.Time) string {
-	key := keyOf(id)
-	return fmt.Sprintf(`{"Response":{"Credentials":{"TmpSecretId":%q,"TmpSecretKey":%q,"Token":%q},"ExpiredTime":%d,"RequestId":"r"}}`,
-		id, string(key.SecretKey), string(key.Token), expiry.Unix())
+	return fmt.Sprintf(`{"Response":{"Credentials":{"TmpSecretId":%[1]q,"TmpSecretKey":"key-of-%[1]s","Token":"token-of-%[1]s"},"ExpiredTime":%d,"RequestId":"r"}}`,
+		id, expiry.Unix())
 }
 
 func stsError(code, message string) string {
@@ -168,9 +165,7 @@ var baseEnv = map[string]string{
 func podEnv(t *testing.T) map[string]string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(path, []byte(podToken+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	write(t, path, podToken+"\n", time.Now())
 	return map[string]string{
 		"TKE_REGION": "ap-beijing", "TKE_PROVIDER_ID": "cls-1", "TKE_WEB_IDENTITY_TOKEN_FILE": path, "TKE_ROLE_ARN": podARN,
 	}
