@@ -5,10 +5,8 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"hash"
 	"io"
 	"maps"
 	"net/http"
@@ -24,6 +22,7 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+	"github.com/crs-exporter/crs_exporter/crsapi/internal/tc3"
 	"go.uber.org/goleak"
 )
 
@@ -46,7 +45,8 @@ func eachAPI(t *testing.T, test func(t *testing.T, sim *crsapitest.Simulator, c 
 
 var nonce atomic.Int64
 
-// client is a client of one API. It shares no code with the simulator.
+// client is a client of one API. It shares no code with the simulator. The signatures of
+// package tc3 are known to be right.
 type client struct {
 	transport   http.RoundTripper
 	api, action string
@@ -55,9 +55,6 @@ type client struct {
 	id, key     string
 	token       string
 	region      string
-
-	signed string // SignedHeaders
-	scope  string // of API 3.0: date, service and end; empty for the right one
 }
 
 // newClient returns a client that calls sim without a server.
@@ -65,7 +62,6 @@ func newClient(sim *crsapitest.Simulator, api string) *client {
 	c := &client{
 		transport: direct{sim}, api: api, action: actions[api], method: http.MethodPost,
 		url: "https://redis.tencentcloudapi.com/", id: crsapitest.SecretID, key: crsapitest.SecretKey, region: region,
-		signed: "content-type;host",
 	}
 	if api == "2.0" {
 		c.url, c.method = "https://redis.api.qcloud.com"+crsapitest.Path, http.MethodGet
@@ -136,14 +132,9 @@ func (c *client) signature(p map[string]string) string {
 	if p["SignatureMethod"] == "HmacSHA256" {
 		method = sha256.New
 	}
-	sum := mac(method, c.key, c.method+u.Hostname()+u.Path+"?"+strings.Join(pairs, "&"))
-	return base64.StdEncoding.EncodeToString([]byte(sum))
-}
-
-func mac(method func() hash.Hash, key, text string) string {
-	h := hmac.New(method, []byte(key))
-	_, _ = io.WriteString(h, text)
-	return string(h.Sum(nil))
+	mac := hmac.New(method, []byte(c.key))
+	_, _ = io.WriteString(mac, c.method+u.Hostname()+u.Path+"?"+strings.Join(pairs, "&"))
+	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
 func encode(p map[string]string) string {
@@ -188,36 +179,13 @@ func (c *client) request3(body string, pairs ...string) *http.Request {
 			r.Header.Del(pairs[i])
 		}
 	}
-	r.Header.Set("Authorization", c.authorization(r, body))
+	seconds, _ := strconv.ParseInt(r.Header.Get("X-TC-Timestamp"), 10, 64)
+	authorization, _ := tc3.Sign(tc3.Request{
+		Service: "redis", Host: r.Host, ContentType: strings.ToLower(r.Header.Get("Content-Type")),
+		Action: r.Header.Get("X-TC-Action"), Payload: []byte(body), Time: time.Unix(seconds, 0),
+	}, c.id, c.key)
+	r.Header.Set("Authorization", authorization)
 	return r
-}
-
-func (c *client) authorization(r *http.Request, body string) string {
-	sum := func(s string) string {
-		h := sha256.Sum256([]byte(s))
-		return hex.EncodeToString(h[:])
-	}
-	canonical := r.Method + "\n/\n" + r.URL.RawQuery + "\n"
-	for name := range strings.SplitSeq(c.signed, ";") {
-		value := r.Header.Get(name)
-		if name == "host" {
-			value = r.Host
-		}
-		canonical += name + ":" + strings.ToLower(strings.TrimSpace(value)) + "\n"
-	}
-	canonical += "\n" + c.signed + "\n" + sum(body)
-	timestamp := r.Header.Get("X-TC-Timestamp")
-	scope := c.scope
-	if scope == "" {
-		seconds, _ := strconv.ParseInt(timestamp, 10, 64)
-		scope = time.Unix(seconds, 0).UTC().Format(time.DateOnly) + "/redis/tc3_request"
-	}
-	key := "TC3" + c.key
-	for part := range strings.SplitSeq(scope, "/") {
-		key = mac(sha256.New, key, part)
-	}
-	signature := mac(sha256.New, key, "TC3-HMAC-SHA256\n"+timestamp+"\n"+scope+"\n"+sum(canonical))
-	return "TC3-HMAC-SHA256 Credential=" + c.id + "/" + scope + ", SignedHeaders=" + c.signed + ", Signature=" + hex.EncodeToString([]byte(signature))
 }
 
 // query is parameters of API 2.0, which a client of each API translates.
