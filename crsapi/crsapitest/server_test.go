@@ -139,10 +139,7 @@ func TestHook(t *testing.T) {
 // TestImports: if the simulator used code of the client, both could have the same
 // mistake. So it uses only the types and statuses of crsapi.
 func TestImports(t *testing.T) {
-	names, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
+	names, _ := filepath.Glob("*.go")
 	uses := regexp.MustCompile(`\bcrsapi\.[A-Z]\w*`)
 	for _, name := range names {
 		text, err := os.ReadFile(name)

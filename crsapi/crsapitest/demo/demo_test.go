@@ -13,7 +13,6 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest/demo"
-	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -37,7 +36,14 @@ func TestEachAlertHasItsExample(t *testing.T) {
 				time.Sleep(time.Duration(h)*hour + 17*time.Minute)
 				server := crsapitest.NewMemoryServer()
 				defer server.Close()
-				e := watch(t, server, api)
+				cfg := crsapi.DefaultConfig(api)
+				cfg.Endpoint = map[crsapi.API]string{crsapi.API20: server.URL, crsapi.API30: server.URL3}[api]
+				cfg.Transport = server.Client().Transport
+				cfg.Credentials = credentials.Static{SecretID: demo.SecretID, SecretKey: demo.SecretKey}
+				e, err := collector.New(collector.Config{Regions: demo.Regions(), Dial: collector.DialAPIs(cfg)})
+				if err != nil {
+					t.Fatal(err)
+				}
 				defer e.Close()
 				start := time.Now()
 				for range 2 {
@@ -56,23 +62,6 @@ func TestEachAlertHasItsExample(t *testing.T) {
 			})
 		}
 	}
-}
-
-func watch(t *testing.T, server *crsapitest.Server, api crsapi.API) *collector.Exporter {
-	t.Helper()
-	cfg := crsapi.DefaultConfig(api)
-	cfg.Endpoint, cfg.Transport = server.URL, server.Client().Transport
-	if api == crsapi.API30 {
-		cfg.Endpoint = server.URL3
-	}
-	cfg.Credentials = credentials.Static{SecretID: demo.SecretID, SecretKey: demo.SecretKey}
-	e, err := collector.New(collector.Config{
-		Regions: demo.Regions(), Dial: collector.DialAPIs(cfg), Logger: log.NewNopLogger(), FullSyncInterval: hour, Sync: collector.SyncFull,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
 }
 
 // series are the values of a metric by redisId, taskName and status, with blanks between.
