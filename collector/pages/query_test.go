@@ -57,6 +57,7 @@ func TestFilters(t *testing.T) {
 			"taskName=backup":                 0,
 			"status=failed&status=executing":  6,
 			"day=1999-12-31":                  5,
+			"since=0s":                        0,
 			"until=5d":                        3,
 			"until=1999-12-31T17:00:00Z":      18,
 			"since=2000-01-01T07:30:00+08:00": 2, // as typed in the address bar

@@ -140,7 +140,7 @@ func TestFileFormat(t *testing.T) {
 		"hash in the key": {"[default]\nsecret_id = i\nsecret_key = k#;%(x)\n", credentials.Key{SecretID: "i", SecretKey: "k#;%(x)"}, ""},
 		"quotes":          {"[default]\nsecret_id = \"i\"\nsecret_key = 'k'\ntoken = `t`\n", credentials.Key{SecretID: "i", SecretKey: "k", Token: "t"}, ""},
 		"no ASCII":        {"[default]\nsecret_id = i\nsecret_key = canary\ntoken = canary\u00e9\n", credentials.Key{}, "token contains an invalid character"},
-		"only quotes":     {"[default]\nsecret_id = ''\nsecret_key = canary\n", credentials.Key{}, "no secret_id"},
+		"only quotes":     {"[default]\nsecret_id = ''\nsecret_key = ''\n", credentials.Key{}, "no secret_id"},
 		"another section": {"[prod]\nsecret_id = i\nsecret_key = canary\n", credentials.Key{}, "no section"},
 		"not INI":         {"[default]\ncanary\n", credentials.Key{}, "not in INI format"},
 		"too large":       {strings.Repeat("# canary\n", 10_000), credentials.Key{}, "larger than"},

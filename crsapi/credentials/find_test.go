@@ -49,6 +49,7 @@ func TestFind(t *testing.T) {
 		"no home":                 {homeless: true, home: fileOf("x"), err: "no credentials: the machine has no role"},
 		"machine":                 {env: pod, cloud: machine, source: "cvm-role", requests: 3},
 		"pod":                     {env: pod, cloud: service, source: "tke-oidc", requests: 2},
+		"pod, no metadata":        {env: pod, cloud: map[string]string{"": "503", "AssumeRoleWithWebIdentity": stsBody("pod", expiry)}, source: "tke-oidc", requests: 2},
 		"pod, line ends":          {env: with("TKE_REGION", "ap-beijing\n", "TKE_PROVIDER_ID", "cls-1\r\n", "TKE_WEB_IDENTITY_TOKEN_FILE", pod["TKE_WEB_IDENTITY_TOKEN_FILE"]+"\n"), cloud: service, source: "tke-oidc", requests: 2},
 		"incomplete pod":          {env: with("TKE_PROVIDER_ID", ""), err: "a TKE role needs TKE_PROVIDER_ID, which is not set"},
 		"only the pod region":     {env: map[string]string{"TKE_REGION": "ap-beijing"}, err: "no credentials: the machine has no role"},
