@@ -16,7 +16,6 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
-	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 	"github.com/crs-exporter/crs_exporter/crsapi/mirror"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -59,13 +58,6 @@ func wantGolden(t *testing.T, name, got string) {
 	}
 }
 
-func TestExpositionOfTheDocumentsExample(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e := watch(t, &fakeSource{list: list(crsapitest.DocumentExample()...), delay: 150 * time.Millisecond})
-		wantGolden(t, "document.prom", withoutRuntime(scrapeAs(t, e, textFormat)))
-	})
-}
-
 // odd is a task name that tests the escaping of the exposition.
 const odd = "back\\up \"now\"\nétat 🧨 {a=\"b\"} # 1"
 
@@ -74,8 +66,7 @@ const odd = "back\\up \"now\"\nétat 🧨 {a=\"b\"} # 1"
 // is not listed any more, counters of all kinds.
 func everything(t *testing.T) *collector.Exporter {
 	source := &fakeSource{delay: 250 * time.Millisecond}
-	e, observers := observed(t, collector.Config{PagesURL: "https://prometheus.example.com/crs"}, sources{guangzhou: source})
-	observe := observers[guangzhou]
+	e := newExporter(t, collector.Config{PagesURL: "https://prometheus.example.com/crs"}, sources{guangzhou: source})
 
 	running := task("crs-a", backup, "2017-02-10 04:00:00", crsapi.StatusExecuting)
 	twin := task("crs-a", backup, "2017-02-10 03:00:00", crsapi.StatusExecuting)
@@ -93,7 +84,7 @@ func everything(t *testing.T) *collector.Exporter {
 		task("crs-f", "newInstance", "2017-01-01 00:00:00", crsapi.StatusSucceeded),
 	}
 	source.set(&mirror.Result{Tasks: append([]crsapi.Task{running, twin, twin, nameless, oddly, other, gone, deleted}, old...), Pages: 1}, nil)
-	observe(crsapi.Attempt{Duration: 40 * time.Millisecond, HasClockSkew: true, ClockSkew: 2 * time.Second})
+	source.observe(crsapi.Attempt{Duration: 40 * time.Millisecond, HasClockSkew: true, ClockSkew: 2 * time.Second})
 	scrape(t, e)
 	scrape(t, e) // the second that shows the first 0 of the counters
 
@@ -107,8 +98,8 @@ func everything(t *testing.T) *collector.Exporter {
 	later.RedisName, later.ProjectID = "renamed", "1234"
 	brandNew := task("crs-a", clean, "2017-02-10 05:00:00", crsapi.StatusFailed)
 	source.set(&mirror.Result{Tasks: append([]crsapi.Task{later, later, brandNew, running, ended, twin, nameless, oddly, other, deleted}, old...), Pages: 2, Rejected: 1}, nil)
-	observe(crsapi.Attempt{Duration: 90 * time.Millisecond, HasClockSkew: true, ClockSkew: -time.Second})
-	observe(crsapi.Attempt{Duration: 5 * time.Second, Reason: crsapi.ReasonTimeout})
+	source.observe(crsapi.Attempt{Duration: 90 * time.Millisecond, HasClockSkew: true, ClockSkew: -time.Second})
+	source.observe(crsapi.Attempt{Duration: 5 * time.Second, Reason: crsapi.ReasonTimeout})
 	return e
 }
 
@@ -130,8 +121,9 @@ func TestExpositionOfEverything(t *testing.T) {
 func TestExpositionOfRegionsThatAreDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := &fakeSource{list: &mirror.Result{Tasks: []crsapi.Task{someTask}, Pages: 1, Rejected: 1}}
-		e, observe := observed(t, collector.Config{TimeoutOffset: 500 * time.Millisecond}, sources{
-			"ap-beijing": &fakeSource{err: &crsapi.Error{Reason: crsapi.ReasonDenied, Requested: true}},
+		denied := &fakeSource{err: &crsapi.Error{Reason: crsapi.ReasonDenied, Requested: true}}
+		e := newExporter(t, collector.Config{TimeoutOffset: 500 * time.Millisecond}, sources{
+			"ap-beijing": denied,
 			guangzhou:    down,
 			"ap-hangs":   &fakeSource{delay: time.Hour},
 			shanghai:     &fakeSource{list: list(someTask)},
@@ -142,8 +134,8 @@ func TestExpositionOfRegionsThatAreDown(t *testing.T) {
 			t.Errorf("the scrape took %s of its 10s", took)
 		}
 		// What was up goes down after it has rejected rows.
-		observe["ap-beijing"](crsapi.Attempt{Duration: time.Millisecond, Reason: crsapi.ReasonDenied})
-		observe[guangzhou](crsapi.Attempt{Duration: time.Millisecond, Reason: crsapi.ReasonAuth})
+		denied.observe(crsapi.Attempt{Duration: time.Millisecond, Reason: crsapi.ReasonDenied})
+		down.observe(crsapi.Attempt{Duration: time.Millisecond, Reason: crsapi.ReasonAuth})
 		down.set(&mirror.Result{Pages: 3, Rejected: 2}, &crsapi.Error{Reason: crsapi.ReasonAuth, Requested: true})
 		wantGolden(t, "down.prom", withoutRuntime(scrapeAs(t, e, textFormat)))
 	})

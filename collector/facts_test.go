@@ -116,12 +116,12 @@ func TestFactsStay(t *testing.T) {
 		}
 		down("the poll fails", facts)
 		s.restart()
-		s.source.setDelay(time.Hour)
+		s.source.delay = time.Hour
 		got = poll(t, s.e, time.Millisecond)
 		wantEqual(t, "before the first poll has ended", got.facts(), facts)
 		wantEqual(t, "before the first poll has ended", got.transitions(), counters)
-		s.source.setDelay(0)
 		s.restart()
+		s.source.delay = 0
 		down("the first poll after a restart fails", facts)
 		s.source.api = crsapi.API30
 		s.restart()

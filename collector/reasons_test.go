@@ -1,12 +1,9 @@
 package collector_test
 
 import (
-	"bytes"
-	"context"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -14,9 +11,10 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
-// failedTasks are n failed tasks of API 3.0.
+// failedTasks are n failed tasks of one second.
 func failedTasks(n int) []crsapi.Task {
 	tasks := slices.Repeat([]crsapi.Task{failed}, n)
 	for i := range tasks {
@@ -25,42 +23,27 @@ func failedTasks(n int) []crsapi.Task {
 	return tasks
 }
 
-// reasons is a source whose failure reasons are requested.
+// reasons is a simulator whose failure reasons are requested.
 type reasons struct {
 	*testing.T
-	source    *fakeSource
+	server    *simulator
 	e         *collector.Exporter
-	log       lockedBuffer
+	log       strings.Builder // read while nothing runs
 	requested atomic.Int32
 }
 
-// lockedBuffer is a log that a test reads while the exporter may write.
-type lockedBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
-}
-
-// testReasons runs a test in a bubble, after a first scrape of an empty list.
-func testReasons(t *testing.T, api crsapi.API, message func(context.Context) (string, error), test func(r *reasons)) {
+// testReasons runs a test in a bubble, after a first scrape.
+func testReasons(t *testing.T, api crsapi.API, answer crsapitest.Effect, test func(r *reasons)) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &reasons{T: t}
-		r.source = &fakeSource{api: api, message: func(ctx context.Context, _ int64) (string, error) {
-			r.requested.Add(1)
-			return message(ctx)
-		}}
-		r.e = newExporter(t, collector.Config{FailureReasons: true, Logger: logTo(&r.log)}, sources{guangzhou: r.source})
+		r := &reasons{T: t, server: newSimulator(t, api)}
+		r.server.SetTaskMessage(guangzhou, 0, "disk full")
+		r.server.Inject(crsapitest.Fault{Action: crsapi.ActionTaskInfo, Do: answer})
+		r.server.OnRequest(func(request crsapitest.Request) {
+			if request.Action == crsapi.ActionTaskInfo {
+				r.requested.Add(1)
+			}
+		})
+		r.e = r.server.watch(t, collector.Config{FailureReasons: true, Logger: logTo(&r.log)})
 		r.scrape(failedTasks(1)...) // what failed before the exporter started is no news
 		r.want(0, "task failed", 0)
 		test(r)
@@ -70,7 +53,7 @@ func testReasons(t *testing.T, api crsapi.API, message func(context.Context) (st
 // scrape scrapes a list, for which no reason may hold it up.
 func (r *reasons) scrape(tasks ...crsapi.Task) {
 	r.Helper()
-	r.source.set(list(tasks...), nil)
+	r.server.SetTasks(guangzhou, tasks)
 	begin := time.Now()
 	scrape(r, r.e).wantUp(r)
 	if took := time.Since(begin); took != 0 {
@@ -81,16 +64,13 @@ func (r *reasons) scrape(tasks ...crsapi.Task) {
 
 func (r *reasons) want(requests int32, log string, times int) {
 	r.Helper()
-	synctest.Wait()
 	if n := r.requested.Load(); n != requests || strings.Count(r.log.String(), log) != times {
 		r.Errorf("%d requests, want %d; not %d times %q in %s", n, requests, times, log, &r.log)
 	}
 }
 
-func diskFull(context.Context) (string, error) { return "disk full", nil }
-
 func TestReasonOfANewFailureIsLogged(t *testing.T) {
-	testReasons(t, crsapi.API30, diskFull, func(r *reasons) {
+	testReasons(t, crsapi.API30, crsapitest.All(), func(r *reasons) {
 		tasks := failedTasks(2)
 		tasks[1].Status = crsapi.StatusExecuting
 		r.scrape(tasks...)
@@ -104,18 +84,17 @@ func TestReasonOfANewFailureIsLogged(t *testing.T) {
 }
 
 func TestReasonsHoldUpNothing(t *testing.T) {
-	hang := func(ctx context.Context) (string, error) {
-		<-ctx.Done()
-		return "", ctx.Err()
-	}
-	testReasons(t, crsapi.API30, hang, func(r *reasons) {
-		r.scrape(failedTasks(2)...)
-		r.scrape(failedTasks(3)...) // whose reasons do not wait for those before
-		r.want(2, "task failed", 0)
-		time.Sleep(time.Minute)
-		r.want(2, `msg="task failed, and its reason could not be requested" err="context deadline exceeded"`, 2)
+	testReasons(t, crsapi.API30, crsapitest.Hang, func(r *reasons) {
+		r.scrape(failedTasks(11)...)
+		r.scrape(failedTasks(12)...) // whose reason does not wait for those before
+		if n := r.requested.Load(); n != 2 {
+			t.Errorf("%d requests at once, want 2", n)
+		}
+		time.Sleep(31 * time.Second)
+		synctest.Wait()
+		r.want(r.requested.Load(), `msg="task failed, and its reason could not be requested"`, 11)
 		// Close ends a request that is in progress.
-		r.scrape(failedTasks(4)...)
+		r.scrape(failedTasks(13)...)
 		begin := time.Now()
 		r.e.Close()
 		if time.Since(begin) != 0 {
@@ -125,7 +104,7 @@ func TestReasonsHoldUpNothing(t *testing.T) {
 }
 
 func TestReasonsAreLimited(t *testing.T) {
-	testReasons(t, crsapi.API30, diskFull, func(r *reasons) {
+	testReasons(t, crsapi.API30, crsapitest.All(), func(r *reasons) {
 		r.scrape(failedTasks(51)...)
 		r.want(20, `msg="many tasks failed, not all reasons are requested" failed=50 requested=20`, 1)
 		time.Sleep(time.Minute)
@@ -135,10 +114,7 @@ func TestReasonsAreLimited(t *testing.T) {
 }
 
 func TestNoReasonIsRequestedAfterARefusal(t *testing.T) {
-	refuse := func(context.Context) (string, error) {
-		return "", &crsapi.Error{Reason: crsapi.ReasonDenied, Requested: true}
-	}
-	testReasons(t, crsapi.API30, refuse, func(r *reasons) {
+	testReasons(t, crsapi.API30, crsapitest.APIError(4102), func(r *reasons) {
 		for n := range 5 {
 			r.scrape(failedTasks(1 + 2*n)...)
 		}
@@ -147,7 +123,7 @@ func TestNoReasonIsRequestedAfterARefusal(t *testing.T) {
 }
 
 func TestReasonsAreOfAPI30Only(t *testing.T) {
-	testReasons(t, crsapi.APITCE, diskFull, func(r *reasons) {
+	testReasons(t, crsapi.APITCE, crsapitest.All(), func(r *reasons) {
 		r.scrape(failedTasks(2)...)
 		r.want(0, "task failed", 0)
 	})

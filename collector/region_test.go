@@ -37,8 +37,8 @@ func TestScrapesWaitToTheirOwnDeadlines(t *testing.T) {
 		poll(t, e, 10*time.Second).want(t, samples{
 			`crs_up{region="ap-guangzhou"}`: "1", `crs_poll_pages{region="ap-guangzhou"}`: "1", transitions("crs-b", clean, "failed"): "0",
 		})
-		if source.polls() != 2 || source.ended[1] != nil {
-			t.Errorf("%d polls, want 1 for all; it ended with %v", source.polls()-1, source.ended[1])
+		if len(source.filters) != 2 || source.ended[1] != nil {
+			t.Errorf("%d polls, want 1 for all; it ended with %v", len(source.filters)-1, source.ended[1])
 		}
 		// A poll that no scrape waits for.
 		source.set(list(), nil)
@@ -55,7 +55,7 @@ func TestScrapesWaitToTheirOwnDeadlines(t *testing.T) {
 func TestPollHasALimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := &fakeSource{delay: day}
-		e, observe := observed(t, collector.Config{}, sources{guangzhou: source})
+		e := watch(t, source)
 		begin := time.Now()
 		for range 40 {
 			poll(t, e, 7*time.Second)
@@ -63,19 +63,19 @@ func TestPollHasALimit(t *testing.T) {
 		poll(t, e, time.Minute).want(t, samples{
 			`crs_up{region="ap-guangzhou"}`: "0", `crs_poll_duration_seconds{region="ap-guangzhou"}`: "300",
 		})
-		if took := time.Since(begin); took != maxPoll || source.polls() != 1 || !errors.Is(source.ended[0], context.DeadlineExceeded) {
-			t.Errorf("%d polls after %s, ended with %v", source.polls(), took, source.ended)
+		if took := time.Since(begin); took != maxPoll || len(source.filters) != 1 || !errors.Is(source.ended[0], context.DeadlineExceeded) {
+			t.Errorf("%d polls after %s, ended with %v", len(source.filters), took, source.ended)
 		}
 		source.set(list(someTask), nil)
-		source.setDelay(12 * time.Minute)
+		source.delay = 12 * time.Minute
 		go func() {
 			for range 3 { // answers of the API
 				time.Sleep(4*time.Minute - time.Second)
-				observe[guangzhou](crsapi.Attempt{})
+				source.observe(crsapi.Attempt{})
 			}
 		}()
 		poll(t, e, time.Hour).wantUp(t)
-		wantEqual(t, "failures", failures(t, e), samples{"timeout": "1"})
+		wantEqual(t, "failures", failures(t, e), samples{failuresOf(crsapi.ReasonTimeout): "1"})
 	})
 }
 
@@ -125,8 +125,8 @@ func TestCloseEndsPolls(t *testing.T) {
 			}
 			wantEqual(t, "counters", after.transitions(), before.transitions())
 		}
-		if logged.Len() > 0 || !reflect.DeepEqual(e.Status()[0], status) || source.polls() != 2 {
-			t.Errorf("%d polls, status %+v, logged %q", source.polls(), e.Status()[0], &logged)
+		if logged.Len() > 0 || !reflect.DeepEqual(e.Status()[0], status) || len(source.filters) != 2 {
+			t.Errorf("%d polls, status %+v, logged %q", len(source.filters), e.Status()[0], &logged)
 		}
 		wantEqual(t, "failures", failures(t, e), samples{})
 	})
@@ -141,11 +141,11 @@ func TestFailuresOfPolls(t *testing.T) {
 		want samples
 	}{
 		{apiError(crsapi.ReasonAuth, true), samples{}}, // the request is already counted
-		{apiError(crsapi.ReasonDecode, false), samples{"decode": "1"}},
-		{apiError("unknown", false), samples{"api": "1"}},
-		{context.DeadlineExceeded, samples{"timeout": "1"}},
-		{context.Canceled, samples{"timeout": "1"}}, // but not by Close
-		{errors.New("strange"), samples{"decode": "1"}},
+		{apiError(crsapi.ReasonDecode, false), samples{failuresOf(crsapi.ReasonDecode): "1"}},
+		{apiError("unknown", false), samples{failuresOf(crsapi.ReasonAPI): "1"}},
+		{context.DeadlineExceeded, samples{failuresOf(crsapi.ReasonTimeout): "1"}},
+		{context.Canceled, samples{failuresOf(crsapi.ReasonTimeout): "1"}}, // but not by Close
+		{errors.New("strange"), samples{failuresOf(crsapi.ReasonDecode): "1"}},
 	} {
 		e := watch(t, &fakeSource{list: &mirror.Result{Pages: 3, Rejected: 2}, err: test.err})
 		got := poll(t, e, time.Minute)
@@ -236,5 +236,5 @@ func TestOneInstanceFails(t *testing.T) {
 	scrape(t, e).want(t, samples{
 		`crs_up{region="ap-guangzhou"}`: "0", `crs_poll_pages{region="ap-guangzhou"}`: "6", `crs_corrections_total{region="ap-guangzhou"}`: "2",
 	})
-	wantEqual(t, "failures", failures(t, e), samples{"decode": "1"})
+	wantEqual(t, "failures", failures(t, e), samples{failuresOf(crsapi.ReasonDecode): "1"})
 }

@@ -11,7 +11,8 @@ import (
 )
 
 func TestRequestsOfEachRegion(t *testing.T) {
-	e, observe := observed(t, collector.Config{}, sources{guangzhou: &fakeSource{list: list()}, shanghai: &fakeSource{list: list()}})
+	source := &fakeSource{list: list()}
+	e := newExporter(t, collector.Config{}, sources{guangzhou: source, shanghai: {list: list()}})
 	before := scrape(t, e)
 	if got := before.of("crs_api_clock_skew_seconds"); len(got) != 0 {
 		t.Errorf("the clock skew is exposed before it is known: %v", got)
@@ -20,9 +21,9 @@ func TestRequestsOfEachRegion(t *testing.T) {
 		t.Errorf("at first the failures are %v, want a 0 for each region and reason", got)
 	}
 
-	observe[guangzhou](crsapi.Attempt{Duration: 20 * time.Millisecond, HasClockSkew: true, ClockSkew: -90 * time.Second})
-	observe[guangzhou](crsapi.Attempt{Duration: 30 * time.Millisecond, Reason: crsapi.ReasonThrottled})
-	observe[guangzhou](crsapi.Attempt{Action: crsapi.ActionTaskInfo, Reason: crsapi.ReasonDenied}) // harms no list
+	source.observe(crsapi.Attempt{Duration: 20 * time.Millisecond, HasClockSkew: true, ClockSkew: -90 * time.Second})
+	source.observe(crsapi.Attempt{Duration: 30 * time.Millisecond, Reason: crsapi.ReasonThrottled})
+	source.observe(crsapi.Attempt{Action: crsapi.ActionTaskInfo, Reason: crsapi.ReasonDenied}) // harms no list
 	after := scrape(t, e)
 	wantEqual(t, "requests", after.of("crs_api_requests_total", "crs_api_clock_skew_seconds", "crs_api_request_duration_seconds_sum"), samples{
 		`crs_api_requests_total{region="ap-guangzhou"}`:               "3",

@@ -51,7 +51,7 @@ func TestRetiredAPIIsReplacedInTheSamePoll(t *testing.T) {
 	for range 2 {
 		s.scrapeAPI(crsapi.API20, true)
 	}
-	if s.successor.polls() != 0 {
+	if len(s.successor.filters) != 0 {
 		t.Error("API 3.0 was requested though API 2.0 answers")
 	}
 
@@ -71,7 +71,7 @@ func TestRetiredAPIIsReplacedInTheSamePoll(t *testing.T) {
 	// What it lists from now on counts, also if API 2.0 answers again, and after a restart.
 	scrape(t, s.e) // the second that shows the first 0
 	s.source.set(list(running), nil)
-	calls := s.source.polls()
+	calls := len(s.source.filters)
 	s.successor.set(list(second, failed, automatic), nil)
 	got, log = s.scrapeAPI(crsapi.API30, true)
 	wantCounted(got, "1")
@@ -79,7 +79,7 @@ func TestRetiredAPIIsReplacedInTheSamePoll(t *testing.T) {
 	s.successor.set(list(third, second, failed, automatic), nil)
 	got, _ = s.scrapeAPI(crsapi.API30, true)
 	wantCounted(got, "2")
-	if s.source.polls() != calls || log != "" {
+	if len(s.source.filters) != calls || log != "" {
 		t.Errorf("API 2.0 was requested again, or logged %q", log)
 	}
 
@@ -97,7 +97,7 @@ func TestOnlyRetirementLeadsToTheSuccessor(t *testing.T) {
 		s.source.set(nil, &crsapi.Error{Reason: reason, Requested: true})
 		if reason == crsapi.ReasonRetired {
 			s.scrapeAPI(crsapi.API30, true)
-		} else if s.scrapeAPI(crsapi.API20, false); s.successor.polls() != 0 {
+		} else if s.scrapeAPI(crsapi.API20, false); len(s.successor.filters) != 0 {
 			t.Errorf("%s: API 3.0 was requested", reason)
 		}
 	}
@@ -143,7 +143,7 @@ func TestSuccessorWithoutTheTaskTypes(t *testing.T) {
 
 	s = newSuccession(t, 0, "task_importRdb", "task_restoreStream")
 	_, log := s.scrapeAPI(crsapi.API20, false)
-	if s.successor.polls() != 0 || !strings.Contains(log, "reason=retired") || !strings.Contains(log, "API 3.0 has none of the task types") {
-		t.Errorf("%d polls of API 3.0, logged %q", s.successor.polls(), log)
+	if len(s.successor.filters) != 0 || !strings.Contains(log, "reason=retired") || !strings.Contains(log, "API 3.0 has none of the task types") {
+		t.Errorf("%d polls of API 3.0, logged %q", len(s.successor.filters), log)
 	}
 }
