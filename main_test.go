@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"html"
@@ -45,33 +44,19 @@ const (
 	backupInstance      = "backupInstance"
 )
 
-// TestMain sets a credentials file with the simulator's key for all tests.
+// TestMain sets the simulator's key for all tests.
 func TestMain(m *testing.M) {
 	if os.Getenv(envMain) != "" {
 		main()
 		return
 	}
 	setVersion()
-	for _, name := range []string{credentials.EnvSecretID, credentials.EnvSecretKey, credentials.EnvToken, envRegion} {
+	for _, name := range []string{credentials.EnvToken, envCredentialsFile, envRegion} {
 		os.Unsetenv(name)
 	}
-	dir, err := os.MkdirTemp("", "crs_exporter")
-	if err != nil {
-		panic(err)
-	}
-	path := filepath.Join(dir, "credentials")
-	if err := os.WriteFile(path, credentialsFile(crsapitest.SecretID, crsapitest.SecretKey), 0o600); err != nil {
-		panic(err)
-	}
-	os.Setenv(envCredentialsFile, path)
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		os.RemoveAll(dir)
-		os.Exit(code)
-	}))
-}
-
-func credentialsFile(id, key string) []byte {
-	return []byte("[default]\nsecret_id = " + id + "\nsecret_key = " + key + "\n")
+	os.Setenv(credentials.EnvSecretID, crsapitest.SecretID)
+	os.Setenv(credentials.EnvSecretKey, crsapitest.SecretKey)
+	goleak.VerifyTestMain(m)
 }
 
 // lockedBuffer is a bytes.Buffer for what a running exporter writes.
@@ -95,7 +80,7 @@ func (b *lockedBuffer) String() string {
 // running is an exporter under test, started as a user starts it.
 type running struct {
 	t        *testing.T
-	url      string
+	address  string
 	out, log lockedBuffer
 	stop     context.CancelFunc
 	ended    chan struct{} // closed when run has returned err
@@ -115,7 +100,7 @@ func start(t *testing.T, args ...string) *running {
 	}()
 	t.Cleanup(func() { _ = r.wait() })
 	r.waitForLog("Listening on")
-	r.url = "http://" + listening.FindStringSubmatch(r.log.String())[1]
+	r.address = listening.FindStringSubmatch(r.log.String())[1]
 	return r
 }
 
@@ -138,19 +123,15 @@ func (r *running) waitForLog(text string) {
 	}
 }
 
-func (r *running) address() string { return strings.TrimPrefix(r.url, "http://") }
-
-func (r *running) get(path string, header ...string) (status int, body string) {
+func (r *running) get(path string) (status int, body string) {
 	r.t.Helper()
-	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, r.url+path, nil)
+	req, err := http.NewRequest(http.MethodGet, "http://"+r.address+path, nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	for i := 0; i < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Do(req)
+	req.Close = true // the connection
+	req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "60")
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -165,7 +146,7 @@ func (r *running) get(path string, header ...string) (status int, body string) {
 // scrape returns the samples of one scrape by series, as text.
 func (r *running) scrape() map[string]string {
 	r.t.Helper()
-	status, body := r.get("/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "60")
+	status, body := r.get("/metrics")
 	if status != http.StatusOK {
 		r.t.Fatalf("HTTP status %d", status)
 	}
@@ -275,7 +256,8 @@ func TestStateFile(t *testing.T) {
 // TestPrivateCloud checks it with a key in its variables.
 func TestPrivateCloud(t *testing.T) {
 	_, args := simulate(t, crsapi.APITCE, crsapitest.DocumentExample()...)
-	t.Setenv(envCredentialsFile, "")
+	t.Setenv(credentials.EnvSecretID, "")
+	t.Setenv(credentials.EnvSecretKey, "")
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv(credentials.EnvPrivateSecretID, crsapitest.SecretID)
 	t.Setenv(credentials.EnvPrivateSecretKey, crsapitest.SecretKey)
@@ -365,13 +347,12 @@ func TestInvalidSettings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("HOME", dir)
-			t.Setenv(envCredentialsFile, "")
 			t.Setenv(credentials.EnvSecretID, "canary")
 			t.Setenv(credentials.EnvSecretKey, "canary")
 			for name, value := range test.env {
 				t.Setenv(name, value)
 			}
-			var stdout, stderr lockedBuffer
+			var stdout, stderr bytes.Buffer
 			err := run(t.Context(), test.args, &stdout, &stderr)
 			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
 				t.Fatalf("got %v, want %q", err, test.want)
@@ -460,7 +441,7 @@ func TestPrefix(t *testing.T) {
 					t.Errorf("%s: status %d", path, status)
 				}
 			}
-			check := append(slices.Clone(test.flags), "--healthcheck", "--web.listen-address="+exporter.address())
+			check := append(slices.Clone(test.flags), "--healthcheck", "--web.listen-address="+exporter.address)
 			if err := run(t.Context(), check, io.Discard, io.Discard); err != nil {
 				t.Error(err)
 			}
@@ -487,38 +468,20 @@ func TestShutdownWaitsForScrapes(t *testing.T) {
 	t.Parallel()
 	server, args := simulate(t, crsapi.API20, crsapitest.DocumentExample()...)
 	exporter := start(t, args...)
-	exporter.scrape()
-	requested, respond := make(chan struct{}), make(chan struct{})
-	var once sync.Once
+	exporter.waitForLog("first poll succeeded")
 	server.OnRequest(func(crsapitest.Request) {
-		once.Do(func() { close(requested) })
-		<-respond
+		exporter.stop()
+		exporter.waitForLog("shutting down")
 	})
-	var samples map[string]string
-	var scrape sync.WaitGroup
-	scrape.Go(func() { samples = exporter.scrape() })
-	<-requested
-	exporter.stop()
-	exporter.waitForLog("shutting down")
-	close(respond)
-	err := exporter.wait()
-	scrape.Wait()
-	if err != nil || samples[upSeries] != "1" {
-		t.Errorf("got %v, and crs_up %q in the scrape in flight", err, samples[upSeries])
+	want(t, exporter.scrape(), map[string]string{upSeries: "1"})
+	if err := exporter.wait(); err != nil {
+		t.Error(err)
 	}
 	for line := range strings.Lines(exporter.log.String()) { // of the toolkit too
 		if strings.Count(line, " time=20") != 1 || strings.Contains(line, " ts=") {
 			t.Errorf("no time, or two: %s", line)
 		}
 	}
-}
-
-// hangingAPI is a transport without a response.
-type hangingAPI struct{}
-
-func (hangingAPI) RoundTrip(r *http.Request) (*http.Response, error) {
-	<-r.Context().Done()
-	return nil, r.Context().Err()
 }
 
 // connections is a net.Listener of the connections in it.
@@ -536,9 +499,13 @@ func (c connections) Addr() net.Addr { return &net.UnixAddr{} }
 // TestDrain ends a scrape that waits for an API without a response.
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		api := crsapitest.NewMemoryServer()
+		defer api.Close()
+		api.SetTasks(guangzhou, nil)
+		api.Inject(crsapitest.Fault{Do: crsapitest.Hang})
 		cfg := crsapi.DefaultConfig(crsapi.API20)
-		cfg.Transport, cfg.RequestTimeout = hangingAPI{}, time.Minute
-		cfg.Credentials = credentials.Static{SecretID: "i", SecretKey: "k"}
+		cfg.Endpoint, cfg.Transport, cfg.RequestTimeout = api.URL, api.Client().Transport, time.Minute
+		cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
 		exporter, err := collector.New(collector.Config{Regions: []string{guangzhou}, Dial: collector.DialAPIs(cfg)})
 		if err != nil {
 			t.Fatal(err)
@@ -548,19 +515,13 @@ func TestDrain(t *testing.T) {
 		listener <- conn
 		server := &http.Server{Handler: exporter.Handler()}
 		go func() { _ = server.Serve(listener) }()
-		response := make(chan string)
-		go func() {
-			_, _ = io.WriteString(client, "GET /metrics HTTP/1.1\r\nHost: x\r\nX-Prometheus-Scrape-Timeout-Seconds: 60\r\n\r\n")
-			text, _ := io.ReadAll(client)
-			response <- string(text)
-		}()
+		_, _ = io.WriteString(client, "GET /metrics HTTP/1.1\r\nHost: x\r\nX-Prometheus-Scrape-Timeout-Seconds: 60\r\n\r\n")
 		synctest.Wait()
-		begin := time.Now()
-		drained := make(chan error)
+		begin, drained := time.Now(), make(chan error, 1)
 		go func() { drained <- drain(server, exporter) }()
-		text := <-response
-		if took := time.Since(begin); took < drainTimeout/2 || took >= drainTimeout || !strings.Contains(text, upSeries+" 0\n") {
-			t.Errorf("after %s: %s", took, text)
+		response, _ := io.ReadAll(client)
+		if took := time.Since(begin); took < drainTimeout/2 || took >= drainTimeout || !strings.Contains(string(response), upSeries+" 0\n") {
+			t.Errorf("after %s: %s", took, response)
 		}
 		if err := <-drained; err != nil {
 			t.Error(err)
@@ -581,14 +542,15 @@ func TestPassword(t *testing.T) {
 	}
 	_, args := simulate(t, crsapi.API20, crsapitest.DocumentExample()...)
 	exporter := start(t, append(args, "--web.config.file="+path)...)
+	address := exporter.address
 	for password, want := range map[string]int{"sesame": 200, "wrong": 401} {
-		authorization := "Basic " + base64.StdEncoding.EncodeToString([]byte("prometheus:"+password))
-		if status, _ := exporter.get("/", "Authorization", authorization); status != want {
+		exporter.address = "prometheus:" + password + "@" + address
+		if status, _ := exporter.get("/"); status != want {
 			t.Errorf("status %d with password %q, want %d", status, password, want)
 		}
 	}
-	if status, _ := exporter.get("/", "X", strings.Repeat("x", 40<<10)); status != http.StatusRequestHeaderFieldsTooLarge {
-		t.Errorf("status %d of a request with a large header", status)
+	if status, _ := exporter.get("/" + strings.Repeat("x", 40<<10)); status != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("status %d of a large request", status)
 	}
 	if strings.Contains(exporter.log.String(), "sesame") {
 		t.Errorf("the log contains the password: %s", &exporter.log)
@@ -600,9 +562,11 @@ func TestPassword(t *testing.T) {
 func TestSecretsNeverShow(t *testing.T) {
 	const id, key = "AKIDcanaryid", "canarykey+/="
 	file := filepath.Join(t.TempDir(), "credentials")
-	if err := os.WriteFile(file, credentialsFile(id, key), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("[default]\nsecret_id = "+id+"\nsecret_key = "+key+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv(credentials.EnvSecretID, "")
+	t.Setenv(credentials.EnvSecretKey, "")
 	// signature is one of API 3.0. What the server signs has another hash of that form,
 	// which is no secret.
 	signature := regexp.MustCompile(`(?i)signature( |=|%3D)+[0-9a-f]{8}`)
@@ -672,6 +636,10 @@ func fullPipe(t *testing.T) (*os.File, error) {
 	return w, nil
 }
 
+// lastLines are those of a program that was started with a wrong flag, and of one that was
+// ended.
+var lastLines = regexp.MustCompile(`(?s)^crs_exporter: error: --log\.level: .*msg="shutting down[^\n]*\n$`)
+
 // TestSignals: a SIGHUP ends nothing, a SIGTERM ends the process, and the last lines of
 // the log say so, and what is wrong with a flag. With a log that cannot be written, all is
 // the same, and scrapes go on. A second SIGTERM ends the process at once.
@@ -695,17 +663,8 @@ func TestSignals(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer stderr.Close()
-			wantEnd := func(cmd *exec.Cmd, state, lastLine string) {
-				t.Helper()
-				_ = cmd.Wait() // see ProcessState
-				if got := cmd.ProcessState.String(); got != state {
-					t.Errorf("it ended with %q, want %q", got, state)
-				}
-				data, err := os.ReadFile(stderr.Name())
-				lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-				if name == "file" && (err != nil || !strings.Contains(lines[len(lines)-1], lastLine)) {
-					t.Errorf("%v, the last of %q has no %q", err, lines, lastLine)
-				}
+			if err := program(t, stderr, "--log.level=loud").Run(); fmt.Sprint(err) != "exit status 1" {
+				t.Errorf("with a wrong flag, it ended with %v", err)
 			}
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
@@ -713,50 +672,45 @@ func TestSignals(t *testing.T) {
 			}
 			address := listener.Addr().String()
 			_, args := simulate(t, crsapi.API20)
-			wrong, right := program(t, stderr, "--log.level=loud"), program(t, stderr, append(args, "--web.listen-address="+address)...)
-			if err := errors.Join(listener.Close(), wrong.Start()); err != nil {
-				t.Fatal(err)
-			}
-			wantEnd(wrong, "exit status 1", "crs_exporter: error: --log.level: ")
-			if err := right.Start(); err != nil {
+			cmd := program(t, stderr, append(args, "--web.listen-address="+address)...)
+			if err := errors.Join(listener.Close(), cmd.Start()); err != nil {
 				t.Fatal(err)
 			}
 			healthy := func() bool { return collector.CheckHealth(t.Context(), []string{address}, "") == nil }
 			for !healthy() {
 				time.Sleep(5 * time.Millisecond)
 			}
-			want(t, (&running{t: t, url: "http://" + address}).scrape(), map[string]string{upSeries: "1"})
-			_ = right.Process.Signal(syscall.SIGHUP)
+			want(t, (&running{t: t, address: address}).scrape(), map[string]string{upSeries: "1"})
+			_ = cmd.Process.Signal(syscall.SIGHUP)
 			if !healthy() {
 				t.Error("not healthy after a SIGHUP")
 			}
-			_ = right.Process.Signal(syscall.SIGTERM)
+			_ = cmd.Process.Signal(syscall.SIGTERM)
 			state := "exit status 0"
 			if name == "two signals" {
 				state = "signal: terminated"
 				go func() { // it still waits for the log
-					for right.Process.Signal(syscall.SIGTERM) == nil {
+					for cmd.Process.Signal(syscall.SIGTERM) == nil {
 						time.Sleep(5 * time.Millisecond)
 					}
 				}()
 			}
-			wantEnd(right, state, "shutting down")
+			_ = cmd.Wait() // see ProcessState
+			if got := cmd.ProcessState.String(); got != state {
+				t.Errorf("it ended with %q, want %q", got, state)
+			}
+			if text, err := os.ReadFile(stderr.Name()); name == "file" && !lastLines.Match(text) {
+				t.Errorf("%v, logged %s", err, text)
+			}
 		})
 	}
 }
 
-func TestHelpAndVersion(t *testing.T) {
-	if version.Version == "" {
-		t.Error("no version though the build information has one")
-	}
-	for flag, want := range map[string]string{
-		"--version": "crs_exporter, version " + version.Version + " ",
-		"--help":    "--crs.region=REGION ...",
-	} {
-		var stdout, stderr bytes.Buffer
-		if err := run(t.Context(), []string{flag}, &stdout, &stderr); err != nil || !strings.Contains(stdout.String(), want) || stderr.Len() > 0 {
-			t.Errorf("%s: %v, %s %s", flag, err, &stdout, &stderr)
-		}
+func TestVersion(t *testing.T) {
+	var stdout bytes.Buffer
+	err := run(t.Context(), []string{"--version"}, &stdout, io.Discard)
+	if err != nil || version.Version == "" || !strings.HasPrefix(stdout.String(), "crs_exporter, version "+version.Version+" ") {
+		t.Errorf("%v, %q: %s", err, version.Version, &stdout)
 	}
 }
 
@@ -843,7 +797,6 @@ func TestDocumentedNames(t *testing.T) {
 
 var (
 	markdownLink = regexp.MustCompile(`\]\(([^)\s]+)\)`)
-	codeBlock    = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
 	heading      = regexp.MustCompile(`(?m)^#+ (.*)$`)
 	notInAnchor  = regexp.MustCompile(`[^a-z0-9 _-]`)
 )
@@ -856,7 +809,7 @@ func TestLinks(t *testing.T) {
 		t.Errorf("README.md has %d bytes, want at most 12000: move details to deploy/README.md, collector/METRICS.md or a package's documentation", size)
 	}
 	for file, text := range all {
-		for _, m := range heading.FindAllStringSubmatch(codeBlock.ReplaceAllString(text, ""), -1) {
+		for _, m := range heading.FindAllStringSubmatch(text, -1) {
 			anchor := notInAnchor.ReplaceAllString(strings.ToLower(m[1]), "")
 			anchors[file+"#"+strings.ReplaceAll(anchor, " ", "-")] = true
 		}
