@@ -72,17 +72,14 @@ func TestCheckIsInterrupted(t *testing.T) {
 	})
 }
 
+// What TestCheck does not have.
 func TestProblems(t *testing.T) {
 	for name, test := range map[string]struct {
 		status collector.RegionStatus
 		want   string
 	}{
-		"nothing":      {collector.RegionStatus{Tasks: 1}, ""},
-		"no task":      {collector.RegionStatus{}, "the API lists no task in this region"},
 		"all rejected": {collector.RegionStatus{Rejected: 3}, "3 rows of the list could not be read"},
-		"other error":  {collector.RegionStatus{Err: errors.New("x")}, "x"},
 		"clock behind": {collector.RegionStatus{Tasks: 1, ClockSkew: 90 * time.Second}, "the local clock is 1m30s behind the API's"},
-		"clock ahead":  {collector.RegionStatus{Tasks: 1, ClockSkew: -time.Hour}, "the local clock is 1h0m0s ahead of the API's"},
 		"by offset":    {collector.RegionStatus{Tasks: 1, ByOffset: "because"}, "the list is read by limit and offset only: because"},
 		"note":         {collector.RegionStatus{Tasks: 1, Notes: []string{"pages of 50"}}, "pages of 50"},
 		"unlisted":     {collector.RegionStatus{Tasks: 1, Unlisted: []string{"crs-a", "crs-b"}}, "the API lists no task of 2 watched instances: crs-a, crs-b"},

@@ -3,6 +3,8 @@ package collector_test
 import (
 	"flag"
 	"fmt"
+	"slices"
+	"sort"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,44 +35,31 @@ func measureDay(t *testing.T, instances int, sync collector.Sync) {
 	const listed = 30 * day
 	server := limited(t, crsapi.API20, 20)
 	e := server.watch(t, collector.Config{Sync: sync})
-	night := time.Now().Truncate(24 * time.Hour) // the bubble begins at midnight
-	backupsOf := func(night time.Time) (tasks []crsapi.Task) {
-		for i := range instances { // within an hour, newest first
-			after := time.Duration(instances-1-i) * time.Hour / time.Duration(instances)
-			tasks = append(tasks, backupOf(fmt.Sprintf("crs-%05d", instances-i), time.Since(night.Add(after)), crsapi.StatusSucceeded))
+	midnight := time.Now()    // the bubble begins then
+	var backups []crsapi.Task // of the next night and 30 before, newest first
+	for night := range 31 {
+		for i := range instances { // within an hour
+			after := time.Duration(instances-1-i)*time.Hour/time.Duration(instances) - time.Duration(night)*day
+			backups = append(backups, backupOf(fmt.Sprintf("crs-%05d", instances-i), -after, crsapi.StatusSucceeded))
 		}
-		return tasks
 	}
-	var history []crsapi.Task
-	for n := range 30 {
-		history = append(history, backupsOf(night.Add(-time.Duration(n+1)*day))...)
-	}
-	server.SetTasks(guangzhou, history)
+	server.SetTasks(guangzhou, backups[instances:])
 	for range 3 {
 		scrape(t, e)
 		time.Sleep(time.Minute)
 	}
-	tonight := backupsOf(night)
+	// until returns the index of the newest task that was submitted until then.
+	until := func(at time.Time) int {
+		return sort.Search(len(backups), func(i int) bool { return !backups[i].StartTime.After(at) })
+	}
 	before, down := server.Requests(guangzhou), 0
 	for minute := range 24 * 60 {
-		now := night.Add(time.Duration(minute) * time.Minute)
-		server.Update(guangzhou, func(tasks []crsapi.Task) []crsapi.Task {
-			for len(tonight) > 0 && !tonight[len(tonight)-1].StartTime.After(now) {
-				started := tonight[len(tonight)-1]
-				started.Status = crsapi.StatusExecuting
-				tasks = append([]crsapi.Task{started}, tasks...)
-				tonight = tonight[:len(tonight)-1]
-			}
-			for i := 0; i < len(tasks) && now.Sub(tasks[i].StartTime) < 2*time.Hour; i++ {
-				if now.Sub(tasks[i].StartTime) > 3*time.Minute {
-					tasks[i].Status = crsapi.StatusSucceeded
-				}
-			}
-			for len(tasks) > 0 && now.Sub(tasks[len(tasks)-1].StartTime) > listed {
-				tasks = tasks[:len(tasks)-1]
-			}
-			return tasks
-		})
+		now := midnight.Add(time.Duration(minute) * time.Minute)
+		tasks := slices.Clone(backups[until(now):until(now.Add(-listed-1))])
+		for i := range until(now.Add(-3*time.Minute-1)) - until(now) {
+			tasks[i].Status = crsapi.StatusExecuting
+		}
+		server.SetTasks(guangzhou, tasks)
 		if !scrape(t, e).up(guangzhou) {
 			down++
 		}

@@ -117,9 +117,9 @@ func (s *fakeSource) poll(ctx context.Context, f collector.Filter) (*mirror.Resu
 	defer s.mu.Unlock()
 	cause := context.Cause(ctx)
 	if s.ended = append(s.ended, cause); cause != nil {
-		return nil, fmt.Errorf("poll: %w", cause)
+		return &mirror.Result{}, fmt.Errorf("poll: %w", cause)
 	}
-	return s.list, s.err
+	return cmp.Or(s.list, &mirror.Result{}), s.err
 }
 
 // fakeList reads everything at every poll.
@@ -130,14 +130,12 @@ type fakeList struct {
 }
 
 func (l *fakeList) Poll(ctx context.Context, _ int) (*mirror.Result, error) {
-	begin, r := time.Now(), mirror.Result{}
+	begin := time.Now()
 	found, err := l.source.poll(ctx, l.filter)
-	if found != nil {
-		r = *found
-	}
 	if err != nil {
-		return &r, err
+		return found, err
 	}
+	r := *found
 	tasks := slices.SortedStableFunc(slices.Values(r.Tasks), func(a, b crsapi.Task) int {
 		return cmp.Or(a.StartTime.Compare(b.StartTime), cmp.Compare(a.RedisID, b.RedisID), cmp.Compare(a.TaskName, b.TaskName))
 	})

@@ -149,18 +149,6 @@ func (l *movingList) check(t *testing.T, got samples) bool {
 	return true
 }
 
-// wantHistory wants the list, and the counters of all that has ended.
-func (l *movingList) wantHistory(t *testing.T, got samples) {
-	t.Helper()
-	families := []string{"crs_tasks", "crs_task_last_start_timestamp_seconds", "crs_backup_last_start_timestamp_seconds"}
-	wantEqual(t, "at rest", got.of(families...), described(l.tasks).of(families...))
-	for series, n := range l.ended {
-		if got[series] != strconv.Itoa(n) {
-			t.Errorf("%s is %q, want %d", series, got[series], n)
-		}
-	}
-}
-
 // scrapeMoving scrapes a list that changes between any two requests: the tasks shown are
 // those of one moment of the poll. Once it rests, the statuses are those of the list, and the
 // counters are its history. inject injects faults before a scrape, and returns the rate for
@@ -190,7 +178,13 @@ func scrapeMoving(t *testing.T, s *simulator, sync collector.Sync, seed uint64, 
 		scrape(t, e)
 		time.Sleep(15 * time.Second)
 	}
-	l.wantHistory(t, scrape(t, e))
+	got, families := scrape(t, e), []string{"crs_tasks", "crs_task_last_start_timestamp_seconds", "crs_backup_last_start_timestamp_seconds"}
+	wantEqual(t, "at rest", got.of(families...), described(l.tasks).of(families...))
+	for series, n := range l.ended {
+		if got[series] != strconv.Itoa(n) {
+			t.Errorf("%s is %q, want %d", series, got[series], n)
+		}
+	}
 	return up
 }
 
