@@ -738,8 +738,7 @@ func TestLinks(t *testing.T) {
 			if strings.Contains(target, "://") {
 				continue
 			}
-			target = cmp.Or(target, path.Base(file))
-			target = path.Join(path.Dir(file), target)
+			target = path.Join(path.Dir(file), cmp.Or(target, path.Base(file)))
 			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s: %v", file, err)
 			}

@@ -230,7 +230,6 @@ func newStateful(t testing.TB) *stateful {
 		return []collector.Source{s.source, s.successor}, nil
 	}
 	s.restart()
-	t.Cleanup(func() { s.e.Close() })
 	return s
 }
 
@@ -239,11 +238,7 @@ func (s *stateful) restart() {
 	if s.e != nil {
 		s.e.Close()
 	}
-	e, err := collector.New(s.cfg)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.e = e
+	s.e = newExporter(s.t, s.cfg, nil)
 }
 
 // scrape polls the tasks and returns all samples.

@@ -1,9 +1,7 @@
 package collector_test
 
 import (
-	"bytes"
 	"compress/gzip"
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -24,24 +22,23 @@ func TestOnlyADeliveredResponseShowsASeries(t *testing.T) {
 	visit := func(method, target string) func(*collector.Exporter) {
 		return func(e *collector.Exporter) { serve(e.Handler(), httptest.NewRequest(method, target, nil)) }
 	}
-	breaks := func(at string) func(*collector.Exporter) {
+	connect := func(write, flush func() error) func(*collector.Exporter) {
 		return func(e *collector.Exporter) {
-			ctx, disconnect := context.WithCancel(context.Background())
-			e.Handler().ServeHTTP(&brokenWriter{httptest.NewRecorder(), at, disconnect}, request().WithContext(ctx))
+			e.Handler().ServeHTTP(&client{ResponseRecorder: httptest.NewRecorder(), write: write, flush: flush}, request())
 		}
 	}
 	for _, test := range []struct {
 		name  string
 		visit func(e *collector.Exporter)
-		shows bool
+		want  string // of the counter
 	}{
-		{"a poll alone", func(e *collector.Exporter) { e.Poll(t.Context()) }, false},
-		{"a scrape", visit(http.MethodGet, "/metrics"), true},
-		{"a scrape of the counter alone", visit(http.MethodGet, "/metrics?name[]=crs_up&name[]=crs_task_transitions_total"), true},
-		{"a scrape of another metric", visit(http.MethodGet, "/metrics?name[]=crs_up"), false},
-		{"a request for the header", visit(http.MethodHead, "/metrics"), false},
-		{"a scraper that disconnects during the response", breaks("crs_"), false},
-		{"a scraper whose last bytes stay in a buffer", breaks(""), false},
+		{"a poll alone", func(e *collector.Exporter) { e.Poll(t.Context()) }, "0"},
+		{"a scrape", visit(http.MethodGet, "/metrics"), "1"},
+		{"a scrape of the counter alone", visit(http.MethodGet, "/metrics?name[]=crs_up&name[]=crs_task_transitions_total"), "1"},
+		{"a scrape of another metric", visit(http.MethodGet, "/metrics?name[]=crs_up"), "0"},
+		{"a request for the header", visit(http.MethodHead, "/metrics"), "0"},
+		{"a scraper that disconnects during the response", connect(breaks, works), "0"},
+		{"a scraper whose last bytes stay in a buffer", connect(works, breaks), "0"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			source := &fakeSource{list: list(task("crs-a", clean, "2017-02-10 03:00:00", crsapi.StatusSucceeded))}
@@ -50,36 +47,34 @@ func TestOnlyADeliveredResponseShowsASeries(t *testing.T) {
 			source.set(list(task("crs-a", backup, "2017-02-10 03:00:00", crsapi.StatusFailed)), nil)
 			scrape(t, e)
 			test.visit(e)
-			want := "0"
-			if test.shows {
-				want = "1"
-			}
-			poll(t, e, time.Minute).want(t, samples{transitions("crs-a", backup, "failed"): want})
+			poll(t, e, time.Minute).want(t, samples{transitions("crs-a", backup, "failed"): test.want})
 		})
 	}
 }
 
-// brokenWriter is a connection that breaks when a text is to be written, or when it
-// is flushed if that is empty.
-type brokenWriter struct {
+// client is a scraper whose connection a test holds up or breaks.
+type client struct {
 	*httptest.ResponseRecorder
-	at         string
-	disconnect func()
+	write, flush func() error
+	deadline     time.Time // of writes
 }
 
-func (w *brokenWriter) Write(b []byte) (int, error) {
-	if w.at != "" && bytes.Contains(b, []byte(w.at)) {
-		return 0, w.error()
+func (c *client) Write(b []byte) (int, error) {
+	if err := c.write(); err != nil {
+		return 0, err
 	}
-	return w.ResponseRecorder.Write(b)
+	return c.ResponseRecorder.Write(b)
 }
 
-func (w *brokenWriter) FlushError() error { return w.error() }
+func (c *client) FlushError() error { return c.flush() }
 
-func (w *brokenWriter) error() error {
-	w.disconnect()
-	return io.ErrClosedPipe
+func (c *client) SetWriteDeadline(deadline time.Time) error {
+	c.deadline = deadline
+	return nil
 }
+
+func works() error  { return nil }
+func breaks() error { return io.ErrClosedPipe }
 
 // A scrape of a region that hangs waits for its own timeout, less the offset.
 func TestScrapeTimeout(t *testing.T) {
@@ -113,23 +108,6 @@ func TestScrapeTimeout(t *testing.T) {
 	}
 }
 
-// slowReader does not read before it is let go. It has a deadline for writes to it.
-type slowReader struct {
-	*httptest.ResponseRecorder
-	wait     <-chan struct{}
-	deadline time.Time
-}
-
-func (w *slowReader) Write(b []byte) (int, error) {
-	<-w.wait
-	return w.ResponseRecorder.Write(b)
-}
-
-func (w *slowReader) SetWriteDeadline(deadline time.Time) error {
-	w.deadline = deadline
-	return nil
-}
-
 // Clients that do not read take no place of others. They get their whole answer, or are
 // cut off five seconds after their timeout.
 func TestSlowReaders(t *testing.T) {
@@ -141,9 +119,13 @@ func TestSlowReaders(t *testing.T) {
 			}
 		}
 		letGo := make(chan struct{})
+		waits := func() error {
+			<-letGo
+			return nil
+		}
 		var all sync.WaitGroup
 		for range 45 { // each has a poll of its own
-			begin, w := time.Now(), &slowReader{ResponseRecorder: httptest.NewRecorder(), wait: letGo}
+			begin, w := time.Now(), &client{ResponseRecorder: httptest.NewRecorder(), write: waits, flush: works}
 			all.Go(func() {
 				handler.ServeHTTP(w, request("X-Prometheus-Scrape-Timeout-Seconds", "30"))
 				wantWhole(w.ResponseRecorder)

@@ -156,30 +156,24 @@ func live(t *testing.T, folder string, exposed map[string]int, dies *death) {
 		if err != nil {
 			break // an incomplete line was not exposed
 		}
-		checkExposed(t, strings.TrimSuffix(line, "\n"), exposed)
+		i := strings.LastIndexByte(line, ' ')
+		series, value := line[:max(0, i)], line[i+1:len(line)-1]
+		switch {
+		case strings.HasPrefix(line, "crs_task_transitions_total{"):
+			n, err := strconv.Atoi(value)
+			before, known := exposed[series]
+			if err != nil || n < before || !known && n != 0 {
+				t.Errorf("%s, %t, was %d before", line, known, before)
+			}
+			exposed[series] = n
+		case strings.HasPrefix(line, "crs_up{") && value != "1",
+			strings.HasPrefix(line, "crs_state_errors_total ") && value != "0",
+			strings.HasPrefix(line, "crs_state_last_reset") && value != "0":
+			t.Error(line)
+		}
 	}
 	err = cmd.Wait()
 	if exited := cmd.ProcessState.Exited(); exited != (dies == nil) || exited && err != nil {
 		t.Fatalf("the exporter ended with %v: %s", err, stderr.String())
-	}
-}
-
-// checkExposed checks a line of an exposition against what was exposed before.
-func checkExposed(t *testing.T, line string, exposed map[string]int) {
-	t.Helper()
-	i := strings.LastIndexByte(line, ' ')
-	series, value := line[:max(0, i)], line[i+1:]
-	switch {
-	case strings.HasPrefix(line, "crs_task_transitions_total{"):
-		n, err := strconv.Atoi(value)
-		before, known := exposed[series]
-		if err != nil || n < before || !known && n != 0 {
-			t.Errorf("%s, %t, was %d before", line, known, before)
-		}
-		exposed[series] = n
-	case strings.HasPrefix(line, "crs_up{") && value != "1",
-		strings.HasPrefix(line, "crs_state_errors_total ") && value != "0",
-		strings.HasPrefix(line, "crs_state_last_reset") && value != "0":
-		t.Error(line)
 	}
 }

@@ -19,9 +19,6 @@ func TestLog(t *testing.T) {
 		err  error
 		want string // begin of the only line, without the region
 	}
-	apiError := func(reason crsapi.Reason) error {
-		return &crsapi.Error{Reason: reason, Requested: true, Err: errors.New("details")}
-	}
 	many := func(n int) *mirror.Result { return list(slices.Repeat([]crsapi.Task{someTask}, n)...) }
 	const (
 		first = `level=info msg="first poll succeeded" api=2.0 tasks=`
@@ -32,9 +29,9 @@ func TestLog(t *testing.T) {
 		"polls fail": {
 			{many(1), nil, first + "1 instances=1"},
 			{many(1), nil, ""},
-			{nil, apiError(crsapi.ReasonNetwork), `level=error msg="poll failed" reason=network err=`},
-			{nil, apiError(crsapi.ReasonNetwork), ""},
-			{nil, apiError(crsapi.ReasonAuth), `level=error msg="poll failed" reason=auth err=`},
+			{nil, &crsapi.Error{Reason: crsapi.ReasonNetwork}, `level=error msg="poll failed" reason=network err=`},
+			{nil, &crsapi.Error{Reason: crsapi.ReasonNetwork}, ""},
+			{nil, &crsapi.Error{Reason: crsapi.ReasonAuth}, `level=error msg="poll failed" reason=auth err=`},
 			{many(1), nil, `level=info msg="poll recovered" tasks=1`},
 		},
 		"down from the start": {

@@ -31,18 +31,6 @@ type movingList struct {
 	up       bool            // in the last scrape
 }
 
-func newMovingList(server *simulator, seed uint64) *movingList {
-	l := &movingList{server: server, luck: rand.New(rand.NewPCG(seed, 3)), ended: map[string]int{}}
-	clock := time.Now().Add(-48 * time.Hour).Truncate(time.Second).UTC()
-	for range 150 {
-		clock = clock.Add(time.Duration(l.luck.IntN(600)) * time.Second)
-		l.tasks = slices.Insert(l.tasks, 0, l.task(clock, crsapi.StatusSucceeded))
-	}
-	l.baseline = len(l.tasks)
-	l.publish()
-	return l
-}
-
 func (l *movingList) task(start time.Time, status crsapi.Status) crsapi.Task {
 	return crsapi.Task{
 		RedisID: fmt.Sprintf("crs-%d", l.luck.IntN(6)), RedisName: "n", ProjectID: "0",
@@ -85,14 +73,6 @@ func (l *movingList) event() {
 		l.tasks, l.baseline = l.tasks[:len(l.tasks)-n], l.baseline-n
 	}
 	l.publish()
-}
-
-func (l *movingList) onRequest(crsapitest.Request) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for l.luck.Float64() < l.rate {
-		l.event()
-	}
 }
 
 var statusLabel = regexp.MustCompile(`status="[a-z]*"`)
@@ -156,8 +136,21 @@ func (l *movingList) check(t *testing.T, got samples) bool {
 func scrapeMoving(t *testing.T, s *simulator, sync collector.Sync, seed uint64, scrapes int, inject func(*movingList) float64) (up int) {
 	s.pageSize = 10
 	e := s.watch(t, collector.Config{Sync: sync, FullSyncInterval: 2 * time.Minute})
-	l := newMovingList(s, seed)
-	s.OnRequest(l.onRequest)
+	l := &movingList{server: s, luck: rand.New(rand.NewPCG(seed, 3)), ended: map[string]int{}}
+	clock := time.Now().Add(-48 * time.Hour).Truncate(time.Second).UTC()
+	for range 150 {
+		clock = clock.Add(time.Duration(l.luck.IntN(600)) * time.Second)
+		l.tasks = slices.Insert(l.tasks, 0, l.task(clock, crsapi.StatusSucceeded))
+	}
+	l.baseline = len(l.tasks)
+	l.publish()
+	s.OnRequest(func(crsapitest.Request) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for l.luck.Float64() < l.rate {
+			l.event()
+		}
+	})
 	for n := range scrapes {
 		if n < 2 { // at rest, so that nothing is held later
 			l.begin(-1)

@@ -36,34 +36,35 @@ func TestWithPrefix(t *testing.T) {
 }
 
 func TestCheckHealth(t *testing.T) {
-	check := func(addresses ...string) error { return collector.CheckHealth(t.Context(), addresses, "/crs") }
-	for status, healthy := range map[int]bool{200: true, 401: true, 500: false} {
-		path := ""
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			path = r.URL.Path
-			w.WriteHeader(status)
-		}))
-		port := server.URL[strings.LastIndex(server.URL, ":"):]
-		for _, host := range []string{"127.0.0.1", ""} {
-			if err := check("vsock://:1", host+port, "127.0.0.1:1"); (err == nil) != healthy || path != "/crs/-/healthy" {
-				t.Errorf("%q, status %d: %v, path %s", host, status, err, path)
-			}
-		}
-		server.Close()
-		if check(port) == nil {
-			t.Error("a closed server is healthy")
-		}
-	}
-	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	status, path := http.StatusOK, ""
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path = r.URL.Path
+		w.WriteHeader(status)
+	})
+	server, secure := httptest.NewServer(handler), httptest.NewUnstartedServer(handler)
+	defer server.Close()
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
 	secure.StartTLS()
 	defer secure.Close()
-	if err := check(strings.TrimPrefix(secure.URL, "https://")); err != nil {
-		t.Errorf("with TLS: %v", err)
-	}
-	for _, address := range []string{"127.0.0.1:no", "vsock://:10991"} {
-		if check(address) == nil {
-			t.Errorf("%q is healthy", address)
+	address := server.Listener.Addr().String()
+	for _, test := range []struct {
+		status    int
+		addresses string
+		healthy   bool
+	}{
+		{200, "vsock://:1 " + address + " 127.0.0.1:1", true},
+		{200, address[strings.LastIndex(address, ":"):], true},
+		{401, address, true},
+		{500, address, false},
+		{200, secure.Listener.Addr().String(), true},
+		{200, "127.0.0.1:1", false},
+		{200, "127.0.0.1:no", false},
+		{200, "vsock://:10991", false},
+	} {
+		status = test.status
+		err := collector.CheckHealth(t.Context(), strings.Fields(test.addresses), "/crs")
+		if (err == nil) != test.healthy || path != "/crs/-/healthy" {
+			t.Errorf("%q, status %d: %v, path %s", test.addresses, status, err, path)
 		}
 	}
 }
