@@ -32,7 +32,6 @@ func TestRequestsOfADay(t *testing.T) {
 }
 
 func measureDay(t *testing.T, instances int, sync collector.Sync) {
-	const listed = 30 * day
 	server := limited(t, crsapi.API20, 20)
 	e := server.watch(t, collector.Config{Sync: sync})
 	midnight := time.Now()    // the bubble begins then
@@ -55,7 +54,7 @@ func measureDay(t *testing.T, instances int, sync collector.Sync) {
 	before, down := server.Requests(guangzhou), 0
 	for minute := range 24 * 60 {
 		now := midnight.Add(time.Duration(minute) * time.Minute)
-		tasks := slices.Clone(backups[until(now):until(now.Add(-listed-1))])
+		tasks := slices.Clone(backups[until(now):until(now.Add(-30*day-1))])
 		for i := range until(now.Add(-3*time.Minute-1)) - until(now) {
 			tasks[i].Status = crsapi.StatusExecuting
 		}

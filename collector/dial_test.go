@@ -22,13 +22,12 @@ func TestLimiterPerHost(t *testing.T) {
 		{crsapi.API30, "http://{region}.host/", 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			server, regions := limited(t, test.api, 1), []string{guangzhou, shanghai}
-			for _, region := range regions {
-				server.SetTasks(region, nil) // one request each
-			}
+			server := limited(t, test.api, 1)
+			server.SetTasks(guangzhou, nil) // one request each
+			server.SetTasks(shanghai, nil)
 			cfg := server.config(test.api)
 			cfg.Endpoint = test.endpoint
-			e := newExporter(t, collector.Config{Regions: regions, Dial: collector.DialAPIs(cfg)}, nil)
+			e := newExporter(t, collector.Config{Regions: []string{guangzhou, shanghai}, Dial: collector.DialAPIs(cfg)}, nil)
 			begin := time.Now()
 			up := poll(t, e, time.Minute).of("crs_up").nonzero()
 			if took := time.Since(begin); took != test.took || len(up) != 2 || server.Requests("") != 2 {

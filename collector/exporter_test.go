@@ -77,9 +77,8 @@ func TestChangedFiltersAreAbsorbed(t *testing.T) {
 		s := newStateful(t)
 		s.cfg.RedisIDs = []string{"crs-a", "crs-b"}
 		s.restart()
-		for range 2 {
-			s.scrape(running)
-		}
+		s.scrape(running)
+		s.scrape(running)
 		change(&s.cfg)
 		s.restart()
 		if name == "" {
@@ -130,9 +129,8 @@ func TestFullDisk(t *testing.T) {
 // A list that is complete when Close comes is shown with its counters.
 func TestCloseWhileAListArrives(t *testing.T) {
 	s := newStateful(t)
-	for range 2 {
-		s.scrape(running)
-	}
+	s.scrape(running)
+	s.scrape(running)
 	var closing sync.WaitGroup
 	s.source = &fakeSource{answer: func(ctx context.Context, _ collector.Filter) (*mirror.Result, error) {
 		closing.Go(s.e.Close)

@@ -109,12 +109,28 @@ func TestUnknownInstance(t *testing.T) {
 	})
 }
 
-// Where all instances are listed, the same answer is a failure. A smaller page is tried once.
-func TestUnknownWithoutAnInstance(t *testing.T) {
+// A list that fails is not shown, and the next one is. Where all instances are listed, an
+// unknown instance is a failure. So are totals that do not add up.
+func TestListsThatFail(t *testing.T) {
 	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		s := newSimulator(t, api)
-		s.Inject(crsapitest.Fault{Do: crsapitest.APIError(5000)})
-		scrape(t, s.watch(t, collector.Config{})).want(t, samples{`crs_up{region="ap-guangzhou"}`: "0", failuresOf(crsapi.ReasonAPI): "2"})
+		for reason, do := range map[crsapi.Reason]crsapitest.Effect{
+			crsapi.ReasonAPI:     crsapitest.APIError(5000),
+			crsapi.ReasonNetwork: crsapitest.ResetBeforeHeaders,
+			crsapi.ReasonDecode:  crsapitest.Total(func(total int) int { return total + 50 }),
+		} {
+			s := newSimulator(t, api)
+			s.SetTasks(guangzhou, crsapitest.Generate(250, 5, 1))
+			e := s.watch(t, collector.Config{})
+			before := scrape(t, e)
+			stop := s.Inject(crsapitest.Fault{Do: do})
+			during := scrape(t, e)
+			failed := during.of("crs_api_failures_total").nonzero()
+			if during.up(guangzhou) || len(failed) != 1 || failed[failuresOf(reason)] == "" {
+				t.Errorf("failures %v, want some of reason %s", failed, reason)
+			}
+			stop()
+			wantEqual(t, "after that", scrape(t, e).listed(), before.listed())
+		}
 	})
 }
 
