@@ -23,6 +23,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
@@ -435,34 +436,76 @@ func wantLinksBelow(t *testing.T, base, opened, page string) {
 	}
 }
 
-// TestShutdown shuts the exporter down during a scrape. The scrape gets its answer, also if
-// the API has none.
+// TestShutdown shuts the exporter down during a scrape, which gets its answer.
 func TestShutdown(t *testing.T) {
 	t.Parallel()
-	for up, answer := range map[string]crsapitest.Effect{"1": crsapitest.All(), "0": crsapitest.Hang} {
-		t.Run("up is "+up, func(t *testing.T) {
-			t.Parallel()
-			server, args := simulate(t, crsapi.API20)
-			exporter := start(t, append(args, "--crs.request-timeout=1m")...)
-			exporter.waitForLog("first poll succeeded")
-			server.Inject(crsapitest.Fault{Do: answer})
-			server.OnRequest(func(crsapitest.Request) {
-				exporter.stop()
-				exporter.waitForLog("shutting down")
-			})
-			begin := time.Now()
-			exporter.want(upSeries + " " + up)
-			err, took := exporter.wait(), time.Since(begin)
-			if err != nil || (took < drainTimeout/2) != (up == "1") || took >= drainTimeout {
-				t.Errorf("got %v after %s", err, took)
-			}
-			for line := range strings.Lines(exporter.log.String()) { // of the toolkit too
-				if strings.Count(line, " time=20") != 1 || strings.Contains(line, " ts=") {
-					t.Errorf("no time, or two: %s", line)
-				}
-			}
-		})
+	server, args := simulate(t, crsapi.API20)
+	exporter := start(t, args...)
+	exporter.waitForLog("first poll succeeded")
+	server.OnRequest(func(crsapitest.Request) {
+		exporter.stop()
+		exporter.waitForLog("shutting down")
+	})
+	exporter.want(upSeries + " 1")
+	if err := exporter.wait(); err != nil {
+		t.Error(err)
 	}
+	for line := range strings.Lines(exporter.log.String()) { // of the toolkit too
+		if strings.Count(line, " time=20") != 1 || strings.Contains(line, " ts=") {
+			t.Errorf("no time, or two: %s", line)
+		}
+	}
+}
+
+// connections is a net.Listener of the connections in it.
+type connections chan net.Conn
+
+func (c connections) Accept() (net.Conn, error) {
+	if conn, ok := <-c; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+func (c connections) Close() error   { close(c); return nil }
+func (c connections) Addr() net.Addr { return &net.UnixAddr{} }
+
+// TestDrain ends a scrape that waits for an API without a response.
+func TestDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := crsapitest.NewMemoryServer()
+		defer api.Close()
+		api.SetTasks(guangzhou, nil)
+		api.Inject(crsapitest.Fault{Do: crsapitest.Hang})
+		cfg := crsapi.DefaultConfig(crsapi.API20)
+		cfg.Endpoint, cfg.Transport, cfg.RequestTimeout = api.URL, api.Client().Transport, time.Minute
+		cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+		exporter, err := collector.New(collector.Config{Regions: []string{guangzhou}, Dial: collector.DialAPIs(cfg)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, conn := net.Pipe()
+		listener := make(connections, 1)
+		listener <- conn
+		server := &http.Server{Handler: exporter.Handler()}
+		go func() { _ = server.Serve(listener) }()
+		response := make(chan string)
+		go func() {
+			_, _ = io.WriteString(client, "GET /metrics HTTP/1.1\r\nHost: x\r\nX-Prometheus-Scrape-Timeout-Seconds: 60\r\n\r\n")
+			text, _ := io.ReadAll(client)
+			response <- string(text)
+		}()
+		synctest.Wait()
+		begin := time.Now()
+		drained := make(chan error)
+		go func() { drained <- drain(server, exporter) }()
+		text := <-response
+		if took := time.Since(begin); took < drainTimeout/2 || took >= drainTimeout || !strings.Contains(text, upSeries+" 0\n") {
+			t.Errorf("after %s: %s", took, text)
+		}
+		if err := <-drained; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestPassword: the web configuration protects the exporter, and requests have a size limit.
