@@ -28,16 +28,7 @@ type dashboardLink struct{ Title, URL string }
 
 type variable struct {
 	Type, Name, Regex, AllValue string
-	Query                       any
-}
-
-// query returns the query of a variable. Grafana writes it as a string or as an object
-// that contains the string.
-func (v variable) query() string {
-	if object, ok := v.Query.(map[string]any); ok {
-		return fmt.Sprint(object["query"])
-	}
-	return fmt.Sprint(v.Query)
+	Query                       any // a string, or an object that contains it
 }
 
 type panel struct {
@@ -82,7 +73,7 @@ func (d dashboard) interpolate(query string) string {
 	for _, v := range d.Templating.List {
 		value := v.AllValue
 		if v.Type == "constant" {
-			value = v.query()
+			value = fmt.Sprint(v.Query)
 		}
 		query = strings.ReplaceAll(query, "$"+v.Name, value)
 	}
@@ -172,11 +163,21 @@ var values = map[string]string{
 
 // TestDashboard checks that each query names only what exists, obeys the choice of a job
 // and has a result; that no series or name of a pair of exporters is there twice, while
-// accounts are kept apart; and that the settings of tables name columns that are there.
+// accounts are kept apart; that the settings of tables name columns that are there; and that
+// links go to runbooks of alerts.
 func TestDashboard(t *testing.T) {
-	d, known, store := loadDashboard(t), exposed(t), loadFixture(t)
+	d, known, shipped, store := loadDashboard(t), exposed(t), alerts(t), loadFixture(t)
+	if d.Links[0].URL != runbooksURL {
+		t.Errorf("the dashboard links to %v, want runbooks.md", d.Links)
+	}
 	checked := 0
 	for _, p := range d.Panels {
+		for _, l := range p.Links {
+			alert := strings.TrimPrefix(l.Title, "Runbook: ")
+			if _, ok := shipped[alert]; !ok || l.URL != runbooksURL+"#"+strings.ToLower(alert) {
+				t.Errorf("%s: link %q to %s", p.Title, l.Title, l.URL)
+			}
+		}
 		columns := []string{"Time", "Value", "reason", "instance"} // some alerts have the last two
 		for _, q := range p.Targets {
 			expr := d.interpolate(q.Expr)
@@ -194,7 +195,14 @@ func TestDashboard(t *testing.T) {
 						t.Errorf("%s is not limited to $job", s)
 					}
 				}
-				checkQuery(t, p, q)
+				if q.Instant == (p.Type == "timeseries") || (q.Format == "table") != (p.Type == "table") || p.Datasource.UID != "${datasource}" {
+					t.Errorf("instant %v, format %q, data source %s in a panel of type %s", q.Instant, q.Format, p.Datasource.UID, p.Type)
+				}
+				// Without a Min step of a minute, $__rate_interval is too short for a scrape interval
+				// of a minute, unless the data source knows that interval.
+				if strings.Contains(q.Expr, "$__rate_interval") != (q.Interval == "1m") {
+					t.Errorf("the interval is %q: %s", q.Interval, q.Expr)
+				}
 				checkSeries(t, p, q, result)
 				if want, ok := values[name]; ok {
 					checked++
@@ -234,18 +242,6 @@ func TestDashboard(t *testing.T) {
 	}
 }
 
-func checkQuery(t *testing.T, p panel, q target) {
-	t.Helper()
-	if q.Instant == (p.Type == "timeseries") || (q.Format == "table") != (p.Type == "table") || p.Datasource.UID != "${datasource}" {
-		t.Errorf("instant %v, format %q, data source %s in a panel of type %s", q.Instant, q.Format, p.Datasource.UID, p.Type)
-	}
-	// Without a Min step of a minute, $__rate_interval is too short for a scrape interval
-	// of a minute, unless the data source knows that interval.
-	if strings.Contains(q.Expr, "$__rate_interval") != (q.Interval == "1m") {
-		t.Errorf("the interval is %q: %s", q.Interval, q.Expr)
-	}
-}
-
 func checkSeries(t *testing.T, p panel, q target, result promql.Vector) {
 	t.Helper()
 	if len(result) == 0 {
@@ -277,9 +273,10 @@ func TestDashboardVariables(t *testing.T) {
 		if v.Type != "query" {
 			continue
 		}
-		m := query.FindStringSubmatch(d.interpolate(v.query()))
+		object, _ := v.Query.(map[string]any)
+		m := query.FindStringSubmatch(d.interpolate(fmt.Sprint(object["query"])))
 		if m == nil {
-			t.Fatalf("not a variable query for Grafana's Prometheus data source: %q", v.query())
+			t.Fatalf("not a variable query for Grafana's Prometheus data source: %v", v.Query)
 		}
 		selectors(t, known, m[1]+m[2])
 		result := evaluate(t, store, m[1]+m[2], evalTime)
@@ -293,20 +290,5 @@ func TestDashboardVariables(t *testing.T) {
 		if len(result) != 1 || len(found) != 3 || found[1] != "ok" || !strings.Contains(found[2], "orders host") {
 			t.Errorf("the regex finds %q in %v, which must be one instance with one of its names", found, result)
 		}
-	}
-}
-
-func TestDashboardRunbookLinks(t *testing.T) {
-	d, shipped := loadDashboard(t), alerts(t)
-	for _, p := range d.Panels {
-		for _, l := range p.Links {
-			alert := strings.TrimPrefix(l.Title, "Runbook: ")
-			if _, ok := shipped[alert]; !ok || l.URL != runbooksURL+"#"+strings.ToLower(alert) {
-				t.Errorf("panel %q: link %q to %s", p.Title, l.Title, l.URL)
-			}
-		}
-	}
-	if d.Links[0].URL != runbooksURL {
-		t.Errorf("the dashboard links to %v, want runbooks.md", d.Links)
 	}
 }
