@@ -160,7 +160,7 @@ func TestAlertPath(t *testing.T) {
 	startAlertmanager(t, dir, alertmanager)
 	startExporter := func() (stop func()) {
 		env := []string{"HOME=" + data, "TENCENTCLOUD_SECRET_ID=" + crsapitest.SecretID, "TENCENTCLOUD_SECRET_KEY=" + crsapitest.SecretKey}
-		return start(t, env, exporter(t), "--web.listen-address="+address, "--state.file="+data+"/state",
+		return start(t, env, exporter, "--web.listen-address="+address, "--state.file="+data+"/state",
 			"--crs.endpoint="+api.URL, "--crs.v3-endpoint="+api.URL3, "--crs.region="+region)
 	}
 	startPrometheus := func() (stop func()) {

@@ -19,7 +19,7 @@ const imageUID = 65532 // of the Dockerfile's USER
 // garbage more often before the process reaches the limit.
 func checkProcess(t *testing.T, args []string, goMemLimit string, limit int64) {
 	t.Helper()
-	help := run(t, exporter(t), "--help")
+	help := run(t, exporter, "--help")
 	for _, a := range args {
 		name, _, _ := strings.Cut(a, "=")
 		known := strings.Replace(regexp.QuoteMeta(name), "--", `--(\[no-\])?`, 1) + `[=\s]`

@@ -229,12 +229,12 @@ func TestHelmArguments(t *testing.T) {
 			for _, a := range c.container().Args {
 				args = append(args, inDir.Replace(a))
 			}
-			start(t, []string{"HOME=" + dir}, exporter(t), args...)
+			start(t, []string{"HOME=" + dir}, exporter, args...)
 			eventually(t, "the probe succeeds", func() error {
 				live, ready := c.container().LivenessProbe, c.container().ReadinessProbe
 				if live.Exec != nil {
 					args := append(live.Exec.Command[1:], "--web.listen-address="+address)
-					return exec.CommandContext(t.Context(), exporter(t), args...).Run()
+					return exec.CommandContext(t.Context(), exporter, args...).Run()
 				}
 				var errs []error
 				for _, path := range []string{live.HTTPGet.Path, ready.HTTPGet.Path, c.monitor.Spec.Endpoints[0].Path} {

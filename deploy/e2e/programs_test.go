@@ -61,30 +61,20 @@ func program(t *testing.T, name string) string {
 	return path
 }
 
-var exporterDir string // for the exporter's binary
+var exporter string // the path of the exporter
 
+// TestMain builds the exporter, with its own module file.
 func TestMain(m *testing.M) {
-	var err error
-	if exporterDir, err = os.MkdirTemp("", "e2e"); err != nil {
+	dir, err := os.MkdirTemp("", "e2e")
+	if err != nil {
 		panic(err)
 	}
-	code := m.Run()
-	_ = os.RemoveAll(exporterDir)
-	os.Exit(code)
-}
-
-var buildExporter = sync.OnceValue(func() error {
-	_, err := goCommand("build", "-C", "../..", "-o", exporterDir, ".")()
-	return err
-})
-
-// exporter returns the path of the exporter, built with its own module file.
-func exporter(t *testing.T) string {
-	t.Helper()
-	if err := buildExporter(); err != nil {
-		t.Fatalf("build the exporter: %v", err)
+	defer os.RemoveAll(dir)
+	exporter = filepath.Join(dir, "crs_exporter")
+	if _, err := goCommand("build", "-C", "../..", "-o", exporter, ".")(); err != nil {
+		panic(err)
 	}
-	return filepath.Join(exporterDir, "crs_exporter")
+	m.Run()
 }
 
 // run runs a program until it exits and returns its output. The program must succeed.
