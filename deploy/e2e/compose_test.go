@@ -126,7 +126,7 @@ func TestComposeServices(t *testing.T) {
 
 // TestComposeFiles checks that the services find the shipped files, and one another.
 func TestComposeFiles(t *testing.T) {
-	services, c := loadServices(t), loadPrometheus(t)
+	services, c := loadServices(t), loadPrometheus(t, readFile(t, prometheusFile))
 	prometheus, alertmanager, grafana := services["prometheus"], services["alertmanager"], services["grafana"]
 	config := flagValue(t, prometheus.Command, "config.file")
 	wantMount(t, prometheus, config, prometheusFile)

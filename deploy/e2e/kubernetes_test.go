@@ -170,7 +170,7 @@ func TestKubernetes(t *testing.T) {
 		t.Errorf("volume %+v, mount %+v", v, mount)
 	}
 
-	e, shipped := c.monitor.Spec.Endpoints[0], shippedScrape(t)
+	e, shipped := c.monitor.Spec.Endpoints[0], loadPrometheus(t, readFile(t, prometheusFile)).ScrapeConfigs[0]
 	job, drop := e.RelabelConfigs[0], e.RelabelConfigs[1]
 	got := []string{string(e.Interval), string(e.ScrapeTimeout), job.TargetLabel, ptr.Deref(job.Replacement, ""), drop.Action, drop.Regex}
 	dropped := shipped.RelabelConfigs[0]

@@ -30,20 +30,14 @@ const (
 	runbooksURL    = "https://github.com/crs-exporter/crs_exporter/blob/main/deploy/prometheus/runbooks.md"
 )
 
-// loadPrometheus loads the shipped configuration with the code of Prometheus.
-func loadPrometheus(t *testing.T) *config.Config {
+// loadPrometheus loads a configuration with the code of Prometheus.
+func loadPrometheus(t *testing.T, text string) *config.Config {
 	t.Helper()
-	c, err := config.Load(readFile(t, prometheusFile), promslog.NewNopLogger())
+	c, err := config.Load(text, promslog.NewNopLogger())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
-}
-
-// shippedScrape returns the scrape configuration of the exporter.
-func shippedScrape(t *testing.T) *config.ScrapeConfig {
-	t.Helper()
-	return loadPrometheus(t).ScrapeConfigs[0]
 }
 
 // parseRules parses groups of rules as Prometheus does, and returns the rules in their order.
@@ -80,20 +74,19 @@ func TestPromtool(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no rule tests found: %v", err)
 	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) { run(t, promtool, "test", "rules", file) })
-	}
+	run(t, promtool, append([]string{"test", "rules"}, files...)...)
 }
 
-// TestPairOfPrometheus checks the commented configuration for a pair of Prometheus servers.
+// TestPairOfPrometheus checks that the commented configuration for a pair of Prometheus
+// servers takes the label that it adds off the alerts.
 func TestPairOfPrometheus(t *testing.T) {
-	promtool := program(t, "promtool")
-	dir := t.TempDir()
-	config := uncomment(t, readFile(t, prometheusFile), "# external_labels:", "replica: a")
-	config = uncomment(t, config, "# alert_relabel_configs:", "regex: replica")
-	writeFile(t, filepath.Join(dir, "prometheus.yml"), config)
-	writeFile(t, filepath.Join(dir, "rules/crs.yml"), readFile(t, rulesFile))
-	run(t, promtool, "check", "config", "--lint=all", "--lint-fatal", filepath.Join(dir, "prometheus.yml"))
+	text := uncomment(t, readFile(t, prometheusFile), "# external_labels:", "replica: a")
+	c := loadPrometheus(t, uncomment(t, text, "# alert_relabel_configs:", "regex: replica"))
+	external := c.GlobalConfig.ExternalLabels
+	got := labels.NewBuilder(external)
+	if !relabel.ProcessBuilder(got, c.AlertingConfig.AlertRelabelConfigs...) || external.Len() != 1 || !got.Labels().IsEmpty() {
+		t.Errorf("external labels %s, of which alerts have %s", external, got.Labels())
+	}
 }
 
 // uncomment removes the comment sign from the lines of an example, from the line that
@@ -114,8 +107,8 @@ func TestMove(t *testing.T) {
 	target := labels.FromStrings("job", "crs", "instance", "10.0.0.1:10991", "namespace", "crs-exporter", "account", "a",
 		"node", "n", "container", "crs-exporter", "endpoint", "metrics", "service", "crs-exporter", "pod", "crs-exporter-x")
 	want := labels.FromStrings("job", "crs", "instance", "10.0.0.1:10991", "namespace", "crs-exporter", "account", "a")
-	got := labels.NewBuilder(target)
-	if !relabel.ProcessBuilder(got, shippedScrape(t).RelabelConfigs...) || !labels.Equal(got.Labels(), want) {
+	got, scrape := labels.NewBuilder(target), loadPrometheus(t, readFile(t, prometheusFile)).ScrapeConfigs[0]
+	if !relabel.ProcessBuilder(got, scrape.RelabelConfigs...) || !labels.Equal(got.Labels(), want) {
 		t.Errorf("labels %s, want %s", got.Labels(), want)
 	}
 }
@@ -180,24 +173,6 @@ func exposed(t *testing.T) map[string][]string {
 	return all
 }
 
-// possible returns the values that a label may have, or nil for any.
-func possible(label string) []string {
-	values := []string{".+"}
-	switch label {
-	case "status":
-		for status := crsapi.Status(-1); status <= 4; status++ {
-			values = append(values, status.String())
-		}
-	case "reason":
-		for _, r := range crsapi.Reasons() {
-			values = append(values, string(r))
-		}
-	default:
-		return nil
-	}
-	return values
-}
-
 // selectors returns the parts of an expression that select series. It reports each metric,
 // label and value in them that does not exist.
 func selectors(t *testing.T, exposed map[string][]string, text string) (found []*parser.VectorSelector) {
@@ -212,6 +187,13 @@ func selectors(t *testing.T, exposed map[string][]string, text string) (found []
 		}
 		return nil
 	})
+	possible := map[string][]string{"status": {".+"}, "reason": {".+"}} // other labels may have any value
+	for status := crsapi.Status(-1); status <= 4; status++ {
+		possible["status"] = append(possible["status"], status.String())
+	}
+	for _, r := range crsapi.Reasons() {
+		possible["reason"] = append(possible["reason"], string(r))
+	}
 	for _, selector := range found {
 		names, ok := exposed[selector.Name]
 		if !ok {
@@ -222,7 +204,7 @@ func selectors(t *testing.T, exposed map[string][]string, text string) (found []
 				t.Errorf("%s: %s has no label %q", text, selector.Name, m.Name)
 			}
 			for value := range strings.SplitSeq(m.Value, "|") {
-				if values := possible(m.Name); values != nil && !slices.Contains(values, value) {
+				if values, ok := possible[m.Name]; ok && !slices.Contains(values, value) {
 					t.Errorf("%s: label %s never has the value %q", text, m.Name, value)
 				}
 			}
