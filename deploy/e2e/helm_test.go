@@ -155,7 +155,7 @@ func TestHelmFull(t *testing.T) {
 	}
 
 	common := map[string]string{"release": "kube-prometheus-stack", "example.com/team": "databases"}
-	if !contains(c.monitor.Labels, common) || !contains(c.rule.Labels, common) {
+	if !selects(common, c.monitor.Labels) || !selects(common, c.rule.Labels) {
 		t.Errorf("labels %v and %v, want %v", c.monitor.Labels, c.rule.Labels, common)
 	}
 	for label, value := range pod.Labels {

@@ -12,6 +12,7 @@ import (
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation"
 	psaapi "k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
@@ -209,11 +210,11 @@ func checkSelectors(t *testing.T, c cluster) {
 		"Deployment": c.deployment.Spec.Selector.MatchLabels, "Service": c.service.Spec.Selector,
 		"NetworkPolicy": c.policy.Spec.PodSelector.MatchLabels,
 	} {
-		if !contains(pod, selector) {
+		if !selects(selector, pod) {
 			t.Errorf("%s selects %v, the pod has %v", name, selector, pod)
 		}
 	}
-	if selector := c.monitor.Spec.Selector.MatchLabels; !contains(c.service.Labels, selector) {
+	if selector := c.monitor.Spec.Selector.MatchLabels; !selects(selector, c.service.Labels) {
 		t.Errorf("the ServiceMonitor selects %v, the service has %v", selector, c.service.Labels)
 	}
 	if got, want := c.monitor.Spec.Endpoints[0].Port, c.service.Spec.Ports[0].Name; got != want {
@@ -221,15 +222,9 @@ func checkSelectors(t *testing.T, c cluster) {
 	}
 }
 
-// contains reports whether labels has every label of selector. It is false for an empty
-// selector, which would select everything.
-func contains(labels, selector map[string]string) bool {
-	for k, v := range selector {
-		if labels[k] != v {
-			return false
-		}
-	}
-	return len(selector) > 0
+// selects reports whether a selector selects what has these labels, but not everything.
+func selects(selector, with map[string]string) bool {
+	return len(selector) > 0 && labels.SelectorFromSet(selector).Matches(labels.Set(with))
 }
 
 // checkRestricted checks that a namespace with the restricted pod security standard admits
