@@ -1,6 +1,7 @@
 package year
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -10,29 +11,26 @@ import (
 
 // world makes the simulator's lists what the scenario says they are.
 type world struct {
-	server  *crsapitest.Server
-	renames []rename // that are to come
-	names   map[string]string
-	lists   []*listed
-}
-
-// listed is the list of a region as of the last step.
-type listed struct {
-	region string
-	coming []*task // oldest first
-	rows   []*row  // newest first
-}
-
-// row is a task that is in the list.
-type row struct {
-	*task
-	next int // index of the change that is to come
+	sc     *scenario
+	server *crsapitest.Server
+	coming map[string][]time.Time // when the list of a region changes, in order
 }
 
 func newWorld(sc *scenario, server *crsapitest.Server) *world {
-	w := &world{server: server, renames: sc.renames, names: map[string]string{}}
+	w := &world{sc, server, map[string][]time.Time{}}
 	for _, r := range regions {
-		w.lists = append(w.lists, &listed{region: r.name, coming: sc.tasks[r.name]})
+		var all []time.Time
+		for _, t := range sc.tasks[r.name] {
+			for _, c := range t.changes {
+				all = append(all, c.at)
+			}
+			all = append(all, t.leaves)
+		}
+		for _, r := range sc.renames {
+			all = append(all, r.at)
+		}
+		slices.SortFunc(all, time.Time.Compare)
+		w.coming[r.name] = all
 		server.SetTasks(r.name, nil)
 	}
 	return w
@@ -40,52 +38,43 @@ func newWorld(sc *scenario, server *crsapitest.Server) *world {
 
 // become brings the lists to a time.
 func (w *world) become(now time.Time) {
-	renamed := false
-	for len(w.renames) > 0 && !w.renames[0].at.After(now) {
-		w.names[w.renames[0].redisID] = w.renames[0].name
-		w.renames = w.renames[1:]
-		renamed = true
-	}
-	for _, l := range w.lists {
-		if l.advance(now) || renamed {
-			w.server.SetTasks(l.region, l.tasks(w.names))
+	for _, r := range regions {
+		coming := w.coming[r.name]
+		past, _ := slices.BinarySearchFunc(coming, now.Add(1), time.Time.Compare)
+		w.coming[r.name] = coming[past:]
+		if past > 0 {
+			w.server.SetTasks(r.name, w.list(r.name, now))
 		}
 	}
 }
 
-// advance reports if the list has changed since the last step.
-func (l *listed) advance(now time.Time) (changed bool) {
-	for len(l.coming) > 0 && !l.coming[0].submitted().After(now) {
-		l.rows = slices.Insert(l.rows, 0, &row{l.coming[0], 1})
-		l.coming = l.coming[1:]
-		changed = true
-	}
-	for _, r := range l.rows {
-		for r.next < len(r.changes) && !r.changes[r.next].at.After(now) {
-			r.next++
-			changed = true
+// list returns the list of a region, the newest task first.
+func (w *world) list(region string, now time.Time) (list []crsapi.Task) {
+	names := map[string]string{}
+	for _, r := range w.sc.renames {
+		if !r.at.After(now) {
+			names[r.redisID] = r.name
 		}
 	}
-	before := len(l.rows)
-	l.rows = slices.DeleteFunc(l.rows, func(r *row) bool { return !r.leaves.After(now) })
-	return changed || len(l.rows) != before
-}
-
-func (l *listed) tasks(names map[string]string) []crsapi.Task {
-	tasks := make([]crsapi.Task, 0, len(l.rows))
-	for _, r := range l.rows {
-		now := r.changes[r.next-1]
-		t := crsapi.Task{
-			RedisID: r.redisID, RedisName: names[r.redisID], ProjectID: "0", TaskName: r.taskName, TaskID: r.id,
-			StartTime: r.submitted(), Status: now.status,
+	for _, t := range slices.Backward(w.sc.tasks[region]) {
+		if t.submitted().After(now) || !t.leaves.After(now) {
+			continue
 		}
-		if t.RedisName == "" {
-			t.RedisName = "name-of-" + r.redisID
+		row := crsapi.Task{
+			RedisID: t.redisID, RedisName: cmp.Or(names[t.redisID], "name-of-"+t.redisID), ProjectID: "0",
+			TaskName: t.taskName, TaskID: t.id, StartTime: t.submitted(),
 		}
-		if now.status != crsapi.StatusPending && now.status != crsapi.StatusExecuting {
-			t.EndTime = now.at
+		for _, c := range t.changes {
+			if c.at.After(now) {
+				break
+			}
+			row.Status = c.status
+			row.EndTime = time.Time{}
+			if c.status != pending && c.status != executing {
+				row.EndTime = c.at
+			}
 		}
-		tasks = append(tasks, t)
+		list = append(list, row)
 	}
-	return tasks
+	return list
 }
