@@ -38,12 +38,8 @@ type stage struct {
 	watchers []*watcher
 
 	ends     map[int]func() // of the incidents that go on, by index
-	started  int            // incidents that have begun
 	promDoes []promDoes     // of each Prometheus
-
-	flapping []incident // whose effect is there in every other step
-	odd      bool
-	unflap   []func() // removes the effects of this step
+	odd      bool           // the number of the step
 }
 
 // recordScenario plays a scenario in a bubble, until its end or until nobody wants its frames
@@ -76,8 +72,21 @@ func recordScenario(t *testing.T, sc *scenario, frames chan<- frame, ended <-cha
 
 func (s *stage) step(t *testing.T, now time.Time) frame {
 	s.world.become(now)
-	s.happen(t, now)
-	s.flap()
+	s.odd = !s.odd
+	for n := range s.sc.incidents {
+		i, end := &s.sc.incidents[n], s.ends[n]
+		switch on := i.contains(now); {
+		case on && i.everyOther:
+			if s.odd {
+				defer s.server.Inject(crsapitest.Fault{Region: i.region, Do: i.effect})()
+			}
+		case on && end == nil:
+			s.ends[n] = s.start(t, *i)
+		case !on && end != nil:
+			end()
+			delete(s.ends, n)
+		}
+	}
 	f := frame{now, make([]view, len(s.promDoes))}
 	for n, does := range s.promDoes {
 		f.views[n].does = does
@@ -93,30 +102,13 @@ func (s *stage) scrape(t *testing.T) []answer {
 	answers := make([]answer, len(s.watchers))
 	var wait sync.WaitGroup
 	for n, w := range s.watchers {
-		answers[n] = answer{away: w.away, moves: w.moves}
-		if !w.away && !w.unscraped {
+		answers[n] = answer{away: w.hidden == away, moves: w.moves}
+		if w.hidden == nothing {
 			wait.Go(func() { answers[n].text = w.scrape(t.Context()) })
 		}
 	}
 	wait.Wait()
 	return answers
-}
-
-// happen begins and ends the incidents of a step.
-func (s *stage) happen(t *testing.T, now time.Time) {
-	incidents := s.sc.incidents
-	for i, end := range s.ends {
-		if !now.Before(incidents[i].to) {
-			end()
-			delete(s.ends, i)
-		}
-	}
-	for s.started < len(incidents) && !incidents[s.started].from.After(now) {
-		if i := incidents[s.started]; now.Before(i.to) {
-			s.ends[s.started] = s.start(t, i)
-		}
-		s.started++
-	}
 }
 
 // start begins an incident and returns what ends it.
@@ -131,43 +123,17 @@ func (s *stage) start(t *testing.T, i incident) (end func()) {
 	case i.rawRow != "":
 		s.server.SetRawRows(i.region, i.rawRow)
 		return func() { s.server.SetRawRows(i.region) }
-	case i.everyOther:
-		s.flapping = append(s.flapping, i)
-		return func() {
-			s.flapping = slices.DeleteFunc(s.flapping, func(f incident) bool { return f.region == i.region })
-		}
 	default:
 		remove := s.server.Inject(crsapitest.Fault{API: i.api, Region: i.region, Rate: i.rate, Do: i.effect})
 		return func() {
 			remove()
-			if i.auto {
-				s.goOver(t, i.region)
-			}
-		}
-	}
-}
-
-// flap lets the effects that come and go be there in every other step.
-func (s *stage) flap() {
-	for _, remove := range s.unflap {
-		remove()
-	}
-	s.unflap = nil
-	if s.odd = !s.odd; s.odd {
-		for _, i := range s.flapping {
-			s.unflap = append(s.unflap, s.server.Inject(crsapitest.Fault{Region: i.region, Do: i.effect}))
-		}
-	}
-}
-
-// goOver restarts the exporters of a region, with the flag that lets them read through
-// each API.
-func (s *stage) goOver(t *testing.T, region string) {
-	for _, w := range s.watchers {
-		if w.region == region {
-			w.apis = []crsapi.API{crsapi.API20, crsapi.API30}
-			if w.downs == 0 {
-				w.restart(t, w.behind)
+			for _, w := range s.watchers {
+				if i.auto && w.region == i.region {
+					w.apis = []crsapi.API{crsapi.API20, crsapi.API30}
+					if w.downs == 0 {
+						w.restart(t, w.behind)
+					}
+				}
 			}
 		}
 	}

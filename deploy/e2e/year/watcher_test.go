@@ -23,9 +23,8 @@ type watcher struct {
 	server    *crsapitest.Server
 	stateFile string
 	cut       atomic.Bool   // cannot reach the API
-	away      bool          // not in service discovery
+	hidden    exporterDoes  // away or unscraped
 	moves     int           // to other addresses
-	unscraped bool          // runs, but cannot be reached
 	behind    time.Duration // its time zone, relative to the API's
 
 	exporter *collector.Exporter // nil while it does not run
@@ -47,10 +46,22 @@ func (w *watcher) restart(t *testing.T, behind time.Duration) {
 	t.Helper()
 	w.stop()
 	w.behind = behind
+	var apis []crsapi.Config
+	for _, api := range w.apis {
+		cfg := crsapi.DefaultConfig(api)
+		cfg.Transport = w
+		cfg.UTCOffset -= behind
+		cfg.Endpoint = w.server.URL
+		if api != crsapi.API20 {
+			cfg.Endpoint = w.server.URL3
+		}
+		cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+		apis = append(apis, cfg)
+	}
 	var err error
 	w.exporter, err = collector.New(collector.Config{
 		Regions: []string{w.region},
-		Dial:    w.dial,
+		Dial:    collector.DialAPIs(apis...),
 		// What a year costs decides: each scrape asks for what may have changed.
 		Sync:          collector.SyncIncremental,
 		TimeoutOffset: 500 * time.Millisecond,
@@ -64,26 +75,6 @@ func (w *watcher) stop() {
 		w.exporter.Close()
 		w.exporter = nil
 	}
-}
-
-func (w *watcher) dial(region string, observe func(crsapi.Attempt)) ([]collector.Source, error) {
-	var sources []collector.Source
-	for _, api := range w.apis {
-		cfg := crsapi.DefaultConfig(api)
-		cfg.Region, cfg.Observe, cfg.Transport = region, observe, w
-		cfg.UTCOffset -= w.behind
-		cfg.Endpoint = w.server.URL
-		if api != crsapi.API20 {
-			cfg.Endpoint = w.server.URL3
-		}
-		cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
-		client, err := crsapi.NewClient(cfg)
-		if err != nil {
-			return nil, err
-		}
-		sources = append(sources, collector.FromAPI(client))
-	}
-	return sources, nil
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -122,18 +113,15 @@ func (w *watcher) suffer(t *testing.T, i incident) (end func()) {
 		return func() { w.cut.Store(false) }
 	case moves:
 		started := w.suffer(t, incident{exporterDoes: down})
-		w.away = true
+		w.hidden = away
 		return func() {
 			started()
-			w.away = false
+			w.hidden = nothing
 			w.moves++
 		}
-	case away:
-		w.away = true
-		return func() { w.away = false }
-	case unscraped:
-		w.unscraped = true
-		return func() { w.unscraped = false }
+	case away, unscraped:
+		w.hidden = i.exporterDoes
+		return func() { w.hidden = nothing }
 	case misread:
 		w.restart(t, i.behind)
 		return func() { w.restart(t, 0) }
