@@ -2,8 +2,6 @@ package year
 
 import (
 	"maps"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -70,13 +68,11 @@ func TestJudge(t *testing.T) {
 		{"two pages", backupFails("", strings.NewReplacer("CRSBackupFailed", "CRSBackupMissing", "critical}", "critical, job: other}").Replace(failedRule)),
 			map[string]int{pages + ": " + failing: 1}},
 	}
-	var files []string
+	var rules []string
 	for _, test := range tests {
-		file := filepath.Join(t.TempDir(), "rules.yml")
-		check(t, os.WriteFile(file, []byte("groups:\n  - name: judged\n    rules:"+test.rules), 0o600))
-		files = append(files, file)
+		rules = append(rules, "groups:\n  - name: judged\n    rules:"+test.rules)
 	}
-	judged := perform(t, newScenario(options{Seed: 1, Days: 3, Instances: 3, Coarse: true, Script: []string{failing, hanging, "renamed"}}), files...)
+	judged := perform(t, newScenario(options{Seed: 1, Days: 3, Instances: 3, Coarse: true, Script: []string{failing, hanging, "renamed"}}), rules...)
 	for i, j := range judged {
 		if !maps.Equal(j.counts, tests[i].wants) {
 			t.Errorf("%s: got %v, want %v\n%s", tests[i].name, j.counts, tests[i].wants, j.report())

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/promql/parser"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -81,7 +80,7 @@ func (ms *matchers) UnmarshalYAML(node *yaml.Node) error {
 	if err := node.Decode(&texts); err != nil {
 		return err
 	}
-	parsed, err := parser.NewParser(parser.Options{}).ParseMetricSelector("{" + strings.Join(texts, ",") + "}")
+	parsed, err := syntax.ParseMetricSelector("{" + strings.Join(texts, ",") + "}")
 	*ms = parsed
 	return err
 }

@@ -12,10 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/common/model"
-	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -33,21 +30,21 @@ type prometheus struct {
 	rulesFile string
 	db        *tsdb.DB
 	engine    *promql.Engine
-	parser    parser.Parser
 	groups    []*rules.Group // none while it does not run
 	evals     int            // since it was started
 	targets   []*target
 }
 
+var syntax = parser.NewParser(parser.Options{})
+
 func newPrometheus(t *testing.T, rulesFile string) *prometheus {
 	t.Helper()
-	p := &prometheus{rulesFile: rulesFile, parser: parser.NewParser(parser.Options{})}
-	p.engine = promql.NewEngine(promql.EngineOpts{
-		MaxSamples: 50e6, Timeout: 2 * time.Minute, LookbackDelta: 5 * time.Minute, Parser: p.parser,
-	})
+	p := &prometheus{rulesFile: rulesFile, engine: promql.NewEngine(promql.EngineOpts{
+		MaxSamples: 50e6, Timeout: 2 * time.Minute, LookbackDelta: 5 * time.Minute, Parser: syntax,
+	})}
 	for _, r := range regions {
 		for _, e := range r.exporters {
-			p.targets = append(p.targets, &target{parser: p.parser, region: r, address: e.address})
+			p.targets = append(p.targets, &target{region: r, address: e.address})
 		}
 	}
 	p.open(t)
@@ -81,11 +78,19 @@ func (p *prometheus) open(t *testing.T) {
 	}
 }
 
-// step does what a view says and returns what fires afterwards.
+// step does what a view says and returns what fires afterwards. While Prometheus does not
+// run, what was scraped stays, unless it is lost. A series that ends meanwhile gets no stale
+// marker.
 func (p *prometheus) step(t *testing.T, at time.Time, v view) []labels.Labels {
 	t.Helper()
 	if v.does != runs {
-		p.stop(t, v.does)
+		if v.does == lost && p.groups != nil {
+			p.open(t)
+		}
+		p.groups = nil
+		for _, target := range p.targets {
+			target.shown = nil
+		}
 		return nil
 	}
 	app := p.db.Appender(t.Context())
@@ -96,23 +101,8 @@ func (p *prometheus) step(t *testing.T, at time.Time, v view) []labels.Labels {
 	return p.evaluate(t, at.Add(evaluateAfter))
 }
 
-// stop ends the scrapes and rules. What was scraped stays, unless it is lost. A series that
-// ends meanwhile gets no stale marker.
-func (p *prometheus) stop(t *testing.T, how promDoes) {
-	t.Helper()
-	running := len(p.groups) > 0
-	p.groups = nil
-	for _, target := range p.targets {
-		target.shown = nil
-	}
-	if how == lost && running {
-		p.open(t)
-	}
-}
-
 // target is the state of one target's scrape.
 type target struct {
-	parser  parser.Parser
 	region  region
 	address string
 	moves   int
@@ -190,7 +180,7 @@ func (t *target) takeLine(app storage.Appender, at int64, line string) error {
 	s := t.known[line[:blank]]
 	if s == nil {
 		text := strings.Clone(line[:blank]) // does not keep all of the answer
-		l, err := t.parser.ParseMetric(text)
+		l, err := syntax.ParseMetric(text)
 		if err != nil {
 			return err
 		}
@@ -243,7 +233,7 @@ func (p *prometheus) start(t *testing.T) {
 		QueryFunc: rules.EngineQueryFunc(p.engine, p.db), AppendableV2: p.db, Queryable: p.db,
 		NotifyFunc:      func(context.Context, string, ...*rules.Alert) {},
 		OutageTolerance: time.Hour, ForGracePeriod: 10 * time.Minute, ResendDelay: time.Minute,
-		Parser: p.parser, GroupLoader: loader{p.parser},
+		Parser: syntax,
 	})
 	groups, errs := m.LoadGroups(time.Minute, labels.EmptyLabels(), "", nil, false, p.rulesFile)
 	check(t, errors.Join(errs...))
@@ -253,22 +243,3 @@ func (p *prometheus) start(t *testing.T) {
 	slices.SortFunc(p.groups, func(a, b *rules.Group) int { return cmp.Compare(a.Name(), b.Name()) })
 	p.evals = 0
 }
-
-// loader loads rules without their annotations, which change nothing that fires and take a
-// quarter of an evaluation.
-type loader struct{ parser parser.Parser }
-
-func (l loader) Load(file string, ignoreUnknownFields bool, names model.ValidationScheme) (*rulefmt.RuleGroups, []error) {
-	groups, errs := rulefmt.ParseFile(file, ignoreUnknownFields, names, l.parser, promslog.NewNopLogger())
-	if len(errs) > 0 {
-		return nil, errs
-	}
-	for _, g := range groups.Groups {
-		for i := range g.Rules {
-			g.Rules[i].Annotations = nil
-		}
-	}
-	return groups, nil
-}
-
-func (l loader) Parse(query string) (parser.Expr, error) { return l.parser.ParseExpr(query) }

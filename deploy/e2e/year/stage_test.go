@@ -42,9 +42,8 @@ type stage struct {
 	odd      bool           // the number of the step
 }
 
-// recordScenario plays a scenario in a bubble, until its end or until nobody wants its frames
-// any more.
-func recordScenario(t *testing.T, sc *scenario, frames chan<- frame, ended <-chan struct{}) {
+// recordScenario plays a scenario in a bubble, until its end or until the test has failed.
+func recordScenario(t *testing.T, sc *scenario, frames chan<- frame, failed func() bool) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(begin))
 		s := &stage{sc: sc, server: crsapitest.NewMemoryServer(), ends: map[int]func(){}, promDoes: make([]promDoes, sc.prometheuses())}
@@ -61,11 +60,10 @@ func recordScenario(t *testing.T, sc *scenario, frames chan<- frame, ended <-cha
 				t.Logf("%d days are recorded", since/day)
 			}
 			time.Sleep(time.Until(at))
-			select {
-			case frames <- s.step(t, at):
-			case <-ended:
+			if failed() {
 				return
 			}
+			frames <- s.step(t, at)
 		}
 	})
 }
