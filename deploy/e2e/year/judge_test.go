@@ -42,13 +42,10 @@ var excused = map[string]bool{dataLost: true, forgotten: true, missedByOne: true
 
 // judgement compares what fired with the truth.
 type judgement struct {
+	*notices
 	sc      *scenario
 	faults  []*fault
-	firings []*firing
-	end     time.Time         // of the last evaluation
 	blind   map[string][]span // when nobody sees a region, in order
-	restart []span            // Prometheus is down, or has just been started
-	lost    []span            // the same, where its data is lost
 	windows []span            // when the alerts of each fault may fire
 
 	kinds  map[string]*tally
@@ -63,13 +60,15 @@ type tally struct {
 }
 
 func judge(sc *scenario, n *notices) *judgement {
-	j := &judgement{
-		sc: sc, firings: n.all, end: n.last, blind: map[string][]span{},
-		kinds: map[string]*tally{}, counts: map[string]int{},
-	}
-	j.restart, j.lost = sc.gaps()
+	j := &judgement{notices: n, sc: sc, blind: map[string][]span{}, kinds: map[string]*tally{}, counts: map[string]int{}}
 	for _, r := range regions {
-		j.blind[r.name] = merge(append(sc.blind(r.name), j.restart...))
+		blind := slices.Clone(j.restart)
+		for _, i := range sc.incidents {
+			if i.blinds && (i.region == r.name || i.region == "") {
+				blind = append(blind, i.span)
+			}
+		}
+		j.blind[r.name] = merge(blind)
 	}
 	for i := range sc.faults {
 		f := j.adjust(sc.faults[i], sc.faults[i+1:])
@@ -88,10 +87,7 @@ func judge(sc *scenario, n *notices) *judgement {
 // place. The sources of the alerts show no more than that.
 func (j *judgement) adjust(f fault, later []fault) *fault {
 	if f.tells(taskFailed) {
-		failed := f.failed
-		if failed.IsZero() {
-			failed = f.known
-		}
+		failed := latest(f.failed, f.known)
 		unseen := j.seen(&f, failed, 0).Sub(failed)
 		f.until = f.until.Add(unseen) // where the API gives the end, the day counts from there
 	}
@@ -101,11 +97,11 @@ func (j *judgement) adjust(f fault, later []fault) *fault {
 			f.until = latest(f.until, i.to.Add(26*time.Hour))
 		}
 	}
-	for i := range later {
-		if l := &later[i]; f.taskName != "" && l.region == f.region && l.redisID == f.redisID && l.taskName == f.taskName && l.known.Before(f.cured) {
-			f.cured = l.known
-			break
-		}
+	next := slices.IndexFunc(later, func(l fault) bool {
+		return f.taskName != "" && l.region == f.region && l.redisID == f.redisID && l.taskName == f.taskName
+	})
+	if next >= 0 && later[next].known.Before(f.cured) {
+		f.cured = later[next].known
 	}
 	return &f
 }
@@ -155,16 +151,6 @@ func (j *judgement) seen(f *fault, t time.Time, enough time.Duration) time.Time 
 	return t.Add(enough)
 }
 
-// firingsOf returns the firings that a fault explains, in order.
-func (j *judgement) firingsOf(f *fault, w span) (all []*firing) {
-	for _, a := range j.firings {
-		if f.explains(a) && a.from.Before(w.to) && (a.to.IsZero() || a.to.After(f.known)) {
-			all = append(all, a)
-		}
-	}
-	return all
-}
-
 func (j *judgement) judgeFault(f *fault, window span) {
 	k := j.kinds[f.kind]
 	if k == nil {
@@ -175,7 +161,12 @@ func (j *judgement) judgeFault(f *fault, window span) {
 	if len(f.right) == 0 {
 		return
 	}
-	v := &verdict{judgement: j, fault: f, told: j.firingsOf(f, window)}
+	v := &verdict{judgement: j, fault: f}
+	for _, a := range j.firings {
+		if f.explains(a) && a.from.Before(window.to) && (a.to.IsZero() || a.to.After(f.known)) {
+			v.told = append(v.told, a)
+		}
+	}
 	first := slices.IndexFunc(v.told, func(a *firing) bool { return f.tells(a.alert) })
 	deadline := j.seen(f, f.known, f.slack)
 	if first < 0 {
@@ -200,7 +191,7 @@ func (j *judgement) judgeFault(f *fault, window span) {
 type verdict struct {
 	*judgement
 	*fault
-	told []*firing
+	told []*firing // that the fault explains, in order
 }
 
 // wrong counts a problem of the fault.
@@ -286,7 +277,8 @@ func (v *verdict) excuses() (all []excuse) {
 		if i.region != v.region {
 			continue
 		}
-		if !alone(v.sc.region(i.region)) {
+		r := regions[slices.IndexFunc(regions, func(r region) bool { return r.name == i.region })]
+		if !alone(r) {
 			if i.exporter != "" && i.contains(v.unlisted) {
 				all = append(all, excuse{span{i.to.Add(-tolerance), v.seen(v.fault, i.to, bridged)}, missedByOne})
 			}
@@ -299,7 +291,7 @@ func (v *verdict) excuses() (all []excuse) {
 			}
 		}
 		restarts := i.exporterDoes == down || i.exporterDoes == moves || i.exporterDoes == misread || i.auto
-		if restarts && !v.sc.region(i.region).exporters[0].state {
+		if restarts && !r.exporters[0].state {
 			all = append(all, excuse{span{i.from.Add(-tolerance), v.seen(v.fault, i.to, bridged)}, forgotten})
 		}
 	}

@@ -39,7 +39,8 @@ func (sc *scenario) addInstance(i int) {
 		r = regions[3]
 	}
 	rng := sc.random(fmt.Sprintf("instance %d", i))
-	l := &life{Rand: rng, sc: sc, region: r, id: instanceID(i)}
+	id := fmt.Sprintf("crs-%08d", i)
+	l := &life{Rand: rng, sc: sc, region: r, id: id}
 	l.schedule = l.pickSchedule(r.retention)
 	l.opening = &troubles[(i+int(sc.Seed)*sc.Instances)%len(troubles)] // so that each kind happens
 	if sc.Script != nil {
@@ -57,7 +58,7 @@ func (sc *scenario) addInstance(i int) {
 		if !l.slot.Before(sc.end) {
 			return
 		}
-		l.bear(fmt.Sprintf("%s-%d", instanceID(i), generation))
+		l.bear(fmt.Sprintf("%s-%d", id, generation))
 	}
 }
 

@@ -29,24 +29,11 @@ func (f *firing) identity() string {
 type notices struct {
 	inhibit []inhibitRule
 	open    map[string]*firing // by labels
-	all     []*firing
-	last    time.Time // of the evaluations
-	// An alert that fires again soon after Prometheus was down has not ended.
-	gaps []span
-}
-
-// gaps returns when Prometheus is down or has just been started. A pair has no gaps.
-func (sc *scenario) gaps() (all, dataLost []span) {
-	for _, i := range sc.incidents {
-		if i.promDoes != runs && !sc.Pair {
-			s := span{i.from, i.to.Add(settle)}
-			all = append(all, s)
-			if i.promDoes == lost {
-				dataLost = append(dataLost, s)
-			}
-		}
-	}
-	return merge(all), dataLost
+	firings []*firing
+	end     time.Time // of the last evaluation
+	// Prometheus is down, or has just been started. An alert that fires again then has not ended.
+	restart []span
+	lost    []span // the same, where its data is lost
 }
 
 // settle is how long a started Prometheus may take to fire an alert again: it restores
@@ -61,8 +48,18 @@ func newNotices(t *testing.T, sc *scenario) *notices {
 		InhibitRules []inhibitRule `yaml:"inhibit_rules"`
 	}
 	check(t, yaml.Unmarshal(text, &c))
-	gaps, _ := sc.gaps()
-	return &notices{inhibit: c.InhibitRules, open: map[string]*firing{}, gaps: gaps}
+	n := &notices{inhibit: c.InhibitRules, open: map[string]*firing{}}
+	for _, i := range sc.incidents {
+		if i.promDoes != runs && !sc.Pair { // one of a pair always runs
+			s := span{i.from, i.to.Add(settle)}
+			n.restart = append(n.restart, s)
+			if i.promDoes == lost {
+				n.lost = append(n.lost, s)
+			}
+		}
+	}
+	n.restart = merge(n.restart)
+	return n
 }
 
 // inhibitRule is an entry of Alertmanager's inhibit_rules.
@@ -91,7 +88,7 @@ func (ms matchers) match(l labels.Labels) bool {
 
 // see is called after each evaluation.
 func (n *notices) see(at time.Time, now []labels.Labels) {
-	n.last = at
+	n.end = at
 	seen := map[string]bool{}
 	for i, l := range now {
 		key := l.String()
@@ -102,7 +99,7 @@ func (n *notices) see(at time.Time, now []labels.Labels) {
 		}
 		if f == nil {
 			f = &firing{alert: l.Get(labels.AlertName), labels: l.Copy(), span: span{from: at}}
-			n.all = append(n.all, f)
+			n.firings = append(n.firings, f)
 		}
 		n.open[key] = f
 		f.to = time.Time{}
@@ -120,12 +117,12 @@ func (n *notices) see(at time.Time, now []labels.Labels) {
 
 // resumed returns the firing with these labels that was open before a gap.
 func (n *notices) resumed(key string, at time.Time) *firing {
-	gap := slices.IndexFunc(n.gaps, func(s span) bool { return s.contains(at) })
+	gap := slices.IndexFunc(n.restart, func(s span) bool { return s.contains(at) })
 	if gap < 0 {
 		return nil
 	}
-	for _, f := range slices.Backward(n.all) {
-		if !f.to.IsZero() && f.to.After(n.gaps[gap].from) && f.labels.String() == key {
+	for _, f := range slices.Backward(n.firings) {
+		if !f.to.IsZero() && f.to.After(n.restart[gap].from) && f.labels.String() == key {
 			return f
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"slices"
@@ -133,7 +134,7 @@ func (t *target) own(l labels.Labels) labels.Labels {
 	}
 	b.Set("job", "crs")
 	b.Set("account", t.region.account)
-	b.Set("instance", moved(t.address, t.moves))
+	b.Set("instance", fmt.Sprintf("%d.%s", t.moves, t.address))
 	return b.Labels()
 }
 

@@ -120,9 +120,6 @@ func regionOf(l labels.Labels) string {
 	return ""
 }
 
-// moved returns the address of an exporter after so many moves.
-func moved(address string, moves int) string { return fmt.Sprintf("%d.%s", moves, address) }
-
 // rename gives an instance another name. All of its rows show it.
 type rename struct {
 	at            time.Time
@@ -139,6 +136,8 @@ type scenario struct {
 	incidents []incident
 	faults    []fault
 	excepted  []string // ids of the instances that have an exception
+
+	prometheuses int // that watch the same
 }
 
 type options struct {
@@ -165,7 +164,7 @@ func (sc *scenario) often() time.Duration {
 }
 
 func newScenario(o options) *scenario {
-	sc := &scenario{options: o, end: begin.AddDate(0, 0, o.Days), tasks: map[string][]*task{}}
+	sc := &scenario{options: o, end: begin.AddDate(0, 0, o.Days), prometheuses: 1, tasks: map[string][]*task{}}
 	for i := range o.Instances {
 		sc.addInstance(i)
 	}
@@ -187,6 +186,7 @@ func newScenario(o options) *scenario {
 		sc.addPrometheusIncidents()
 	}
 	if o.Pair {
+		sc.prometheuses = 2
 		sc.takeTurns()
 	}
 	slices.SortStableFunc(sc.renames, func(a, b rename) int { return a.at.Compare(b.at) })
@@ -195,17 +195,6 @@ func newScenario(o options) *scenario {
 		return cmp.Or(a.known.Compare(b.known), cmp.Compare(a.region, b.region), cmp.Compare(a.redisID, b.redisID))
 	})
 	return sc
-}
-
-func (sc *scenario) region(name string) region {
-	return regions[slices.IndexFunc(regions, func(r region) bool { return r.name == name })]
-}
-
-func (sc *scenario) prometheuses() int {
-	if sc.Pair {
-		return 2
-	}
-	return 1
 }
 
 // burst reports if many backups of a region fail in the night of a slot.
@@ -222,17 +211,6 @@ func (sc *scenario) random(subject string) *rand.Rand {
 		h = h*1099511628211 + uint64(c)
 	}
 	return rand.New(rand.NewPCG(sc.Seed, h))
-}
-
-// blind returns the times at which nobody watches a region, in order.
-func (sc *scenario) blind(region string) []span {
-	var spans []span
-	for _, i := range sc.incidents {
-		if i.blinds && (i.region == region || i.region == "") {
-			spans = append(spans, i.span)
-		}
-	}
-	return merge(spans)
 }
 
 func merge(spans []span) []span {
@@ -290,5 +268,3 @@ func (sc *scenario) steps() []time.Time {
 	}
 	return steps
 }
-
-func instanceID(i int) string { return fmt.Sprintf("crs-%08d", i) }

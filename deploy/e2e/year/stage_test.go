@@ -46,7 +46,7 @@ type stage struct {
 func recordScenario(t *testing.T, sc *scenario, frames chan<- frame, failed func() bool) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(begin))
-		s := &stage{sc: sc, server: crsapitest.NewMemoryServer(), ends: map[int]func(){}, promDoes: make([]promDoes, sc.prometheuses())}
+		s := &stage{sc: sc, server: crsapitest.NewMemoryServer(), ends: map[int]func(){}, promDoes: make([]promDoes, sc.prometheuses)}
 		t.Cleanup(s.server.Close)
 		s.world = newWorld(sc, s.server)
 		s.world.become(begin)

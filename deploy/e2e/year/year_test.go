@@ -112,7 +112,7 @@ func perform(t *testing.T, sc *scenario, rules ...string) (judged []*judgement) 
 		file := filepath.Join(t.TempDir(), "rules.yml")
 		check(t, os.WriteFile(file, []byte(text), 0o600))
 		p := player{notices: newNotices(t, sc)}
-		for range sc.prometheuses() {
+		for range sc.prometheuses {
 			p.prometheuses = append(p.prometheuses, newPrometheus(t, file))
 		}
 		players = append(players, p)
