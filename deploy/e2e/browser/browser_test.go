@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -65,9 +64,6 @@ type browser struct {
 	*testing.T
 	ctx  context.Context
 	base string
-
-	mu       sync.Mutex
-	problems []string
 }
 
 func openBrowser(t *testing.T) *browser {
@@ -84,31 +80,17 @@ func openBrowser(t *testing.T) *browser {
 	ctx, cancelTab := chromedp.NewContext(allocator)
 	t.Cleanup(cancelTab)
 	b := &browser{T: t, ctx: ctx, base: startDemo(t)}
-	if err := chromedp.Listen(ctx, b.observe); err != nil {
+	err = chromedp.Listen(ctx, func(event any) {
+		// Such as that the policy of a page forbids a script or an image.
+		if e, ok := event.(*log.EventEntryAdded); ok {
+			t.Errorf("%s %s: %s (%s)", e.Entry.Source, e.Entry.Level, e.Entry.Text, e.Entry.URL)
+		}
+	})
+	if err != nil {
 		t.Fatalf("start chromium: %v", err)
 	}
 	call(b, log.Enable, cdp.Empty{})
 	return b
-}
-
-// observe notes what Chromium complains about, as of a script or an image that the policy of
-// the pages forbids.
-func (b *browser) observe(event any) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if e, ok := event.(*log.EventEntryAdded); ok {
-		b.problems = append(b.problems, fmt.Sprintf("%s %s: %s (%s)", e.Entry.Source, e.Entry.Level, e.Entry.Text, e.Entry.URL))
-	}
-}
-
-func (b *browser) wantNoProblem(page string) {
-	b.Helper()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, problem := range b.problems {
-		b.Errorf("%s: %s", page, problem)
-	}
-	b.problems = nil
 }
 
 func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
@@ -209,7 +191,6 @@ func TestLooks(t *testing.T) {
 			if dark != (l.scheme == "dark") {
 				t.Errorf("%s of %s: the background is dark: %t", name, page, dark)
 			}
-			b.wantNoProblem(name + " of " + page)
 		}
 	}
 }
@@ -246,7 +227,6 @@ func TestKeyboard(t *testing.T) {
 	if rows := evaluate[int](b, `document.querySelectorAll('tbody tr').length`); rows == 0 {
 		t.Error("a cell of the calendar leads to no task")
 	}
-	b.wantNoProblem("the forms")
 }
 
 // TestScreenshots writes the pictures of the README.
