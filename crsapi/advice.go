@@ -30,7 +30,7 @@ func Advice(err error, api API) string {
 		endpoint = "--crs.endpoint"
 	}
 	return strings.NewReplacer("{host}", cmp.Or(e.host, "the API"), "{endpoint}", endpoint, "{api}", string(api)).
-		Replace(cmp.Or(text, advice[reason+" "+string(api)], advice[reason]))
+		Replace(cmp.Or(text, advice[reason+" "+e.action], advice[reason+" "+string(api)], advice[reason]))
 }
 
 // advice has a line for each reason. Some are for one API only, or for an error without
@@ -41,6 +41,7 @@ var advice = map[string]string{
 	"denied 2.0":                "Attach a CAM policy that allows redis:GetRedisTaskList on qcs::redis:*:*:instance/* to the user or role of the key; redis:Describe* does not include it.",
 	"denied 3.0":                allow30,
 	"denied":                    "Attach a CAM policy that allows redis:GetRedisTaskList on the resource * to the user or role of the key.",
+	"denied DescribeInstances":  "Attach a CAM policy that allows redis:DescribeInstances on the resource * to the user or role of the key, or set --crs.inventory=0.",
 	"retired 2.0":               "The vendor has retired API 2.0, for all or for this account: use --crs.api=3.0 (or auto). " + allow30,
 	"retired":                   "The vendor has retired API {api}.",
 	"throttled":                 "The request quota is used up: lower --crs.rate-limit, scrape less often, or check which other programs use this account.",

@@ -93,7 +93,7 @@ func (c *Client) attempt(ctx context.Context, call call) (response, *Error) {
 	unsent := func(reason Reason, err error) *Error {
 		return &Error{Reason: reason, Err: err, action: call.action, host: c.endpoint.Host}
 	}
-	release, err := c.admit(ctx)
+	release, err := c.admit(ctx, call.action)
 	if err != nil {
 		return response{}, unsent(ReasonTimeout, err)
 	}
@@ -147,11 +147,16 @@ func (c *Client) renewed(ctx context.Context, refused credentials.Key) bool {
 	return err == nil && key != refused
 }
 
-// admit waits for a slot and for the rate limit. The caller must call release.
-func (c *Client) admit(ctx context.Context) (release func(), err error) {
+// admit waits for a slot and for the rate limit. The caller must call release. A page of
+// instances takes no slot from the tasks.
+func (c *Client) admit(ctx context.Context, action string) (release func(), err error) {
+	slots := c.slots
+	if action == ActionInstances {
+		slots = make(chan struct{}, 1)
+	}
 	select {
-	case c.slots <- struct{}{}:
-		release = func() { <-c.slots }
+	case slots <- struct{}{}:
+		release = func() { <-slots }
 	case <-ctx.Done():
 		return nil, fmt.Errorf("timeout while waiting for one of %d requests in flight to end: %w", cap(c.slots), context.Cause(ctx))
 	}

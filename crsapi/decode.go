@@ -28,7 +28,8 @@ const statusUnknown Status = math.MinInt32
 // response is a decoded response.
 type response struct {
 	page      Page
-	text      string // of ActionTaskInfo
+	text      string     // of ActionTaskInfo
+	instances []Instance // of ActionInstances
 	requestID string
 }
 
@@ -46,6 +47,7 @@ type answer struct {
 		Tasks         rows // API 3.0
 		RedisTaskSets rows // private cloud
 		TaskMessage   text
+		InstanceSet   []instanceRow
 		RequestID     text `json:"RequestId"`
 	}
 }
@@ -128,14 +130,8 @@ func (r *row) task() Task {
 		return Task{StartTime: start, TaskID: int64(maphash.Comparable(hashSeed, *r))}
 	}
 	t := Task{
-		RedisID: string(id), TaskName: taskName(name), RedisName: string(cmp.Or(r.InstanceName, r.RedisName)),
+		RedisID: string(id), TaskName: taskName(name), RedisName: cmp.Or(r.InstanceName, r.RedisName).name(), ProjectID: r.ProjectID.projectID(),
 		StartTime: start, EndTime: r.EndTime.time(), Status: status,
-	}
-	if len(t.RedisName) > maxLabel {
-		t.RedisName = strings.ToValidUTF8(t.RedisName[:maxLabel], "") // a character may be cut
-	}
-	if project, err := strconv.ParseInt(r.ProjectID.integer(), 10, 64); err == nil {
-		t.ProjectID = string(shared(strconv.AppendInt(nil, project, 10)))
 	}
 	if progress, err := strconv.ParseFloat(string(r.Progress), 32); err == nil {
 		t.Progress = float32(progress)
@@ -268,6 +264,13 @@ func decodeResponse(body []byte, action string, d *dialect, utcOffset time.Durat
 	}
 	if err != nil || n < 0 || n > maxTotal {
 		return r, decodeError("decode the response: the total is not a number from 0 to %d", maxTotal)
+	}
+	if action == ActionInstances {
+		for _, row := range a.Response.InstanceSet {
+			in := row.instance()
+			in.Created = shift(in.Created, utcOffset)
+			r.instances = append(r.instances, in)
+		}
 	}
 	for i := range list {
 		t := &list[i]
