@@ -3,7 +3,7 @@
 // the same tasks over three APIs:
 //
 //   - GetRedisTaskList of API 2.0, at [Path]
-//   - DescribeTaskList and DescribeTaskInfo of API 3.0, at the path /
+//   - DescribeTaskList, DescribeTaskInfo and DescribeInstances of API 3.0, at the path /
 //   - GetRedisTaskList of the vendor's private cloud (TCE), which has the
 //     protocol of API 3.0, also at the path /
 //

@@ -7,8 +7,8 @@ import (
 )
 
 // Habit is an Effect: one way in which a real server may behave where the documents are
-// unclear, or against them. See [PageCap] for another one. DescribeTaskInfo has
-// only NumbersAsText.
+// unclear, or against them. See [PageCap] for another one. DescribeTaskInfo and
+// DescribeInstances have only NumbersAsText, and the latter NullRows.
 type Habit int
 
 const (
@@ -93,7 +93,7 @@ func (s habits) has(h Habit) bool { return s&(1<<h) != 0 }
 
 func (h Habit) apply(x *exchange) {
 	x.habits |= 1 << h
-	if x.request.Action == actionInfo {
+	if x.request.Action == actionInfo || x.request.Action == actionInstances {
 		return
 	}
 	if refused := h.refuse(x); refused != nil {

@@ -17,7 +17,8 @@ type query struct {
 	statuses           []crsapi.Status
 	types              []int // codes of flows
 
-	taskID int64 // of DescribeTaskInfo
+	taskID    int64                // of DescribeTaskInfo
+	instances *parametersInstances // of DescribeInstances
 
 	// within replaces the end of the bounds, if it is not nil.
 	within func(t *crsapi.Task) bool

@@ -182,9 +182,13 @@ func (s *Simulator) setRegion(x *exchange, region string) {
 
 // accept calls the hook and applies the faults to a verified request.
 func (s *Simulator) accept(x *exchange) {
-	x.render = (*exchange).page
-	if x.request.Action == actionInfo {
+	switch x.request.Action {
+	case actionInfo:
 		x.render = (*exchange).taskInfo
+	case actionInstances:
+		x.render = (*exchange).instancePage
+	default:
+		x.render = (*exchange).page
 	}
 	s.mu.Lock()
 	hook := s.hook

@@ -16,6 +16,8 @@ type taskList struct {
 	tasks  []crsapi.Task
 	sorted bool // newest first
 	raw    []jsontext.Value
+
+	instances []crsapi.Instance
 }
 
 // create returns the list of a region. It creates the region if necessary.

@@ -88,7 +88,7 @@ func (x *exchange) checkHeaders3(r *http.Request) render {
 		}
 	}
 	switch name := r.Header.Get("X-TC-Action"); name {
-	case actionList, actionInfo:
+	case actionList, actionInfo, actionInstances:
 		x.request.Action = name
 	case action:
 		x.request.API, x.request.Action = apiTCE, name
@@ -187,12 +187,15 @@ func parseQuery3(api, action string, body []byte, zone *time.Location) (query, r
 	var p parameters3
 	var tce parametersTCE
 	var info parametersInfo
+	var instances parametersInstances
 	var to any = &p
 	switch {
 	case api == apiTCE:
 		to = &tce
 	case action == actionInfo:
 		to = &info
+	case action == actionInstances:
+		to = &instances
 	}
 	switch err := json.Unmarshal(body, to, json.RejectUnknownMembers(true), refuseNull); {
 	case errors.Is(err, json.ErrUnknownName):
@@ -200,8 +203,15 @@ func parseQuery3(api, action string, body []byte, zone *time.Location) (query, r
 	case err != nil:
 		return query{}, envelope("InvalidParameter", "the body must be one JSON object with fields of the documented types")
 	}
-	if action == actionInfo {
+	switch action {
+	case actionInfo:
 		return info.query()
+	case actionInstances:
+		q, problem := instances.query()
+		if problem != "" {
+			return query{}, envelope("InvalidParameterValue", problem)
+		}
+		return q, nil
 	}
 	if api == apiTCE {
 		p = parameters3{

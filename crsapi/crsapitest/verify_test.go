@@ -329,7 +329,7 @@ func TestHeaders3(t *testing.T) {
 // TestParameters3 sends the actions of API 3.0 all parameters that they must accept
 // or refuse.
 func TestParameters3(t *testing.T) {
-	const list, info, tce = "DescribeTaskList", "DescribeTaskInfo", "GetRedisTaskList"
+	const list, info, instances, tce = "DescribeTaskList", "DescribeTaskInfo", "DescribeInstances", "GetRedisTaskList"
 	for code, requests := range map[string]map[string][]string{ // bodies by action
 		"": {
 			list: {
@@ -343,14 +343,19 @@ func TestParameters3(t *testing.T) {
 				`{"TaskStatus":3}`,
 			},
 			info: {`{"TaskId":7}`},
+			instances: {
+				`{}`, `{"Limit":2000,"Offset":1000,"OrderBy":"createtime","OrderType":0}`, `{"Status":[0,1,2,-2,-3]}`,
+				`{"InstanceIds":["crs-1"],"ProjectIds":[0],"SearchKey":"x","TagKeys":["a"],"InstanceTags":[{"TagKey":"a","TagValue":"b"}],"Type":1}`,
+			},
 		},
 		"InvalidParameter": {
 			list: {
 				``, `[]`, `{} {}`, `{"Limit":1,}`, `{"Limit":1,"Limit":1}`, "{\"InstanceId\":\"\xff\"}",
 				`{"Limit":"1"}`, `{"Limit":1.0}`, `{"Limit":null}`, `{"TaskTypes":[null]}`, `{"Result":4}`,
 			},
-			tce:  {`{"TaskStatus":[3]}`},
-			info: {`{"TaskId":"7"}`},
+			tce:       {`{"TaskStatus":[3]}`},
+			info:      {`{"TaskId":"7"}`},
+			instances: {`{"Limit":"1"}`, `{"Status":2}`, `{"InstanceId":null}`},
 		},
 		"InvalidParameterValue": {
 			list: {
@@ -361,11 +366,14 @@ func TestParameters3(t *testing.T) {
 			},
 			tce:  {`{"TaskStatus":4}`, `{"TaskStatus":-2}`, `{"TaskTypes":["017"]}`},
 			info: {`{"TaskId":0}`},
+			instances: {
+				`{"Limit":0}`, `{"Offset":-1}`, `{"InstanceId":""}`, `{"OrderBy":"CreateTime"}`, `{"OrderType":2}`, `{"Status":[3]}`,
+			},
 		},
 		"UnknownParameter": {
 			list: {`{"limit":1}`, `{"RedisId":"crs-1"}`},
 			tce:  {`{"InstanceId":"crs-1"}`},
-			info: {`{"TaskId":7,"Limit":1}`},
+			info: {`{"TaskId":7,"Limit":1}`}, instances: {`{"RedisId":"crs-1"}`},
 		},
 		"MissingParameter":                  {info: {`{}`}},
 		"RequestSizeLimitExceeded":          {list: {"{}" + strings.Repeat(" ", 10<<20-1)}},
