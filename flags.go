@@ -83,6 +83,8 @@ func newApplication(s *settings) *kingpin.Application {
 	app.Flag("crs.redis-id", "Watch only this instance. Repeatable. More than 50 need a key that may list the region.").PlaceHolder("ID").StringsVar(&s.collector.RedisIDs)
 	app.Flag("crs.task-type", "Watch only tasks of this type: "+strings.Join(crsapi.API20.TaskTypes(), ", ")+". Repeatable.").PlaceHolder("TYPE").StringsVar(&s.collector.TaskTypes)
 	app.Flag("crs.lookback", "Watch only tasks submitted within this duration, such as 36h or 7d; 0 for all.").Default("0s").DurationVar(&s.collector.Lookback)
+	app.Flag("crs.inventory", "Interval between readings of all instances of each region, through API 3.0, to find those without any backup: from 1m to 1h, or 0 for never. Needs the permission redis:DescribeInstances.").
+		Default("0s").DurationVar(&s.collector.Inventory)
 	app.Flag("crs.utc-offset", "Time zone of the API's times, as an offset from UTC.").Default("8h").DurationVar(&s.api.UTCOffset)
 	app.Flag("crs.failure-reasons", "Log the vendor's reason of each new failure of a task, with API 3.0.").Default("true").BoolVar(&s.collector.FailureReasons)
 	app.Flag("crs.credentials-file", "INI file with secret_id and secret_key in [default], used if the environment has no key. Default: ~/.tencentcloud/credentials.").
@@ -184,6 +186,7 @@ func (s *settings) parsePaths() error {
 func (s *settings) validateAPI() error {
 	without2 := s.apiChoice == crsapi.API30 || s.apiChoice == crsapi.APITCE
 	public3 := !s.given.v3Endpoint && !s.demo
+	configs := s.configs()
 	switch {
 	case s.demoRetireAfter != 0 && !s.demo:
 		return errors.New("--demo.retire-after needs --demo")
@@ -193,6 +196,8 @@ func (s *settings) validateAPI() error {
 		return fmt.Errorf("--crs.endpoint is for API 2.0 only: use --crs.v3-endpoint with --crs.api=%s", s.apiChoice)
 	case s.apiChoice == crsapi.APITCE && public3:
 		return errors.New("--crs.api=tce needs --crs.v3-endpoint, the URL of the private cloud's API")
+	case s.collector.Inventory > 0 && configs[len(configs)-1].API == crsapi.API20:
+		return errors.New("--crs.inventory needs API 3.0: use --crs.api=auto, and --crs.v3-endpoint if --crs.endpoint is set")
 	}
 	return nil
 }

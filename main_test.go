@@ -312,6 +312,9 @@ func TestInvalidSettings(t *testing.T) {
 		"endpoint":          {[]string{gz, "--crs.endpoint=https://user:canary@host/"}, nil, "--crs.endpoint must be"},
 		"v3-endpoint":       {[]string{gz, "--crs.v3-endpoint=https://host/v2/index.php"}, nil, "--crs.v3-endpoint must have the path / with API 3.0"},
 		"endpoint of 2.0":   {[]string{gz, "--crs.api=3.0", "--crs.endpoint=https://host/v2/index.php"}, nil, "--crs.endpoint is for API 2.0 only: use --crs.v3-endpoint with --crs.api=3.0"},
+		"inventory, 2.0":    {[]string{gz, "--crs.api=2.0", "--crs.inventory=15m"}, nil, "--crs.inventory needs API 3.0: use --crs.api=auto"},
+		"inventory, no 3.0": {[]string{gz, "--crs.endpoint=https://host/", "--crs.inventory=15m"}, nil, "--crs.inventory needs API 3.0: use --crs.api=auto, and --crs.v3-endpoint if --crs.endpoint is set"},
+		"inventory, days":   {[]string{gz, "--crs.inventory=24h"}, nil, "--crs.inventory must be 0s, or from 1m0s to 1h0m0s, not 24h0m0s"},
 		"tce, no endpoint":  {[]string{gz, "--crs.api=tce"}, nil, "--crs.api=tce needs --crs.v3-endpoint"},
 		"concurrency":       {[]string{gz, "--crs.concurrency=many"}, nil, `--crs.concurrency: `},
 		"rate":              {[]string{gz, "--crs.rate-limit=NaN"}, nil, "--crs.rate-limit must be from 0"},
@@ -712,7 +715,7 @@ func documents(t *testing.T) map[string]string {
 func TestDocumentedNames(t *testing.T) {
 	all, exist := documents(t), map[string]bool{"crs_exporter": true, "crs_task_transitions_created": true}
 	readme := all["README.md"]
-	for _, m := range slices.Concat(collector.Metrics(), collector.StateMetrics(), collector.RegisteredMetrics()) {
+	for _, m := range slices.Concat(collector.Metrics(), collector.OptionalMetrics(), collector.RegisteredMetrics()) {
 		exist[m.Name] = true
 	}
 	defaults := map[string]string{}

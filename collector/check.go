@@ -26,12 +26,17 @@ func (e *Exporter) Check(ctx context.Context, credentials string, out, progress 
 	go func() {
 		defer close(done)
 		e.Poll(ctx)
+		if ctx.Err() == nil {
+			e.running.Wait() // for inventories
+		}
 	}()
 	tick := time.NewTicker(progressInterval)
 	defer tick.Stop()
 	for polling := true; polling; {
 		select {
 		case <-done:
+			polling = false
+		case <-ctx.Done():
 			polling = false
 		case <-tick.C:
 			for _, s := range e.Status() {
@@ -50,7 +55,7 @@ func (e *Exporter) Check(ctx context.Context, credentials string, out, progress 
 	}
 	failed := 0
 	for _, s := range all {
-		if s.Err != nil {
+		if s.Err != nil || s.Inventory.Err != nil {
 			failed++
 		}
 	}
@@ -72,6 +77,9 @@ func report(credentials string, all []RegionStatus, lists []*TaskList) string {
 		} else {
 			result = resultOf(s.Err)
 		}
+		if s.Err == nil && s.Inventory.Err != nil {
+			result = "inventory " + resultOf(s.Inventory.Err)
+		}
 		if !s.NewestTask.IsZero() {
 			newest = s.NewestTask.UTC().Format(time.RFC3339)
 		}
@@ -84,6 +92,9 @@ func report(credentials string, all []RegionStatus, lists []*TaskList) string {
 	for i, s := range all {
 		for _, p := range s.Problems() {
 			fmt.Fprintf(&b, "\n%s, API %s: %s\n  %s\n", s.Region, s.API, p.What, p.Advice)
+		}
+		if !s.Inventory.LastSuccess.IsZero() {
+			fmt.Fprintf(&b, "\n%s, inventory: %d instances\n", s.Region, s.Inventory.Instances)
 		}
 		if s.Err == nil && s.Tasks > 0 {
 			names := map[string]int{}

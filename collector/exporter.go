@@ -61,6 +61,11 @@ type Config struct {
 	// failed. Only API 3.0 has it.
 	FailureReasons bool
 
+	// Inventory is how often all instances of each region are read, from 1m to 1h, beside
+	// the polls; 0 for never. They are read through the last Source. An instance without
+	// any task needs backups too then, and one that does not exist any more needs none.
+	Inventory time.Duration
+
 	// Sync says how much of the lists a poll reads; SyncAuto if empty.
 	Sync Sync
 	// FullSyncInterval is within which time each page of a list is read again; 15m if 0.
@@ -113,6 +118,8 @@ func (c *Config) validate() error {
 		return invalid("TimeoutOffset", "must be from 0s to %s, not %s", maxOffset, c.TimeoutOffset)
 	case c.MinInterval < 0 || c.MinInterval > maxInterval:
 		return invalid("MinInterval", "must be from 0s to %s, not %s", maxInterval, c.MinInterval)
+	case c.Inventory != 0 && (c.Inventory < time.Minute || c.Inventory > maxInterval):
+		return invalid("Inventory", "must be 0s, or from %s to %s, not %s", time.Minute, maxInterval, c.Inventory)
 	}
 	known := map[string]string{} // by long name
 	for _, name := range c.Regions {
@@ -150,7 +157,7 @@ func (c *Config) scope(api crsapi.API) string {
 type Exporter struct {
 	cfg      Config
 	regions  []*region
-	running  sync.WaitGroup // requests for reasons
+	running  sync.WaitGroup // requests for reasons, and readings of inventories
 	stop     context.CancelFunc
 	store    *ledger.Store
 	registry *prometheus.Registry
@@ -205,6 +212,10 @@ func New(cfg Config) (*Exporter, error) {
 		}
 		if cfg.FailureReasons {
 			r.reasons = &failureReasons{limit: limit, logger: logger, running: &e.running}
+		}
+		r.inventory.Store(&InventoryStatus{})
+		if cfg.Inventory > 0 {
+			metrics.registerInventory(e.registry, name, &r.inventory)
 		}
 		r.start()
 		e.regions = append(e.regions, r)
@@ -285,10 +296,11 @@ type RegionStatus struct {
 	// ClockSkew is the API clock minus the local clock; 0 before the first response.
 	ClockSkew time.Duration
 
-	// Of the last poll's list; zero if the poll failed.
+	// Of the last poll's list; zero if the poll failed. Instances has those of the inventory.
 	Tasks, Instances int
 	NewestTask       time.Time // submission time
-	// Unlisted are the instances of Config.RedisIDs of which it has no task. The API
+	// Unlisted are the instances of Config.RedisIDs of which it has no task, and which the
+	// inventory does not have. The API
 	// may not know them: it answers an empty list, or that they do not exist.
 	Unlisted []string
 
@@ -298,6 +310,8 @@ type RegionStatus struct {
 	ByOffset string
 	// Notes are other facts about how the API answers, one line each.
 	Notes []string
+
+	Inventory InventoryStatus
 
 	// Of a first reading in progress: pages read, and about how many are due; 0
 	// without one.
@@ -311,6 +325,7 @@ func (e *Exporter) Status() []RegionStatus {
 	for i, r := range e.regions {
 		all[i] = r.last.Load().RegionStatus
 		all[i].PagesRead, all[i].PagesDue = r.progress()
+		all[i].Inventory = *r.inventory.Load()
 		now := time.Now()
 		all[i].ClockSkew = r.metrics.clock.Time(now).Sub(now)
 	}

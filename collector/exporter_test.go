@@ -144,10 +144,12 @@ func TestCloseWhileAListArrives(t *testing.T) {
 	wantEqual(t, "counters", got.transitions().nonzero(), failedOnce)
 }
 
-func TestStateMetrics(t *testing.T) {
+func TestOptionalMetrics(t *testing.T) {
 	s := newStateful(t)
+	s.cfg.Inventory = time.Minute
+	s.restart()
 	s.scrape(running)
-	wantDescribed(t, families(t, s.e), collector.StateMetrics())
+	wantDescribed(t, families(t, s.e), collector.OptionalMetrics())
 	const size, errs, reset = "crs_state_size_bytes", "crs_state_errors_total", "crs_state_last_reset_timestamp_seconds"
 	info, err := os.Stat(s.cfg.StateFile)
 	if err != nil {

@@ -195,10 +195,10 @@ func wantDescribed(t *testing.T, found map[string]*dto.MetricFamily, described [
 		if got := strings.ToLower(f.GetType().String()); got != m.Type || f.GetHelp() != m.Help {
 			t.Errorf("%s is a %s, %q; described as a %s, %q", m.Name, got, f.GetHelp(), m.Type, m.Help)
 		}
-		slices.Sort(m.Labels)
+		described := slices.Sorted(slices.Values(m.Labels))
 		for _, metric := range f.Metric {
-			if !slices.EqualFunc(metric.Label, m.Labels, func(l *dto.LabelPair, name string) bool { return l.GetName() == name }) {
-				t.Errorf("%s has labels %v, described as %v", m.Name, metric.Label, m.Labels)
+			if !slices.EqualFunc(metric.Label, described, func(l *dto.LabelPair, name string) bool { return l.GetName() == name }) {
+				t.Errorf("%s has labels %v, described as %v", m.Name, metric.Label, described)
 			}
 		}
 	}

@@ -95,6 +95,10 @@ func (s *fakeSource) Open(f collector.Filter) collector.List { return &fakeList{
 
 func (s *fakeSource) TaskMessage(context.Context, int64) (string, error) { return "", nil }
 
+func (s *fakeSource) Instances(context.Context, int) ([]crsapi.Instance, int, error) {
+	return nil, 0, nil
+}
+
 func (s *fakeSource) set(list *mirror.Result, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -274,10 +278,11 @@ type simulator struct {
 	apis     []crsapi.API // in the order of succession
 	limiter  *rate.Limiter
 	pageSize int
+	flights  int // requests at the same time
 }
 
 func newSimulator(t testing.TB, apis ...crsapi.API) *simulator {
-	s := &simulator{Server: crsapitest.NewMemoryServer(), apis: apis, pageSize: 100}
+	s := &simulator{Server: crsapitest.NewMemoryServer(), apis: apis, pageSize: 100, flights: 8}
 	t.Cleanup(s.Close)
 	return s
 }
@@ -292,6 +297,7 @@ func limited(t testing.TB, api crsapi.API, perSecond float64) *simulator {
 // config returns how the client reads an API.
 func (s *simulator) config(api crsapi.API) crsapi.Config {
 	cfg := crsapi.DefaultConfig(api)
+	cfg.Concurrency = s.flights
 	cfg.Limiter, cfg.PageSize, cfg.Endpoint, cfg.Transport = s.limiter, s.pageSize, s.URL, s.Client().Transport
 	if api != crsapi.API20 {
 		cfg.Endpoint = s.URL3

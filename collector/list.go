@@ -59,7 +59,8 @@ type TaskList struct {
 
 	tasks     []crsapi.Task // oldest first, those of the same second, instance and name in a row
 	series    []*series     // ordered by instance and task name
-	instances []*instance   // ordered by redisId
+	instances []*instance   // ordered by redisId; with those of the inventory
+	inventory *inventory    // nil without one
 	facts     *ledger.Facts // after this list
 }
 
@@ -78,15 +79,15 @@ type series struct {
 type instance struct {
 	ledger.Listed
 	redisName, projectID string
-	described            int64 // when the task with its name was submitted
 	ended                int64 // when it was last closed or deleted
 
 	backupSucceeded, backupFailed int64 // submission of the newest finished backups
 }
 
-// newTaskList makes all aggregates of tasks, which are ordered as those of a TaskList.
-func newTaskList(tasks []crsapi.Task) *TaskList {
-	l := &TaskList{tasks: tasks}
+// newTaskList makes all aggregates of tasks, which are ordered as those of a TaskList, and
+// of the inventory if there is one.
+func newTaskList(tasks []crsapi.Task, inv *inventory) *TaskList {
+	l := &TaskList{tasks: tasks, inventory: inv}
 	all, instances := map[ledger.Series]*series{}, map[string]*instance{}
 	for i := range tasks {
 		task := &tasks[i]
@@ -103,6 +104,9 @@ func newTaskList(tasks []crsapi.Task) *TaskList {
 		}
 		s.add(task)
 		in.add(task)
+	}
+	if inv != nil {
+		inv.merge(instances)
 	}
 	l.series = slices.SortedFunc(maps.Values(all), func(a, b *series) int { return a.Compare(b.Series) })
 	l.instances = slices.SortedFunc(maps.Values(instances), func(a, b *instance) int { return strings.Compare(a.RedisID, b.RedisID) })
@@ -130,8 +134,8 @@ func (s *series) add(task *crsapi.Task) {
 func (in *instance) add(task *crsapi.Task) {
 	start, st := task.StartTime.Unix(), statusOf(task.Status)
 	// The order of tasks of the same second says nothing.
-	if name := task.RedisName; start != in.described || name > in.redisName || name == in.redisName && task.ProjectID > in.projectID {
-		in.redisName, in.projectID, in.described = name, task.ProjectID, start
+	if name := task.RedisName; start != in.Newest || name > in.redisName || name == in.redisName && task.ProjectID > in.projectID {
+		in.redisName, in.projectID, in.Newest = name, task.ProjectID, start
 	}
 	ended, exists := false, true
 	switch task.TaskName {
@@ -185,6 +189,11 @@ func (l *TaskList) listed() []ledger.Listed {
 		all[i] = in.Listed
 	}
 	return all
+}
+
+// inUse reports whether the tasks of an instance say that it exists.
+func (l *TaskList) inUse() bool {
+	return l != nil && slices.ContainsFunc(l.instances, func(in *instance) bool { return in.Oldest != 0 && !in.Gone })
 }
 
 func (s *series) listed() ledger.Task {

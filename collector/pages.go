@@ -64,6 +64,9 @@ type Instance struct {
 	Deadline     time.Time // by when it must have succeeded
 	FailingSince time.Time // not after LastGood unless backups fail since then
 	Unfinished   time.Time // submission of the oldest unfinished backup; zero without one
+	// Never is true if the inventory has the instance, and no backup of it that succeeded is
+	// known.
+	Never bool
 
 	backups []ledger.Backup // oldest first
 }
@@ -88,11 +91,16 @@ func (l *TaskList) Instances() iter.Seq[Instance] {
 				RedisID: known.RedisID, Owed: l.facts.Owed(known),
 				LastGood: time.Unix(known.Good, 0), Deadline: time.Unix(known.Deadline, 0), FailingSince: time.Unix(known.FailingSince, 0),
 			}
+			for len(rest) > 0 && rest[0].RedisID < in.RedisID {
+				rest = rest[1:] // of a list that is not believed
+			}
 			if len(rest) > 0 && rest[0].RedisID == in.RedisID {
 				in.Listed, in.RedisName, in.backups = true, rest[0].redisName, rest[0].Backups
+				in.Never = known.Exists
 				rest = rest[1:]
 			}
 			for _, t := range known.Tasks {
+				in.Never = in.Never && (!isBackup(t.TaskName) || t.Succeeded.Start == 0)
 				if at := time.Unix(t.Unfinished, 0); isBackup(t.TaskName) && t.Unfinished != 0 && (in.Unfinished.IsZero() || at.Before(in.Unfinished)) {
 					in.Unfinished = at
 				}

@@ -53,6 +53,9 @@ type region struct {
 	last    atomic.Pointer[outcome]  // of the last poll
 	shown   atomic.Pointer[TaskList] // of the last poll that succeeded; nil before
 	reading atomic.Pointer[[]*openList]
+
+	inventoryBegun time.Time // of the last reading; only polls use it
+	inventory      atomic.Pointer[InventoryStatus]
 }
 
 // maxAlone limits the watched instances that are requested one by one.
@@ -166,6 +169,7 @@ func (r *region) poll(timeout time.Duration) *outcome {
 	}
 	o.counters = r.counters
 	r.last.Store(o)
+	r.startInventory(o.End)
 	return o
 }
 
@@ -193,7 +197,10 @@ func (r *region) describe(list *TaskList, o *outcome) {
 
 // count gives the ledger the list.
 func (r *region) count(list *TaskList, now time.Time) {
-	b := ledger.Batch{Source: r.cfg.scope(r.source().API()), Time: now, Date: r.metrics.clock.Time(now)}
+	b := ledger.Batch{Watched: r.cfg.Inventory > 0, Source: r.cfg.scope(r.source().API()), Time: now, Date: r.metrics.clock.Time(now)}
+	if list.inventory != nil {
+		b.Inventory = list.inventory.begin.Unix()
+	}
 	if list != r.list || len(list.tasks) == 0 {
 		b.Instances = list.listed()
 	}
@@ -296,11 +303,12 @@ func (r *region) readAll(ctx context.Context, lists []*openList, turn func(*open
 		parts[i], pages = l.tasks, pages+l.windows+1
 	}
 	r.pages.Store(int64(pages))
-	if r.list != nil && slices.EqualFunc(parts, r.parts, isSame) {
+	inv := r.inventory.Load().whole
+	if r.list != nil && r.list.inventory == inv && slices.EqualFunc(parts, r.parts, isSame) {
 		return r.list, nil
 	}
 	r.parts = parts
-	return newTaskList(r.watched(parts)), nil
+	return newTaskList(r.watched(parts), inv), nil
 }
 
 // add adds what the poll of one list found.

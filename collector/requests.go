@@ -14,6 +14,7 @@ import (
 type requestMetrics struct {
 	requests, corrections prometheus.Counter
 	failures              *prometheus.CounterVec
+	inventoryFailures     *prometheus.CounterVec // without a series if no inventory is read
 	duration              prometheus.Histogram
 	clockSkew, firstSeen  *prometheus.GaugeVec // without a series until it is known
 
@@ -46,6 +47,19 @@ func newRequestMetrics(registry prometheus.Registerer, region string) *requestMe
 	return m
 }
 
+// registerInventory registers the metrics of the inventory of a region.
+func (m *requestMetrics) registerInventory(registry prometheus.Registerer, region string, last *atomic.Pointer[InventoryStatus]) {
+	with := promauto.With(prometheus.WrapRegistererWith(prometheus.Labels{"region": region}, registry))
+	m.inventoryFailures = with.NewCounterVec(inventoryFailuresMetric.counter(), []string{"reason"})
+	for _, reason := range crsapi.Reasons() {
+		m.inventoryFailures.WithLabelValues(string(reason))
+	}
+	with.NewGaugeFunc(inventoryInstancesMetric.gauge(), func() float64 { return float64(last.Load().Instances) })
+	with.NewGaugeFunc(inventorySuccessMetric.gauge(), func() float64 {
+		return max(0, float64(last.Load().LastSuccess.Unix())) // a zero time is long before 1970
+	})
+}
+
 // registerState registers the metrics of the state file.
 func registerState(registry prometheus.Registerer, store *ledger.Store) {
 	with := promauto.With(registry)
@@ -61,14 +75,18 @@ func (m *requestMetrics) fail(reason crsapi.Reason) { m.failures.WithLabelValues
 // observe counts a request.
 func (m *requestMetrics) observe(a crsapi.Attempt) {
 	m.requests.Inc()
-	m.sent.Add(1)
 	m.duration.Observe(a.Duration.Seconds())
-	if a.Reason == "" {
+	ofPoll := a.Action != crsapi.ActionTaskInfo && a.Action != crsapi.ActionInstances
+	if ofPoll {
+		m.sent.Add(1)
+	}
+	switch {
+	case ofPoll && a.Reason == "":
 		select {
 		case m.answered <- struct{}{}:
 		default:
 		}
-	} else if a.Action != crsapi.ActionTaskInfo { // a reason that is not logged harms no list
+	case ofPoll:
 		m.fail(a.Reason)
 	}
 	if a.HasClockSkew {

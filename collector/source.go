@@ -19,6 +19,8 @@ type Source interface {
 	Limiter() *rate.Limiter
 	// Open returns a list. It sends no request.
 	Open(f Filter) List
+	// Instances returns a page of the instances, as crsapi.Client.Instances does.
+	Instances(ctx context.Context, offset int) (page []crsapi.Instance, total int, err error)
 	// TaskMessage returns the vendor's reason why a task failed.
 	TaskMessage(ctx context.Context, taskID int64) (string, error)
 }

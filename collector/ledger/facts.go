@@ -32,14 +32,20 @@ const (
 	minIntervals = 3
 )
 
-// Listed is what a list says of an instance. Times are UNIX seconds, 0 if unknown.
+// Listed is what a list and an inventory say of an instance. Times are UNIX seconds, 0 if
+// unknown.
 type Listed struct {
 	RedisID string
 	Gone    bool     // it was closed or deleted, or could not be created
-	Oldest  int64    // submission of its oldest task
+	Oldest  int64    // submission of its oldest task; 0 without a task
+	Newest  int64    // the same of its newest
 	Alive   int64    // submission of the newest task that created or restored it
 	Backups []Backup // oldest first
 	Tasks   []Task   // ordered by name
+
+	Exists   bool // the inventory has it
+	Created  int64
+	Isolated bool // it is closed, as the inventory says
 }
 
 // Backup is a listed backup.
@@ -83,8 +89,10 @@ type Known struct {
 	Interval int64   // the last usual one
 	Finished []int64 // submissions of the last finished backups
 	Gone     bool
-	Left     int64 // the first poll that did not list it; 0 while it is listed
+	Left     int64 // the first poll that did not list it, or when it last existed without a task; 0 while it is listed
 	Troubled bool  // it was failing or overdue when it left
+	Checked  int64 // the last inventory that had it, or had it no more; 0 if none had it
+	Exists   bool  // that inventory had it
 }
 
 // Facts returns the facts of a source through whatever API. Without any, Seen is 0.
@@ -106,14 +114,16 @@ func (s *state) facts(source string) *Facts {
 // a restart would lose, the first list after it shows again, or the counters save it.
 func (l *Ledger) see(b Batch) (old bool) {
 	was := l.state.facts(b.Source)
-	l.state.Facts = was.after(b.Instances, b.Date.Unix())
+	l.state.Facts = was.after(b, b.Date.Unix())
 	return l.state.Facts.Seen/saveSeen != was.Seen/saveSeen
 }
 
 // after returns the facts after a poll. The list is nil if it is the same as in the last
-// poll, and not empty. An empty list is not believed while an instance in use was listed.
-func (f *Facts) after(list []Listed, now int64) *Facts {
-	if list != nil && len(list) == 0 && slices.ContainsFunc(f.Instances, Known.InUse) {
+// poll, and not empty. A list without a task is not believed while an instance in use was
+// listed.
+func (f *Facts) after(b Batch, now int64) *Facts {
+	list, hasTasks := b.Instances, func(l Listed) bool { return l.Oldest != 0 }
+	if list != nil && !slices.ContainsFunc(list, hasTasks) && slices.ContainsFunc(f.Instances, Known.InUse) {
 		return f
 	}
 	if now < f.Seen && now > f.Seen-hour {
@@ -122,7 +132,11 @@ func (f *Facts) after(list []Listed, now int64) *Facts {
 	next := &Facts{Scope: f.Scope, Seen: now, Instances: f.Instances}
 	if list != nil {
 		next.Instances = merge(f.Instances, list, Known.compare, func(in Known, l *Listed) Known {
-			if l == nil {
+			if !b.Watched {
+				in.Checked, in.Exists = 0, false
+			}
+			in.check(l, b.Inventory, f.Seen)
+			if l == nil || l.Oldest == 0 {
 				return in.unlisted(f.Seen, now)
 			}
 			return in.listed(l, f.Seen, now)
@@ -135,10 +149,32 @@ func (f *Facts) after(list []Listed, now int64) *Facts {
 	return next
 }
 
-// InUse reports whether the instance is listed, and not closed or deleted.
-func (in Known) InUse() bool { return in.Left == 0 && !in.Gone }
+// InUse reports whether the instance is listed, and not closed or deleted. One of an inventory
+// may be in use without a task.
+func (in Known) InUse() bool { return in.Left == 0 && !in.Gone && !in.Exists }
 
 func (in Known) compare(l *Listed) int { return strings.Compare(in.RedisID, l.RedisID) }
+
+// check applies an inventory that is new to the instance. One that does not have it says
+// something only if an earlier one did: a key may see a part of the instances.
+func (in *Known) check(l *Listed, inventory, seen int64) {
+	exists := l != nil && l.Exists
+	if inventory <= in.Checked || !exists && in.Checked == 0 {
+		return
+	}
+	if in.RedisID == "" {
+		in.RedisID, in.Good = strings.Clone(l.RedisID), l.Created
+		in.deadline(l)
+	}
+	if in.Gone {
+		in.Good = max(in.Good, seen) // nothing was due until then
+	}
+	if in.Exists && in.Left != 0 {
+		in.Left = seen // it existed until then
+	}
+	in.Checked, in.Exists = inventory, exists
+	in.Gone = !exists || l.Isolated
+}
 
 // unlisted returns what is known of an instance that is not listed now. seen is the last
 // poll.
@@ -163,7 +199,10 @@ func (in Known) listed(l *Listed, seen, now int64) Known {
 	if in.Gone {
 		in.Good = max(in.Good, seen) // nothing was due until then
 	}
-	in.Gone, in.Left = l.Gone, 0
+	if in.Checked == 0 || l.Newest > in.Checked { // else the inventory knows better
+		in.Gone = l.Gone
+	}
+	in.Left = 0
 	in.good(l)
 	in.failing(l, seen)
 	in.deadline(l)
@@ -282,10 +321,7 @@ func (t *Task) ended(known, listed Ended, seen, now int64) Ended {
 // Owed reports whether a backup of the instance is due, and its tasks may be stuck: not if
 // it is gone, or left the list in order, or long ago.
 func (f *Facts) Owed(in *Known) bool {
-	if in.Left != 0 {
-		return in.Troubled && f.Seen-in.Left <= troubleFor
-	}
-	return !in.Gone
+	return !in.Gone && (in.Left == 0 || in.Exists || in.Troubled && f.Seen-in.Left <= troubleFor)
 }
 
 // FinishedBefore returns since when tasks may be unfinished: all submitted before have

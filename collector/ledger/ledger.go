@@ -112,6 +112,10 @@ type Batch struct {
 	// Instances are those of the list, ordered by RedisID. They are nil if the list is the
 	// same, unless it is empty.
 	Instances []Listed
+	// Inventory is when the last inventory was read, in UNIX seconds; 0 if none was read since
+	// the start. If inventories are not Watched, what they said before the start does not count.
+	Inventory int64
+	Watched   bool
 
 	Time time.Time // end of the poll by the local clock
 	Date time.Time // end of the poll by the API's clock

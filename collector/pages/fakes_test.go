@@ -27,9 +27,10 @@ var bubbleStart = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 // region is the task list of a region. It is a collector.Source and a collector.List.
 type region struct {
 	tasks     []crsapi.Task
-	err       error         // of polls
-	takes     time.Duration // a poll
-	read, due int           // progress
+	instances []crsapi.Instance // of the inventory
+	err       error             // of polls
+	takes     time.Duration     // a poll
+	read, due int               // progress
 	observe   func(crsapi.Attempt)
 }
 
@@ -37,7 +38,12 @@ func (*region) API() crsapi.API                                    { return crsa
 func (*region) Limiter() *rate.Limiter                             { return nil }
 func (r *region) Open(collector.Filter) collector.List             { return r }
 func (*region) TaskMessage(context.Context, int64) (string, error) { return "", nil }
-func (r *region) Progress() (read, due int)                        { return r.read, r.due }
+
+func (r *region) Instances(context.Context, int) ([]crsapi.Instance, int, error) {
+	return r.instances, len(r.instances), nil
+}
+
+func (r *region) Progress() (read, due int) { return r.read, r.due }
 
 func (r *region) Poll(context.Context, int) (*mirror.Result, error) {
 	time.Sleep(r.takes)
@@ -58,15 +64,20 @@ type site struct {
 	handler     http.Handler
 }
 
-// newSite returns the pages of these tasks. The exporter has not polled yet.
-func newSite(t testing.TB, tasks map[string][]crsapi.Task) *site {
+// newSite returns the pages of these tasks. The exporter has not polled yet. If there is an
+// inventory, it is that of each region.
+func newSite(t testing.TB, tasks map[string][]crsapi.Task, inventory ...crsapi.Instance) *site {
 	t.Helper()
 	s := &site{TB: t, regions: map[string]*region{}, credentials: func() string { return "cvm-role" }}
+	every := time.Minute
+	if len(inventory) == 0 {
+		every = 0
+	}
 	var err error
 	s.exporter, err = collector.New(collector.Config{
-		Regions: []string{guangzhou, shanghai},
+		Regions: []string{guangzhou, shanghai}, Inventory: every,
 		Dial: func(name string, observe func(crsapi.Attempt)) ([]collector.Source, error) {
-			s.regions[name] = &region{tasks: slices.Clone(tasks[name]), observe: observe}
+			s.regions[name] = &region{tasks: slices.Clone(tasks[name]), instances: inventory, observe: observe}
 			return []collector.Source{s.regions[name]}, nil
 		},
 	})

@@ -329,6 +329,35 @@ func TestProblems(t *testing.T) {
 	})
 }
 
+// TestNever: an instance without any task, and one without a backup that succeeded, as an
+// inventory shows them.
+func TestNever(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, map[string][]crsapi.Task{guangzhou: {backup("crs-good", time.Hour, crsapi.StatusSucceeded), backup("crs-failed", time.Hour, crsapi.StatusFailed)}},
+			crsapi.Instance{RedisID: "crs-good", Created: bubbleStart.Add(-90 * 24 * time.Hour)},
+			crsapi.Instance{RedisID: "crs-failed", Created: bubbleStart.Add(-3 * time.Hour)},
+			crsapi.Instance{RedisID: "crs-empty", RedisName: "cache", Created: bubbleStart.Add(-30 * time.Hour)})
+		for range 2 {
+			s.exporter.Poll(t.Context())
+			synctest.Wait()
+		}
+		for path, wanted := range map[string][]string{
+			"/backups": {
+				`crs-empty</a><br>cache</th><td>never<br><span class="busy">! overdue</span></td>`,
+				`crs-failed</a></th><td>never<br><span class="bad">✗ failed</span></td>`, `crs-good</a></th><td>1 h ago</td>`,
+			},
+			"/": {`crs-empty</a><br>cache</th><td><span class="busy">! overdue</span></td><td>1999-12-31 20:00:00</td><td>never</td>`, "<dd>3 instances, read 0 s ago</dd>"},
+		} {
+			page := s.page(path)
+			for _, want := range wanted {
+				if !strings.Contains(page, want) {
+					t.Errorf("%s does not have %s:\n%s", path, want, page)
+				}
+			}
+		}
+	})
+}
+
 // TestProblemsStay: as the alerts do, a problem outlives its tasks, and begins only when a
 // poll has seen the list.
 func TestProblemsStay(t *testing.T) {

@@ -161,7 +161,7 @@ var targetLabels = []string{"__name__", "job", "instance", "namespace", "cluster
 func exposed(t *testing.T) map[string][]string {
 	t.Helper()
 	all, everything := map[string][]string{"up": {}}, []string{"alertname", "alertstate", "severity"}
-	for _, m := range slices.Concat(collector.Metrics(), collector.StateMetrics(), collector.RegisteredMetrics()) {
+	for _, m := range slices.Concat(collector.Metrics(), collector.OptionalMetrics(), collector.RegisteredMetrics()) {
 		all[m.Name] = m.Labels
 		all[m.Name+"_bucket"] = append(slices.Clone(m.Labels), "le")
 		everything = append(everything, m.Labels...)

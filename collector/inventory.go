@@ -1,0 +1,147 @@
+package collector
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/collector/ledger"
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/go-kit/log/level"
+)
+
+// maxReadings limits the readings of an inventory that changes while it is read.
+const maxReadings = 4
+
+// inventory is all instances of a region, read at one time. It never changes.
+type inventory struct {
+	begin     time.Time         // of the reading, by the API's clock
+	instances []crsapi.Instance // ordered by RedisID
+}
+
+// merge adds the inventory to what the tasks say of each instance.
+func (inv *inventory) merge(instances map[string]*instance) {
+	for i := range inv.instances {
+		row := &inv.instances[i]
+		in, listed := instances[row.RedisID]
+		if !listed {
+			in = &instance{Listed: ledger.Listed{RedisID: row.RedisID}}
+			instances[row.RedisID] = in
+		}
+		in.Exists, in.Created, in.Isolated = true, row.Created.Unix(), row.Isolated
+		in.redisName, in.projectID = cmp.Or(row.RedisName, in.redisName), cmp.Or(row.ProjectID, in.projectID)
+	}
+}
+
+// InventoryStatus is what is known of the inventory of a region. It never changes.
+type InventoryStatus struct {
+	LastSuccess time.Time // end of the last successful reading; zero before the first
+	Instances   int       // of the last successful reading
+	Err         error     // of the last reading; nil if it succeeded, or none has ended
+
+	whole *inventory // of the last successful reading
+}
+
+// startInventory begins a reading beside the polls if one is due. It ends before the next
+// one is due.
+func (r *region) startInventory(now time.Time) {
+	every := r.cfg.Inventory
+	if every == 0 || now.Sub(r.inventoryBegun) < every || r.ctx.Err() != nil {
+		return
+	}
+	r.inventoryBegun = now
+	r.exporter.running.Go(func() {
+		ctx, cancel := context.WithTimeout(r.ctx, every)
+		defer cancel()
+		inv, err := r.readInventory(ctx)
+		if err == nil || r.ctx.Err() == nil { // else Close ended it
+			r.noteInventory(inv, err)
+		}
+	})
+}
+
+// noteInventory keeps what a reading found. One that failed changes no fact.
+func (r *region) noteInventory(inv *inventory, err error) {
+	logger, was := r.log.logger, *r.inventory.Load()
+	if err != nil {
+		reason, _ := reasonOf(err)
+		r.metrics.inventoryFailures.WithLabelValues(string(reason)).Inc()
+		if was.Err == nil || reasonsOf(was.Err) != string(reason) {
+			level.Error(logger).Log("msg", "inventory failed", "reason", reason, "err", err, "advice", crsapi.Advice(err, r.sources[len(r.sources)-1].API()))
+		}
+		was.Err = err
+		r.inventory.Store(&was)
+		return
+	}
+	if was.whole == nil || was.Err != nil {
+		level.Info(logger).Log("msg", "inventory read", "instances", len(inv.instances))
+	}
+	r.inventory.Store(&InventoryStatus{LastSuccess: time.Now(), Instances: len(inv.instances), whole: inv})
+}
+
+// readInventory reads the inventory. It may change while its pages are read, and so lack an
+// instance: two readings in a row must agree.
+func (r *region) readInventory(ctx context.Context) (*inventory, error) {
+	begin := r.metrics.clock.Time(time.Now())
+	var all, before []crsapi.Instance
+	var problem string
+	for range maxReadings {
+		var err error
+		if all, problem, err = r.readInstances(ctx); err != nil {
+			return nil, err
+		}
+		same := func(a, b crsapi.Instance) bool { return a.RedisID == b.RedisID }
+		if problem == "" && slices.EqualFunc(all, before, same) {
+			break
+		}
+		before = all
+		problem = cmp.Or(problem, "it changes all the time")
+	}
+	if problem == "" && len(all) == 0 && r.shown.Load().inUse() {
+		problem = "it is empty, but there are tasks"
+	}
+	if problem != "" {
+		return nil, &crsapi.Error{Reason: crsapi.ReasonDecode, Err: fmt.Errorf("the inventory is not believed: %s", problem)}
+	}
+	inv := &inventory{begin: begin}
+	for _, in := range all {
+		if in.Created.IsZero() || in.Created.After(begin) {
+			in.Created = begin
+		}
+		if earliest := begin.Add(-r.cfg.Lookback); r.cfg.Lookback > 0 && in.Created.Before(earliest) {
+			in.Created = earliest // the list does not have the backups before
+		}
+		if _, watched := slices.BinarySearch(r.cfg.RedisIDs, in.RedisID); watched || len(r.cfg.RedisIDs) == 0 {
+			inv.instances = append(inv.instances, in)
+		}
+	}
+	return inv, nil
+}
+
+// readInstances reads all pages, and returns what is wrong with them.
+func (r *region) readInstances(ctx context.Context) (all []crsapi.Instance, problem string, err error) {
+	source, total := r.sources[len(r.sources)-1], 0
+	for offset, more := 0, true; more; offset += crsapi.MaxInstances {
+		page, of, err := source.Instances(ctx, offset)
+		if err != nil {
+			return nil, "", fmt.Errorf("inventory: %w", err)
+		}
+		if offset > 0 && of != total {
+			return nil, fmt.Sprintf("its total changed from %d to %d", total, of), nil
+		}
+		total, all = of, append(all, page...)
+		more = len(page) == crsapi.MaxInstances && len(all) < total
+	}
+	slices.SortFunc(all, func(a, b crsapi.Instance) int { return strings.Compare(a.RedisID, b.RedisID) })
+	all = slices.CompactFunc(all, func(a, b crsapi.Instance) bool { return a.RedisID == b.RedisID })
+	switch {
+	case len(all) > 0 && all[0].RedisID == "":
+		return nil, "some of its rows cannot be read", nil
+	case len(all) != total:
+		return nil, fmt.Sprintf("it has %d instances, with a total of %d", len(all), total), nil
+	}
+	return all, "", nil
+}

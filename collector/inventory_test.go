@@ -1,0 +1,460 @@
+package collector_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crs-exporter/crs_exporter/collector"
+	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
+)
+
+const (
+	inventorySuccess   = `crs_inventory_last_success_timestamp_seconds{region="ap-guangzhou"}`
+	inventoryInstances = `crs_inventory_instances{region="ap-guangzhou"}`
+)
+
+// existing is an instance of the inventory that was created some time ago.
+func existing(redisID string, age time.Duration) crsapi.Instance {
+	return crsapi.Instance{
+		RedisID: redisID, RedisName: "new name of " + redisID, ProjectID: "7",
+		Created: time.Now().Add(-age).Truncate(time.Second).UTC(),
+	}
+}
+
+// withInventory returns a simulator of one region, and an Exporter that reads its inventory
+// every 15 minutes, after the first one. API 2.0 has API 3.0 beside it.
+func withInventory(t *testing.T, api crsapi.API, tasks []crsapi.Task, instances ...crsapi.Instance) (*simulator, *collector.Exporter) {
+	s := newSimulator(t, api)
+	if api == crsapi.API20 {
+		s = newSimulator(t, api, crsapi.API30)
+	}
+	s.SetTasks(guangzhou, tasks)
+	s.SetInstances(guangzhou, instances)
+	e := s.watch(t, collector.Config{Inventory: 15 * time.Minute})
+	scrape(t, e)
+	synctest.Wait()
+	return s, e
+}
+
+// next returns what a scrape shows after the next inventory.
+func next(t *testing.T, e *collector.Exporter) samples {
+	time.Sleep(15 * time.Minute)
+	scrape(t, e)
+	synctest.Wait()
+	return scrape(t, e)
+}
+
+func backupFacts(s samples) samples {
+	return s.of("crs_backup_last_good_timestamp_seconds", "crs_backup_deadline_timestamp_seconds")
+}
+
+// What an inventory says of instances in each state, and how that changes.
+func TestInventory(t *testing.T) {
+	const ok, failed = crsapi.StatusSucceeded, crsapi.StatusFailed
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		good := func(redisID string, hours float64) samples {
+			return samples{fmt.Sprintf(goodSeries, redisID): at(hours), fmt.Sprintf(deadlineSeries, redisID): at(hours + 26)}
+		}
+		gone := func(redisID string) samples {
+			return samples{fmt.Sprintf(goodSeries, redisID): "+Inf", fmt.Sprintf(deadlineSeries, redisID): "+Inf"}
+		}
+		time.Sleep(1000 * time.Hour)
+		closed, unknown := existing("crs-closed", 90*time.Hour), existing("crs-unknown", 0)
+		closed.Isolated, unknown.Created = true, time.Time{}
+		tasks := []crsapi.Task{
+			backupOf("crs-good", 2*time.Hour, ok), backupOf("crs-closed", 3*time.Hour, failed), backupOf("crs-hidden", 4*time.Hour, failed),
+			backupOf("crs-fails", 5*time.Hour, failed),
+		}
+		s, e := withInventory(t, api, tasks, existing("crs-good", 500*time.Hour), existing("crs-fails", 400*time.Hour), closed, unknown,
+			existing("crs-never", 30*time.Hour), existing("crs-fresh", time.Hour), existing("crs-future", -time.Hour))
+		// A task newer than the inventory knows better.
+		time.Sleep(time.Second)
+		s.Add(guangzhou, backupOf("crs-created", 0, crsapi.StatusExecuting))
+		got := scrape(t, e)
+		got.want(t, good("crs-good", -2-second))
+		got.want(t, good("crs-never", -30-second))
+		got.want(t, good("crs-fails", -5-2*second)) // as the first poll saw it
+		got.want(t, good("crs-fresh", -1-second))
+		got.want(t, good("crs-unknown", -second))
+		got.want(t, good("crs-future", -second))
+		got.want(t, gone("crs-closed"))
+		got.want(t, samples{
+			inventoryInstances: "7", inventorySuccess: at(-second),
+			fmt.Sprintf(goodSeries, "crs-created"): at(-second),
+			// Names and projects are those of now.
+			fmt.Sprintf(infoSeries, "7", "crs-good", "new name of crs-good"):   "1",
+			fmt.Sprintf(infoSeries, "7", "crs-never", "new name of crs-never"): "1",
+			// An instance that no inventory had is as its tasks say.
+			fmt.Sprintf(infoSeries, "0", "crs-hidden", "x"): "1",
+			fmt.Sprintf(goodSeries, "crs-hidden"):           at(-4 - 2*second),
+		})
+
+		// Deleted ones need no backup, whatever their tasks say; a restored one does from now on.
+		restored := existing("crs-closed", 90*time.Hour)
+		s.SetInstances(guangzhou, []crsapi.Instance{existing("crs-good", 500*time.Hour), restored, existing("crs-created", 0)})
+		got = next(t, e)
+		for _, id := range []string{"crs-never", "crs-fresh", "crs-unknown", "crs-future", "crs-fails"} {
+			got.want(t, gone(id))
+		}
+		got.want(t, good("crs-closed", 0))
+		got.want(t, samples{inventoryInstances: "3", fmt.Sprintf(infoSeries, "7", "crs-never", "new name of crs-never"): ""})
+	})
+}
+
+// An inventory that fails, is a part or is wrong changes no fact. It is counted and told.
+func TestFailedInventory(t *testing.T) {
+	type step func(s *simulator) (reason crsapi.Reason, problem string)
+	fault := func(reason crsapi.Reason, problem string, do ...crsapitest.Effect) step {
+		return func(s *simulator) (crsapi.Reason, string) {
+			s.Inject(crsapitest.Fault{Action: crsapi.ActionInstances, Do: crsapitest.All(do...)})
+			return reason, problem
+		}
+	}
+	changed := func(problem string, instances func() []crsapi.Instance) step {
+		return func(s *simulator) (crsapi.Reason, string) {
+			s.SetInstances(guangzhou, instances())
+			return crsapi.ReasonDecode, problem
+		}
+	}
+	var many []crsapi.Instance
+	for i := range 1500 {
+		many = append(many, crsapi.Instance{RedisID: fmt.Sprintf("crs-%04d", i)})
+	}
+	for name, breakIt := range map[string]step{
+		"denied":     fault(crsapi.ReasonDenied, "redis:DescribeInstances", crsapitest.APIError(4101)),
+		"throttled":  fault(crsapi.ReasonThrottled, "RequestLimitExceeded", crsapitest.APIError(4400)),
+		"no action":  fault(crsapi.ReasonAPI, "InvalidAction", crsapitest.Envelope("InvalidAction", "")),
+		"slow":       fault(crsapi.ReasonTimeout, "timeout", crsapitest.Hang),
+		"half":       fault(crsapi.ReasonDecode, "it has 1 instances, with a total of 2", crsapitest.PageCap(1)),
+		"large":      fault(crsapi.ReasonDecode, "it has 2 instances, with a total of 3", crsapitest.Total(func(n int) int { return n + 1 })),
+		"small":      fault(crsapi.ReasonDecode, "it has 2 instances, with a total of 1", crsapitest.Total(func(n int) int { return n - 1 })),
+		"too large":  fault(crsapi.ReasonDecode, "with a total of 2000000", crsapitest.Total(func(int) int { return 2_000_000 })),
+		"no rows":    fault(crsapi.ReasonDecode, "it has 0 instances, with a total of 2", crsapitest.Body(`{"Response":{"TotalCount":2}}`)),
+		"no total":   fault(crsapi.ReasonDecode, "no total", crsapitest.Body(`{"Response":{"InstanceSet":[]}}`)),
+		"unreadable": fault(crsapi.ReasonDecode, "cannot be read", crsapitest.Body(`{"Response":{"TotalCount":1,"InstanceSet":[{"InstanceId":"crs-a"}]}}`)),
+		"empty":      changed("it is empty, but there are tasks", func() []crsapi.Instance { return nil }),
+		"twice":      changed("it has 1 instances, with a total of 2", func() []crsapi.Instance { return []crsapi.Instance{existing("crs-a", 0), existing("crs-a", 0)} }),
+		"total changes": func(s *simulator) (crsapi.Reason, string) {
+			s.SetInstances(guangzhou, many)
+			n := 0
+			s.Inject(crsapitest.Fault{Action: crsapi.ActionInstances, Do: crsapitest.Total(func(total int) int { n++; return total + n%2 })})
+			return crsapi.ReasonDecode, "its total changed from 1501 to 1500"
+		},
+		"moving": func(s *simulator) (crsapi.Reason, string) {
+			n := 0
+			s.OnRequest(func(r crsapitest.Request) {
+				if r.Action == crsapi.ActionInstances {
+					n++
+					s.SetInstances(guangzhou, many[n%4*10:1200+n%4*10])
+				}
+			})
+			return crsapi.ReasonDecode, "it "
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(1000 * time.Hour)
+				tasks := []crsapi.Task{backupOf("crs-a", time.Hour, crsapi.StatusSucceeded), backupOf("crs-gone", time.Hour, crsapi.StatusFailed)}
+				s, e := withInventory(t, crsapi.API30, tasks, existing("crs-a", 50*time.Hour), existing("crs-never", 30*time.Hour))
+				before := scrape(t, e)
+				reason, problem := breakIt(s)
+				next(t, e)
+				time.Sleep(time.Minute) // for retries
+				after := scrape(t, e)
+				after.wantUp(t)
+				wantEqual(t, "facts", backupFacts(after), backupFacts(before))
+				wantEqual(t, "last inventory", after.of("crs_inventory_instances", "crs_inventory_last_success_timestamp_seconds"),
+					before.of("crs_inventory_instances", "crs_inventory_last_success_timestamp_seconds"))
+				wantEqual(t, "failures", after.of("crs_inventory_failures_total", "crs_api_failures_total").nonzero(),
+					samples{fmt.Sprintf("crs_inventory_failures_total{reason=%q,region=%q}", reason, guangzhou): "1"})
+				if told := fmt.Sprint(e.Status()[0].Problems()); !strings.Contains(told, problem) {
+					t.Errorf("problems are %s, want %q", told, problem)
+				}
+				s.OnRequest(nil)
+				s.ClearFaults()
+				s.SetInstances(guangzhou, []crsapi.Instance{existing("crs-a", 50*time.Hour)})
+				next(t, e).want(t, samples{inventoryInstances: "1"})
+				if told := e.Status()[0].Problems(); len(told) > 0 {
+					t.Errorf("problems are still %v", told)
+				}
+			})
+		})
+	}
+}
+
+// A region may have instances and no task, and lose its tasks, and lose its instances.
+func TestInventoryWithoutTasks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(1000 * time.Hour)
+		s, e := withInventory(t, crsapi.API30, nil, existing("crs-a", time.Hour), existing("crs-b", time.Hour))
+		scrape(t, e)
+		next(t, e).want(t, samples{seenSeries: at(0), fmt.Sprintf(goodSeries, "crs-a"): at(-1.25)})
+		s.Add(guangzhou, backupOf("crs-a", 0, crsapi.StatusSucceeded))
+		scrape(t, e)
+		s.SetTasks(guangzhou, nil)
+		next(t, e).want(t, samples{seenSeries: at(0), fmt.Sprintf(goodSeries, "crs-a"): at(-0.25)})
+		s.Add(guangzhou, backupOf("crs-hidden", 0, crsapi.StatusSucceeded))
+		scrape(t, e)
+		s.SetTasks(guangzhou, nil)
+		next(t, e).want(t, samples{seenSeries: at(-0.25)}) // no inventory says why its tasks are gone
+		s.Add(guangzhou, backupOf("crs-hidden", 0, crsapi.StatusSucceeded))
+		for days := 1.0; days <= 31; days++ {
+			time.Sleep(day - 15*time.Minute)
+			scrape(t, e).want(t, samples{fmt.Sprintf(goodSeries, "crs-b"): at(-24*days - 1.5)}) // it is not forgotten
+			next(t, e)
+		}
+		hidden := backupOf("crs-hidden", 0, crsapi.StatusSucceeded)
+		hidden.TaskName = "deleteInstance"
+		s.SetTasks(guangzhou, []crsapi.Task{hidden})
+		s.SetInstances(guangzhou, nil)
+		next(t, e).want(t, samples{
+			seenSeries: at(0), inventoryInstances: "0", fmt.Sprintf(goodSeries, "crs-a"): "+Inf", fmt.Sprintf(goodSeries, "crs-b"): "+Inf",
+		})
+		for range 31 {
+			time.Sleep(day)
+			next(t, e)
+		}
+		scrape(t, e).want(t, samples{fmt.Sprintf(goodSeries, "crs-b"): ""})
+	})
+}
+
+// The log has changes only. The end of the exporter is no failure.
+func TestInventoryLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		s := newSimulator(t, crsapi.API30)
+		s.SetTasks(guangzhou, nil)
+		e := s.watch(t, collector.Config{Inventory: time.Minute, Logger: logTo(&log)})
+		read := func(effects ...crsapitest.Effect) {
+			s.ClearFaults()
+			s.Inject(crsapitest.Fault{Action: crsapi.ActionInstances, Do: crsapitest.All(effects...)})
+			for range 2 {
+				next(t, e)
+			}
+		}
+		read()
+		read(crsapitest.APIError(4101))
+		read(crsapitest.Total(func(int) int { return 1 }))
+		read()
+		read(crsapitest.Hang)
+		read()
+		s.Inject(crsapitest.Fault{Action: crsapi.ActionInstances, Do: crsapitest.Hang})
+		time.Sleep(time.Minute)
+		e.Poll(t.Context())
+		e.Close()
+		var got []string
+		for line := range strings.Lines(log.String()) {
+			if _, after, ok := strings.Cut(line, "msg=\"inventory "); ok {
+				got = append(got, strings.Join(strings.Fields(after)[:2], " "))
+			}
+		}
+		want := []string{`read" instances=0`, `failed" reason=denied`, `failed" reason=decode`, `read" instances=0`, `failed" reason=timeout`, `read" instances=0`}
+		if !slices.Equal(got, want) {
+			t.Errorf("logged %q, want %q", got, want)
+		}
+	})
+}
+
+// Inventories that fail for longer than tasks are listed undo nothing that the tasks said, and
+// one is not more than what it was: a moment.
+func TestOldInventory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(1000 * time.Hour)
+		named := func(name string, task crsapi.Task) crsapi.Task {
+			task.TaskName = name
+			return task
+		}
+		tasks := []crsapi.Task{backupOf("crs-other", time.Hour, crsapi.StatusSucceeded)}
+		s, e := withInventory(t, crsapi.API30, tasks, existing("crs-other", 50*time.Hour), existing("crs-deleted", 50*time.Hour))
+		s.Inject(crsapitest.Fault{Action: crsapi.ActionInstances, Do: crsapitest.APIError(4101)})
+		deleted, created := fmt.Sprintf(deadlineSeries, "crs-deleted"), fmt.Sprintf(deadlineSeries, "crs-created")
+		next(t, e).want(t, samples{deleted: at(-24.25)})
+		s.Add(guangzhou, named("deleteInstance", backupOf("crs-deleted", 0, crsapi.StatusSucceeded)))
+		next(t, e).want(t, samples{deleted: "+Inf"})
+		s.SetTasks(guangzhou, append([]crsapi.Task{backupOf("crs-created", 0, crsapi.StatusFailed)}, tasks...))
+		next(t, e).want(t, samples{deleted: "+Inf"})
+		s.SetTasks(guangzhou, tasks)
+		next(t, e).want(t, samples{deleted: "+Inf", created: at(25.5 - second)})
+	})
+}
+
+// Watched instances: the others of the region are not shown, and say that an inventory is whole.
+func TestInventoryOfWatchedInstances(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(1000 * time.Hour)
+		s := newSimulator(t, crsapi.API30)
+		s.SetTasks(guangzhou, []crsapi.Task{backupOf("crs-a", time.Hour, crsapi.StatusSucceeded)})
+		s.SetInstances(guangzhou, []crsapi.Instance{existing("crs-a", 50*time.Hour), existing("crs-b", 50*time.Hour)})
+		e := s.watch(t, collector.Config{Inventory: 15 * time.Minute, RedisIDs: []string{"crs-a"}, Lookback: 12 * time.Hour})
+		scrape(t, e)
+		synctest.Wait()
+		a := fmt.Sprintf(deadlineSeries, "crs-a")
+		scrape(t, e).want(t, samples{inventoryInstances: "1", a: at(25), fmt.Sprintf(deadlineSeries, "crs-b"): ""})
+		s.SetInstances(guangzhou, []crsapi.Instance{existing("crs-b", 50*time.Hour)})
+		next(t, e).want(t, samples{inventoryInstances: "0", a: "+Inf"})
+	})
+}
+
+// A scrape does not wait for an inventory, even if requests are sent one by one.
+func TestInventoryHarmsNoScrape(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSimulator(t, crsapi.API30)
+		s.flights = 1
+		s.SetTasks(guangzhou, nil)
+		s.Inject(crsapitest.Fault{Action: crsapi.ActionInstances, Do: crsapitest.Hang})
+		e := s.watch(t, collector.Config{Inventory: 15 * time.Minute})
+		scrape(t, e)
+		synctest.Wait()
+		begin := time.Now()
+		scrape(t, e).wantUp(t)
+		if took := time.Since(begin); took > 0 {
+			t.Errorf("a scrape took %s", took)
+		}
+	})
+}
+
+// While instances are created and deleted between the pages of an inventory, none that
+// exists all the time is taken for deleted.
+func TestInventoryThatMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(1000 * time.Hour)
+		random, n := rand.New(rand.NewPCG(1, 1)), 0
+		instance := func() crsapi.Instance {
+			n++
+			return existing(fmt.Sprintf("crs-%05d", n), time.Duration(100_000-n)*time.Second)
+		}
+		var all []crsapi.Instance
+		stays := map[string]bool{}
+		for i := range 2500 {
+			all = append(all, instance())
+			stays[all[i].RedisID] = i%10 == 0
+		}
+		s, e := withInventory(t, crsapi.API30, nil, all...)
+		s.OnRequest(func(r crsapitest.Request) {
+			if r.Action != crsapi.ActionInstances || random.IntN(4) > 0 {
+				return
+			}
+			all = append(all, instance())
+			if i := random.IntN(len(all)); !stays[all[i].RedisID] {
+				all = slices.Delete(all, i, i+1)
+			}
+			s.SetInstances(guangzhou, all)
+		})
+		read := 0
+		for range 60 {
+			time.Sleep(15 * time.Minute)
+			for range 2 {
+				e.Poll(t.Context())
+				synctest.Wait()
+			}
+			for in := range e.TaskLists()[0].Instances() {
+				if stays[in.RedisID] && !in.Owed {
+					t.Fatalf("%s exists, and is taken for deleted", in.RedisID)
+				}
+			}
+			if e.Status()[0].Inventory.Err == nil {
+				read++
+			}
+		}
+		if read < 15 {
+			t.Errorf("only %d of 60 inventories were read", read)
+		}
+	})
+}
+
+// After a restart, what the last inventory said counts until the next one, or until
+// --crs.inventory is off.
+func TestInventoryAfterRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(1000 * time.Hour)
+		s := newSimulator(t, crsapi.API30)
+		s.SetTasks(guangzhou, []crsapi.Task{backupOf("crs-a", time.Hour, crsapi.StatusSucceeded)})
+		s.SetInstances(guangzhou, []crsapi.Instance{existing("crs-a", 50*time.Hour), existing("crs-never", 30*time.Hour), existing("crs-fresh", time.Hour)})
+		cfg := collector.Config{Inventory: 15 * time.Minute, StateFile: t.TempDir() + "/state"}
+		restart := func() *collector.Exporter { return s.watch(t, cfg) }
+		e := restart()
+		scrape(t, e)
+		synctest.Wait()
+		before := backupFacts(scrape(t, e))
+		e.Close()
+		stop := s.Inject(crsapitest.Fault{Action: crsapi.ActionInstances, Do: crsapitest.APIError(4101)})
+		e = restart()
+		wantEqual(t, "before an inventory", backupFacts(scrape(t, e)), before)
+		wantEqual(t, "after a failed one", backupFacts(next(t, e)), before)
+		stop()
+		wantEqual(t, "after an inventory", backupFacts(next(t, e)), before)
+		e.Close()
+		cfg.Inventory = 0
+		e = restart()
+		scrape(t, e).want(t, samples{fmt.Sprintf(deadlineSeries, "crs-fresh"): "+Inf", inventoryInstances: ""})
+	})
+}
+
+// What --check prints of inventories.
+func TestCheckInventory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(1000 * time.Hour)
+		s := newSimulator(t, crsapi.API20, crsapi.API30)
+		for _, region := range []string{guangzhou, shanghai} {
+			s.SetTasks(region, []crsapi.Task{backupOf("crs-a", time.Hour, crsapi.StatusSucceeded)})
+		}
+		s.SetInstances(guangzhou, []crsapi.Instance{existing("crs-a", time.Hour), existing("crs-b", time.Hour)})
+		s.Inject(crsapitest.Fault{Region: shanghai, Action: crsapi.ActionInstances, Do: crsapitest.APIError(4101)})
+		e := s.watch(t, collector.Config{Inventory: time.Minute}, guangzhou, shanghai)
+		var out, progress bytes.Buffer
+		if err := e.Check(t.Context(), "file", &out, &progress); fmt.Sprint(err) != "check: 1 of 2 regions failed" {
+			t.Errorf("got %v", err)
+		}
+		wantGolden(t, "check-inventory.txt", out.String())
+	})
+}
+
+// BenchmarkInventory reads an inventory of 100,000 instances over HTTP, with the default rate
+// limit, while a scrape comes every second.
+func BenchmarkInventory(b *testing.B) {
+	server := crsapitest.NewServer()
+	defer server.Close()
+	server.SetTasks(guangzhou, crsapitest.Generate(2000, 100, 1))
+	var all []crsapi.Instance
+	for i := range 100_000 {
+		all = append(all, existing(fmt.Sprintf("crs-%08d", i), time.Duration(i)*time.Minute))
+	}
+	server.SetInstances(guangzhou, all)
+	var before, during, longest, requests, took float64
+	for b.Loop() {
+		cfg := crsapi.DefaultConfig(crsapi.API30)
+		cfg.Endpoint, cfg.Credentials = server.URL3, credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+		e := newExporter(b, collector.Config{Regions: []string{guangzhou}, Dial: collector.DialAPIs(cfg), Inventory: time.Minute}, nil)
+		begin, sent := time.Now(), server.Requests("")
+		e.Poll(b.Context())
+		before += time.Since(begin).Seconds()
+		polls := server.Requests("") - sent
+		for begin = time.Now(); e.Status()[0].Inventory.LastSuccess.IsZero(); time.Sleep(time.Second) {
+			scraped := time.Now()
+			e.Poll(b.Context())
+			longest = max(longest, time.Since(scraped).Seconds())
+			polls += e.Status()[0].Requests
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			during = max(during, float64(m.HeapInuse)/(1<<20))
+		}
+		took += time.Since(begin).Seconds()
+		requests += float64(server.Requests("") - sent - polls)
+		e.Close()
+	}
+	n := float64(b.N)
+	b.ReportMetric(before/n, "s/first-poll")
+	b.ReportMetric(longest, "s/longest-poll")
+	b.ReportMetric(took/n, "s/inventory")
+	b.ReportMetric(requests/n, "requests/inventory")
+	b.ReportMetric(during, "MB-heap")
+}
