@@ -35,6 +35,8 @@ const (
 	hangs        = crsapi.StatusExecuting // how a task ends that never ends
 	undocumented = crsapi.Status(7)
 
+	existsFor = 200 * day // of instances without another age
+
 	always = math.MaxInt // stands for all numbers of backups
 )
 
@@ -57,6 +59,7 @@ type instance struct {
 	ends   statuses      // how backups by schedule end, by number, if not with succeeded
 	from   time.Duration // age of the schedule, if it is younger than the list
 	until  time.Duration // age of the schedule's end, if it has ended
+	never  bool          // it has no schedule
 	tasks  []task        // beside its backups
 }
 
@@ -85,6 +88,7 @@ var tables = [][]instance{
 		{name: "payments", tasks: []task{{"exportBackup", 7 * time.Hour, hangs}}},
 		{name: "chat", tasks: []task{{"setPassword", 2 * time.Hour, undocumented}}},
 		{name: "promotions", until: 4 * day, tasks: []task{{"deleteInstance", 4 * day, succeeded}}},
+		{name: "wishlists", never: true}, // only --crs.inventory shows it
 	},
 	{
 		{name: "sessions"},
@@ -121,6 +125,9 @@ func Start(cfg Config) *Account {
 	a := &Account{URL: server.URL, URL3: server.URL3, server: server, stop: make(chan struct{})}
 	server.SetUTCOffset(cfg.UTCOffset)
 	a.set(cfg, start, start)
+	for n, region := range cfg.Regions {
+		server.SetInstances(region, Instances(region, n, start))
+	}
 	server.Inject(crsapitest.Fault{Rate: 0.02, Do: crsapitest.APIError(4400)})
 	server.Inject(crsapitest.Fault{Rate: 0.02, Do: crsapitest.APIError(6000)})
 	server.Inject(crsapitest.Fault{Do: crsapitest.Latency(30 * time.Millisecond)})
@@ -176,6 +183,25 @@ func Tasks(region string, n int, utcOffset time.Duration, start, now time.Time) 
 	return l.tasks
 }
 
+// Instances returns the instances of region number n, in an account that started at start.
+func Instances(region string, n int, start time.Time) (all []crsapi.Instance) {
+	for i, in := range tables[n%len(tables)] {
+		if slices.ContainsFunc(in.tasks, func(t task) bool { return t.name == "deleteInstance" }) {
+			continue
+		}
+		all = append(all, crsapi.Instance{
+			RedisID: redisID(region, i), RedisName: in.name, ProjectID: "0",
+			Created: start.Add(-cmp.Or(in.from, existsFor)),
+		})
+	}
+	return all
+}
+
+// redisID returns the ID of instance number i of a region, such as crs-zhou0001.
+func redisID(region string, i int) string {
+	return fmt.Sprintf("crs-%s%04d", region[max(0, len(region)-4):], i+1)
+}
+
 // list is a list that is being made.
 type list struct {
 	region string
@@ -188,6 +214,9 @@ type list struct {
 // o'clock in the API's time zone, one instance after the other.
 func (l *list) schedule(i int, utcOffset time.Duration, start time.Time) {
 	in := l.table[i]
+	if in.never {
+		return
+	}
 	every, newest := in.every, start.Add(-in.newest)
 	if every == 0 {
 		every = day
@@ -230,8 +259,7 @@ func (l *list) add(i int, name string, start time.Time, ends crsapi.Status) {
 		return
 	}
 	t := crsapi.Task{
-		RedisID:   fmt.Sprintf("crs-%s%04d", l.region[max(0, len(l.region)-4):], i+1), // such as crs-zhou0001
-		RedisName: l.table[i].name, ProjectID: "0", TaskName: name, StartTime: start, Status: ends,
+		RedisID: redisID(l.region, i), RedisName: l.table[i].name, ProjectID: "0", TaskName: name, StartTime: start, Status: ends,
 	}
 	takes := time.Duration(20+(start.Unix()+int64(i))%70) * time.Second
 	switch {

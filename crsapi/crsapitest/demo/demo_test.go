@@ -24,23 +24,36 @@ const (
 
 // TestEachAlertHasItsExample compares what an exporter shows of the demo with the
 // conditions of the alerts, whatever the time of day when the demo starts, and two hours
-// later.
+// later. With an inventory, the instance without a task has one too.
 func TestEachAlertHasItsExample(t *testing.T) {
-	want := []string{
+	always := []string{
 		"CRSBackupFailed crs-zhou0006", "CRSBackupFailed crs-zhou0008", "CRSBackupMissing crs-zhou0006", "CRSBackupMissing crs-zhou0009",
 		"CRSBackupStuck crs-zhou0007", "CRSTaskFailed crs-zhou0010", "CRSTaskStatusUnknown crs-zhou0012", "CRSTaskStuck crs-zhou0011",
 	}
-	for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
+	type reading struct {
+		api       crsapi.API
+		inventory time.Duration
+	}
+	for _, r := range []reading{{crsapi.API20, 0}, {crsapi.API30, 0}, {crsapi.API20, time.Minute}} {
+		want, instances := slices.Clone(always), 21
+		if r.inventory > 0 {
+			want, instances = append(want, "CRSBackupMissing crs-zhou0014"), 22
+		}
+		slices.Sort(want)
 		for h := 0; h < 24; h += 3 {
 			synctest.Test(t, func(t *testing.T) {
 				time.Sleep(time.Duration(h)*hour + 17*time.Minute)
 				server := crsapitest.NewMemoryServer()
 				defer server.Close()
-				cfg := crsapi.DefaultConfig(api)
-				cfg.Endpoint = map[crsapi.API]string{crsapi.API20: server.URL, crsapi.API30: server.URL3}[api]
-				cfg.Transport = server.Client().Transport
-				cfg.Credentials = credentials.Static{SecretID: demo.SecretID, SecretKey: demo.SecretKey}
-				e, err := collector.New(collector.Config{Regions: demo.Regions(), Dial: collector.DialAPIs(cfg)})
+				var configs []crsapi.Config
+				for _, api := range slices.Compact([]crsapi.API{r.api, crsapi.API30}) { // the inventory needs API 3.0
+					cfg := crsapi.DefaultConfig(api)
+					cfg.Endpoint = map[crsapi.API]string{crsapi.API20: server.URL, crsapi.API30: server.URL3}[api]
+					cfg.Transport = server.Client().Transport
+					cfg.Credentials = credentials.Static{SecretID: demo.SecretID, SecretKey: demo.SecretKey}
+					configs = append(configs, cfg)
+				}
+				e, err := collector.New(collector.Config{Regions: demo.Regions(), Dial: collector.DialAPIs(configs...), Inventory: r.inventory})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -48,13 +61,16 @@ func TestEachAlertHasItsExample(t *testing.T) {
 				start := time.Now()
 				for range 2 {
 					for n, region := range demo.Regions() {
+						server.SetInstances(region, demo.Instances(region, n, start))
 						server.SetTasks(region, demo.Tasks(region, n, utcOffset, start, time.Now()))
 					}
+					gather(t, e)
+					synctest.Wait() // for the inventory
 					shown := gather(t, e)
 					if got := alerts(shown, float64(time.Now().Unix())); !slices.Equal(got, want) {
-						t.Errorf("API %s, start at %d, after %s: alerts %q, want %q", api, h, time.Since(start), got, want)
+						t.Errorf("%v, start at %d, after %s: alerts %q, want %q", r, h, time.Since(start), got, want)
 					}
-					if n := len(shown["crs_instance_info"]); n != 21 {
+					if n := len(shown["crs_instance_info"]); n != instances {
 						t.Errorf("%d instances", n) // two of three are in order
 					}
 					time.Sleep(2*hour + 10*time.Minute) // no backup by hand has just failed
