@@ -43,7 +43,8 @@
 // Not simulated: Alertmanager's grouping and repetition.
 //
 // Flags of the test binary: -seed, -days, -instances, -coarse for steps of four minutes where
-// nothing happens, and -rules for other rules. These are played without an operator's exceptions
+// nothing happens, -inventory for exporters that read inventories, with instances that have no
+// task, and -rules for other rules. These are played without an operator's exceptions
 // if they have no place for them as the shipped rules do:
 //
 //	go test -run TestScenario -v ./year -days 30 -coarse -rules /tmp/crs.yml

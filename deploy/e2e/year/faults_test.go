@@ -18,6 +18,8 @@ const (
 	throttled     = "CRSThrottled"
 	clock         = "CRSClock"
 	rowsRejected  = "CRSRowsRejected"
+
+	inventoryFailing = "CRSInventoryFailing"
 )
 
 // truth is which alerts are right about a kind of fault.

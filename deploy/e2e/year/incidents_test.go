@@ -17,6 +17,7 @@ type incident struct {
 	effect     crsapitest.Effect // on the region's requests; nil for none
 	rate       float64           // of requests with the effect; 0 for all
 	api        string            // only of this API
+	action     string            // only of this action
 	everyOther bool              // the effect is there at every other scrape only
 	rawRow     string            // a row that cannot be read
 
@@ -63,8 +64,8 @@ var (
 	alone = func(r region) bool { return len(r.exporters) == 1 }
 	calm  = func(r region) bool { return r.calm }
 
-	pollsFail  = truth{right: tells(pollFailing, unwatched), slack: 20 * time.Minute}
-	areRefused = truth{right: tells(refused), explained: tells(pollFailing, unwatched), slack: 10 * time.Minute}
+	pollsFail  = truth{right: tells(pollFailing, unwatched), explained: tells(inventoryFailing), slack: 20 * time.Minute}
+	areRefused = truth{right: tells(refused), explained: tells(pollFailing, unwatched, inventoryFailing), slack: 10 * time.Minute}
 )
 
 var regionIncidents = []incidentKind{
@@ -154,7 +155,7 @@ func (sc *scenario) addIncidents(r region) {
 		if !over && !r.calm && t.After(retired) {
 			over = true
 			k = retirement
-			if len(r.exporters[0].apis) > 1 || r.exporters[0].apis[0] != "2.0" {
+			if apis := sc.apisOf(r.exporters[0]); len(apis) > 1 || apis[0] != "2.0" {
 				k = changeOver
 				k.from, k.to = sc.end.Sub(t), sc.end.Sub(t) // for good
 			}

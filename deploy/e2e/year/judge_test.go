@@ -133,7 +133,7 @@ func (f *fault) explains(a *firing) bool {
 // seen returns when a fault's region has been watched for some time since t.
 func (j *judgement) seen(f *fault, t time.Time, enough time.Duration) time.Time {
 	blind := j.restart
-	if f.redisID != "" {
+	if f.redisID != "" || f.tells(inventoryFailing) {
 		blind = j.blind[f.region]
 	}
 	for _, b := range blind {

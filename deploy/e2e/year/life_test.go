@@ -24,10 +24,11 @@ type life struct {
 	finished  []time.Time // submissions of the finished backups
 	succeeded time.Time   // submission of the newest success, or since when it is due
 	gone      bool        // the instance has no future
-	trouble   trouble     // that happens now
-	failed    time.Time   // of that trouble, as in its fault
-	unlisted  time.Time   // the same
-	opening   *trouble    // that happens before all others
+	exists    *existence
+	trouble   trouble   // that happens now
+	failed    time.Time // of that trouble, as in its fault
+	unlisted  time.Time // the same
+	opening   *trouble  // that happens before all others
 }
 
 func (sc *scenario) addInstance(i int) {
@@ -51,6 +52,7 @@ func (sc *scenario) addInstance(i int) {
 	if l.except {
 		sc.excepted = append(sc.excepted, l.id)
 	}
+	l.exists = sc.exist(r.name, l.id, begin.Add(-100*day))
 	l.slot = l.next(begin.Add(-r.retention - l.every))
 	l.succeeded = l.slot
 	for generation := 1; ; generation++ {
@@ -139,7 +141,11 @@ func (l *life) bear(id string) {
 	birth := l.slot.Add(l.upTo(6 * time.Hour))
 	l.trouble = pick(l.Rand, births, func(t trouble) int { return t.weight })
 	l.slot, l.succeeded = birth, birth
+	l.exists = l.sc.exist(l.region.name, l.id, birth.Truncate(time.Second))
 	l.trouble.happens(l)
+	if l.gone { // its creation failed
+		l.exists.gone = l.exists.created
+	}
 }
 
 // phase is a status that a task gets, so long after the one before.

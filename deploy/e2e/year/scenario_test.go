@@ -132,6 +132,7 @@ type scenario struct {
 	options
 	end       time.Time
 	tasks     map[string][]*task // by region
+	instances map[string][]*existence
 	renames   []rename
 	incidents []incident
 	faults    []fault
@@ -145,6 +146,7 @@ type options struct {
 	Days      int
 	Instances int
 	Coarse    bool // scrape and evaluate less often while nothing happens
+	Inventory bool // the exporters read the instances of the regions, some of which have no task
 	Pair      bool // two Prometheus watch the same, and one of them at a time is in trouble
 
 	NoExceptions bool // that an operator makes
@@ -164,9 +166,19 @@ func (sc *scenario) often() time.Duration {
 }
 
 func newScenario(o options) *scenario {
-	sc := &scenario{options: o, end: begin.AddDate(0, 0, o.Days), prometheuses: 1, tasks: map[string][]*task{}}
+	sc := &scenario{options: o, end: begin.AddDate(0, 0, o.Days), prometheuses: 1, tasks: map[string][]*task{}, instances: map[string][]*existence{}}
+	if o.Inventory && o.Script == nil {
+		for _, r := range regions {
+			sc.addInventoryIncidents(r)
+		}
+	}
 	for i := range o.Instances {
 		sc.addInstance(i)
+	}
+	if o.Inventory {
+		for n := range max(4, o.Instances/3) {
+			sc.addForgotten(n)
+		}
 	}
 	var id int64
 	for _, r := range regions {
@@ -191,6 +203,7 @@ func newScenario(o options) *scenario {
 	}
 	slices.SortStableFunc(sc.renames, func(a, b rename) int { return a.at.Compare(b.at) })
 	slices.SortStableFunc(sc.incidents, func(a, b incident) int { return a.from.Compare(b.from) })
+	sc.delayInventories()
 	slices.SortStableFunc(sc.faults, func(a, b fault) int {
 		return cmp.Or(a.known.Compare(b.known), cmp.Compare(a.region, b.region), cmp.Compare(a.redisID, b.redisID))
 	})

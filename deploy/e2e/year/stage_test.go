@@ -52,7 +52,7 @@ func recordScenario(t *testing.T, sc *scenario, frames chan<- frame, failed func
 		s.world.become(begin)
 		for _, r := range regions {
 			for _, plan := range r.exporters {
-				s.watchers = append(s.watchers, newWatcher(t, s.server, r.name, plan))
+				s.watchers = append(s.watchers, newWatcher(t, sc, s.server, r.name, plan))
 			}
 		}
 		for _, at := range sc.steps() {
@@ -122,7 +122,7 @@ func (s *stage) start(t *testing.T, i incident) (end func()) {
 		s.server.SetRawRows(i.region, i.rawRow)
 		return func() { s.server.SetRawRows(i.region) }
 	default:
-		remove := s.server.Inject(crsapitest.Fault{API: i.api, Region: i.region, Rate: i.rate, Do: i.effect})
+		remove := s.server.Inject(crsapitest.Fault{API: i.api, Action: i.action, Region: i.region, Rate: i.rate, Do: i.effect})
 		return func() {
 			remove()
 			for _, w := range s.watchers {

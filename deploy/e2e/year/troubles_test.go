@@ -128,12 +128,13 @@ var troubles = []trouble{
 	{"isolated and restored", 4, nightly, nothingWrong, func(l *life) {
 		from := l.isolate()
 		l.skip(1 + l.IntN(4))
-		l.done("startInstance", l.slot.Add(-time.Hour-l.upTo(12*time.Hour)))
+		l.restored(l.done("startInstance", l.slot.Add(-time.Hour-l.upTo(12*time.Hour))))
 		l.isUntil(from, l.success())
 	}},
 	{"isolated, alive again without a start, backup fails", 3, nightly, backupFails, func(l *life) {
 		l.isolate()
 		l.skip(2 + l.IntN(2))
+		l.restored(l.slot)
 		l.success()
 		l.success()
 		l.fail(1, failed)
@@ -149,7 +150,12 @@ var troubles = []trouble{
 		left := known.Add(3 * time.Hour)
 		l.leave(left)
 		l.gone, l.unlisted = true, left
-		l.is(known, left.Add(7*day), left.Add(8*day), backup)
+		if l.sc.Inventory {
+			l.is(known, left, left, backup)
+			l.ends(left)
+		} else {
+			l.is(known, left.Add(7*day), left.Add(8*day), backup)
+		}
 		l.slot = left.Add(8 * day)
 	}},
 }
@@ -230,13 +236,20 @@ func (l *life) rename(at time.Time) {
 }
 
 // isolate ends the backups until the instance is restored.
-func (l *life) isolate() time.Time { return l.done("closeInstance", l.slot.Add(-2*time.Hour)) }
+func (l *life) isolate() time.Time {
+	at := l.done("closeInstance", l.slot.Add(-2*time.Hour))
+	l.exists.isolated = append(l.exists.isolated, span{at, l.sc.end})
+	return at
+}
+
+func (l *life) restored(at time.Time) { l.exists.isolated[len(l.exists.isolated)-1].to = at }
 
 // delete ends the instance. Its rows stay in the list until they are too old.
 func (l *life) delete() time.Time {
 	at := l.done("deleteInstance", l.slot)
 	l.gone = true
 	l.isUntil(at, at.Add(l.region.retention))
+	l.ends(at)
 	l.slot = l.slot.Add(day)
 	return at
 }

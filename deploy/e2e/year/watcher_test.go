@@ -19,6 +19,7 @@ import (
 // watcher is an exporter of a region, across its restarts.
 type watcher struct {
 	exporterPlan
+	sc        *scenario
 	region    string
 	server    *crsapitest.Server
 	stateFile string
@@ -31,8 +32,9 @@ type watcher struct {
 	downs    int                 // incidents that keep it from running
 }
 
-func newWatcher(t *testing.T, server *crsapitest.Server, region string, plan exporterPlan) *watcher {
-	w := &watcher{exporterPlan: plan, region: region, server: server}
+func newWatcher(t *testing.T, sc *scenario, server *crsapitest.Server, region string, plan exporterPlan) *watcher {
+	plan.apis = sc.apisOf(plan)
+	w := &watcher{exporterPlan: plan, sc: sc, region: region, server: server}
 	if plan.state {
 		w.stateFile = filepath.Join(t.TempDir(), "state")
 	}
@@ -58,15 +60,17 @@ func (w *watcher) restart(t *testing.T, behind time.Duration) {
 		cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
 		apis = append(apis, cfg)
 	}
-	var err error
-	w.exporter, err = collector.New(collector.Config{
+	cfg := collector.Config{
 		Regions: []string{w.region},
 		Dial:    collector.DialAPIs(apis...),
 		// What a year costs decides: each scrape asks for what may have changed.
 		Sync:          collector.SyncIncremental,
 		TimeoutOffset: 500 * time.Millisecond,
 		StateFile:     w.stateFile,
-	})
+	}
+	w.sc.configure(&cfg)
+	var err error
+	w.exporter, err = collector.New(cfg)
 	check(t, err)
 }
 

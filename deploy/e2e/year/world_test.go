@@ -45,17 +45,26 @@ func (w *world) become(now time.Time) {
 		if past > 0 {
 			w.server.SetTasks(r.name, w.list(r.name, now))
 		}
+		if w.sc.Inventory {
+			w.server.SetInstances(r.name, w.inventory(r.name, now))
+		}
 	}
 }
 
-// list returns the list of a region, the newest task first.
-func (w *world) list(region string, now time.Time) (list []crsapi.Task) {
+// names returns the names of the renamed instances.
+func (w *world) names(now time.Time) map[string]string {
 	names := map[string]string{}
 	for _, r := range w.sc.renames {
 		if !r.at.After(now) {
 			names[r.redisID] = r.name
 		}
 	}
+	return names
+}
+
+// list returns the list of a region, the newest task first.
+func (w *world) list(region string, now time.Time) (list []crsapi.Task) {
+	names := w.names(now)
 	for _, t := range slices.Backward(w.sc.tasks[region]) {
 		if t.submitted().After(now) || !t.leaves.After(now) {
 			continue

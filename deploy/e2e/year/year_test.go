@@ -24,6 +24,7 @@ var (
 	seed      = flag.Uint64("seed", 1, "seed of the scenario")
 	days      = flag.Int("days", 0, "duration of the scenario; 0 for a week of few instances")
 	instances = flag.Int("instances", 40, "number of instances")
+	inventory = flag.Bool("inventory", false, "the exporters read inventories, and some instances have no task")
 	coarse    = flag.Bool("coarse", false, "steps of four minutes while nothing happens")
 	rulesFlag = flag.String("rules", "../../prometheus/rules/crs.yml", "file of the rules")
 )
@@ -32,9 +33,9 @@ var (
 // flags say. The rules must be right about all of it, but for what nobody knew any more: the
 // report names each.
 func TestScenario(t *testing.T) {
-	o := options{Seed: *seed, Days: *days, Instances: *instances, Coarse: *coarse}
+	o := options{Seed: *seed, Days: *days, Instances: *instances, Coarse: *coarse, Inventory: *inventory}
 	if *days == 0 {
-		o = options{Seed: *seed, Days: 7, Instances: 15}
+		o = options{Seed: *seed, Days: 7, Instances: 15, Inventory: true}
 	}
 	wantRight(t, o)
 }
