@@ -28,7 +28,8 @@ var statusWords = map[string]uint8{
 }
 
 // rows reads a list such as "a: backup 0 ok, backup 24 failed 24.5; b: clean 1 run": the
-// tasks of each instance with submission, status and maybe end.
+// tasks of each instance with submission, status and maybe end. With an inventory, "exists" and
+// "isolated" are not tasks, but what that says, with the creation.
 func rows(t testing.TB, text string) (all []factRow) {
 	for instance := range strings.SplitSeq(text, ";") {
 		id, tasks, ok := strings.Cut(instance, ":")
@@ -37,7 +38,10 @@ func rows(t testing.TB, text string) (all []factRow) {
 		}
 		for task := range strings.SplitSeq(tasks, ",") {
 			f := strings.Fields(task)
-			r := factRow{redisID: strings.TrimSpace(id), taskName: f[0], start: second(t, f[1]), status: statusWords[f[2]]}
+			r := factRow{redisID: strings.TrimSpace(id), taskName: f[0], start: second(t, f[1])}
+			if len(f) > 2 {
+				r.status = statusWords[f[2]]
+			}
 			if len(f) > 3 {
 				r.end = second(t, f[3])
 			}
@@ -65,9 +69,14 @@ func listed(all []factRow) []ledger.Listed {
 	list := []ledger.Listed{}
 	for _, r := range all {
 		if len(list) == 0 || list[len(list)-1].RedisID != r.redisID {
-			list = append(list, ledger.Listed{RedisID: r.redisID, Oldest: r.start})
+			list = append(list, ledger.Listed{RedisID: r.redisID})
 		}
 		l := &list[len(list)-1]
+		if r.taskName == "exists" || r.taskName == "isolated" {
+			l.Exists, l.Created, l.Isolated = true, r.start, r.taskName == "isolated"
+			continue
+		}
+		l.Oldest, l.Newest = cmp.Or(l.Oldest, r.start), r.start
 		l.Gone = r.taskName == "delete" && r.status == ledger.Succeeded
 		if (r.taskName == "new" || r.taskName == "start") && r.status == ledger.Succeeded {
 			l.Alive = r.start
@@ -123,7 +132,8 @@ func described(f *ledger.Facts) string {
 	return text
 }
 
-// factStep is a poll. A list of "same" is that of the last poll.
+// factStep is a poll. A list of "same" is that of the last poll. Behind the time can be another
+// source, or when an inventory was read.
 type factStep struct{ at, list, want string }
 
 const theSame = "same"
@@ -133,16 +143,19 @@ const theSame = "same"
 func play(t *testing.T, restarts bool, steps []factStep) {
 	l, source := ledger.New(), "2.0 scope"
 	var last []ledger.Listed
+	var inventory int64
 	for i, s := range steps {
 		at, change, _ := strings.Cut(s.at, " ")
-		if change != "" {
+		if when, ok := strings.CutPrefix(change, "inventory "); ok {
+			inventory = second(t, when)
+		} else if change != "" {
 			source = strings.Replace(change, "/", " ", 1)
 		}
 		if restarts && i > 0 {
 			l = ledger.Reload(t, l)
 		}
 		now := time.Unix(second(t, at), 0)
-		b := ledger.Batch{Source: source, Time: now, Date: now}
+		b := ledger.Batch{Source: source, Time: now, Date: now, Inventory: inventory, Watched: inventory != 0}
 		if s.list != theSame {
 			last = listed(rows(t, s.list))
 		}
@@ -321,6 +334,22 @@ var factTests = map[string][]factStep{
 		{"49", "a: backup 0 ok, backup 12 ok, backup 24 ok", "49 | a 24 50 - | backup 49 - 24"},
 		{"50", "a: backup 0 ok, backup 12 ok, backup 24 ok, backup 49 run", "50 | a 24 52 - | backup 49 - 24"},
 		{"51", "a: backup 0 ok, backup 12 ok, backup 24 ok, backup 49 ok", "51 | a 49 63.6 - | backup 51 - 51"},
+	},
+	"inventories": {
+		{
+			"10 inventory 9", "a: exists -100, backup 0 ok; b: exists -30; c: exists 5; d: backup 8 failed",
+			"10 | a 0 26 - | backup 10 - 0 | b -30 -4 - | c 5 31 - | d 7.9997 33.9997 8 | backup 10 8 -",
+		},
+		{
+			"20 inventory 19", "a: isolated -100, backup 0 ok, backup 19 run; b: exists -30; d: backup 8 failed",
+			"20 | a inf inf - | backup inf - 0 | b -30 -4 - | c inf inf - | d 7.9997 33.9997 8 | backup 20 8 -",
+		},
+		{
+			"30 inventory 29", "a: exists -100, backup 0 ok; b: exists -30, backup 29.5 ok; c: backup 29.5 failed; d: exists 0, backup 8 failed",
+			"30 | a 20 46 - | backup 30 - 0 | b 29.5 55.5 - | backup 30 - 30 | c 20 46 29.5 | backup 30 30 - | d 7.9997 33.9997 8 | backup 30 8 -",
+		},
+		{"31", "b: exists -30, backup 29.5 ok; d: exists 0, backup 8 failed, delete 30 ok", "31 | a 20 46 - | backup 31 - 0 | b 29.5 55.5 - | backup 31 - 30 | c 20 46 29.5 | backup 31 30 - | d inf inf 8 | backup inf 8 - | delete inf - 31"},
+		{"41 inventory 40", "b: exists -30, backup 29.5 ok", "41 | a inf inf - | backup inf - 0 | b 29.5 55.5 - | backup 41 - 30 | c inf inf 29.5 | backup inf 30 - | d inf inf 8 | backup inf 8 - | delete inf - 31"},
 	},
 	"a clock goes back": {
 		{"10", "a: backup 0 ok", "10 | a 0 26 - | backup 10 - 0"},
