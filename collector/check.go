@@ -73,7 +73,7 @@ func report(credentials string, all []RegionStatus, lists []*TaskList) string {
 	for _, s := range all {
 		tasks, instances, newest, result := "-", "-", "-", "ok"
 		if s.Err == nil {
-			tasks, instances = fmt.Sprint(s.Tasks), fmt.Sprint(s.Instances)
+			tasks, instances = fmt.Sprint(s.Tasks), fmt.Sprint(max(s.Instances, s.Inventory.Instances))
 		} else {
 			result = resultOf(s.Err)
 		}
@@ -92,9 +92,6 @@ func report(credentials string, all []RegionStatus, lists []*TaskList) string {
 	for i, s := range all {
 		for _, p := range s.Problems() {
 			fmt.Fprintf(&b, "\n%s, API %s: %s\n  %s\n", s.Region, s.API, p.What, p.Advice)
-		}
-		if !s.Inventory.LastSuccess.IsZero() {
-			fmt.Fprintf(&b, "\n%s, inventory: %d instances\n", s.Region, s.Inventory.Instances)
 		}
 		if s.Err == nil && s.Tasks > 0 {
 			names := map[string]int{}
