@@ -3,6 +3,7 @@ package year
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/collector"
@@ -82,24 +83,37 @@ func (l *life) ends(at time.Time) {
 	}
 }
 
-// delayInventories lets deletions be unseen until an inventory can be read.
+// delayInventories lets creations and deletions be unseen until an inventory can be read. An
+// exporter without a state file may have forgotten the last one.
 func (sc *scenario) delayInventories() {
 	for i := range sc.faults {
-		if f := &sc.faults[i]; f.kind == unseenDeletion {
+		f := &sc.faults[i]
+		if f.kind == unseenDeletion {
 			f.cured = sc.inventoried(f.region, f.known).Add(readEvery)
 			f.until = f.cured
+		}
+		if !f.created.IsZero() && len(f.right) > 0 {
+			f.known = latest(f.known, sc.inventoried(f.region, f.created))
+			r := regions[slices.IndexFunc(regions, func(r region) bool { return r.name == f.region })]
+			if !r.exporters[0].state {
+				f.known = sc.inventoried(f.region, f.known)
+			}
 		}
 	}
 }
 
+// afterOutage: together with an outage before it, it may be a day without an inventory.
+var afterOutage = truth{explained: tells(inventoryFailing)}
+
 var inventoryIncidents = []incidentKind{
 	{incident: incident{kind: "inventory denied for days", effect: crsapitest.APIError(4101)},
 		from: 30 * time.Hour, to: 70 * time.Hour, truth: truth{right: tells(inventoryFailing), slack: 26 * time.Hour}},
-	{incident: incident{kind: "inventory has half of a page", effect: crsapitest.PageCap(3)}, from: time.Hour, to: 10 * time.Hour},
+	{incident: incident{kind: "inventory has half of a page", effect: crsapitest.PageCap(3)},
+		from: time.Hour, to: 10 * time.Hour, truth: afterOutage},
 	{incident: incident{kind: "inventory is empty", effect: crsapitest.Body(`{"Response":{"TotalCount":0,"InstanceSet":[]}}`)},
-		from: time.Hour, to: 10 * time.Hour},
+		from: time.Hour, to: 10 * time.Hour, truth: afterOutage},
 	{incident: incident{kind: "total of the inventory lies", effect: crsapitest.Total(func(n int) int { return n + 1 })},
-		from: time.Hour, to: 10 * time.Hour},
+		from: time.Hour, to: 10 * time.Hour, truth: afterOutage},
 }
 
 // addInventoryIncidents lets things happen to the inventory of a region one after another.
@@ -155,15 +169,15 @@ func (sc *scenario) addForgotten(n int) {
 		}
 		l.leave(gone)
 		known := latest(created.Add(26*time.Hour), begin)
-		if !k.listed {
-			known = latest(known, sc.inventoried(r.name, created))
-		}
 		l.trouble = trouble{kind: k.kind, tells: truth{right: tells(backupMissing)}}
 		l.succeeded = created
 		before := len(sc.faults)
 		l.is(known, cured, cured, backup)
 		if len(sc.faults) > before {
 			sc.faults[before].slack = readEvery + 5*time.Minute
+			if !k.listed {
+				sc.faults[before].created = created
+			}
 		}
 		l.ends(gone)
 		t = gone.Add(upTo(rng, sc.often()))
