@@ -1,7 +1,6 @@
 package crsapitest
 
 import (
-	"math"
 	"slices"
 	"strings"
 
@@ -54,19 +53,11 @@ var instanceOrders = map[string]func(a, b crsapi.Instance) int{
 
 // query returns the query, or what is wrong with a value.
 func (p *parametersInstances) query() (q query, problem string) {
-	limit, offset := int64(defaultLimit3), int64(0)
-	if p.Limit != nil {
-		limit = *p.Limit
-	}
-	if p.Offset != nil {
-		offset = *p.Offset
-	}
-	q = query{limit: int(min(limit, maxLimitInstances)), offset: int(min(offset, math.MaxInt32)), instances: p}
+	q.instances = p
+	q.limit, q.offset, problem = paging(p.Limit, p.Offset)
 	switch {
-	case limit < 1:
-		return q, "Limit must be positive"
-	case offset < 0:
-		return q, "Offset must not be negative"
+	case problem != "":
+		return q, problem
 	case p.InstanceID != nil && *p.InstanceID == "":
 		return q, "InstanceId must not be empty"
 	case p.OrderBy != nil && instanceOrders[*p.OrderBy] == nil:
@@ -131,6 +122,7 @@ func (x *exchange) instancePage() *response {
 	found := x.query.instances.find(x.list.instances)
 	x.list.mu.RUnlock()
 	q := x.query
+	q.limit = min(q.limit, maxLimitInstances)
 	q.offset -= q.offset % q.limit
 	if x.pageCap > 0 {
 		q.limit = min(q.limit, x.pageCap)

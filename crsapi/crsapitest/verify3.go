@@ -244,24 +244,34 @@ func (p *parametersInfo) query() (query, render) {
 	return query{taskID: *p.TaskID}, nil
 }
 
+// paging returns the limit and the offset of a page, or what is wrong with them.
+func paging(limit, offset *int64) (most, skip int, problem string) {
+	most = defaultLimit3
+	if limit != nil {
+		most = int(min(*limit, math.MaxInt32))
+	}
+	if offset != nil {
+		skip = int(min(*offset, math.MaxInt32))
+	}
+	switch {
+	case most < 1:
+		problem = "Limit must be positive"
+	case skip < 0:
+		problem = "Offset must not be negative"
+	}
+	return most, skip, problem
+}
+
 // query returns the query, or what is wrong with a value. A filter can name the
 // documented flows.
 func (p *parameters3) query(zone *time.Location, documented func(flow) bool) (q query, problem string) {
 	q = anyTask()
-	q.limit = defaultLimit3
 	check := func(ok bool, what string) {
 		if !ok && problem == "" {
 			problem = what
 		}
 	}
-	if n := p.Limit; n != nil {
-		check(*n >= 1, "Limit must be positive")
-		q.limit = int(min(*n, math.MaxInt32))
-	}
-	if n := p.Offset; n != nil {
-		check(*n >= 0, "Offset must not be negative")
-		q.offset = int(min(*n, math.MaxInt32))
-	}
+	q.limit, q.offset, problem = paging(p.Limit, p.Offset)
 	if id := p.InstanceID; id != nil {
 		check(*id != "", "the id of an instance must not be empty")
 		q.redisID = *id
