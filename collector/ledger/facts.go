@@ -132,6 +132,9 @@ func (f *Facts) after(b Batch, now int64) *Facts {
 	next := &Facts{Scope: f.Scope, Seen: now, Instances: f.Instances}
 	if list != nil {
 		next.Instances = merge(f.Instances, list, Known.compare, func(in Known, l *Listed) Known {
+			if in.Gone {
+				in.Good = max(in.Good, f.Seen) // nothing was due until then
+			}
 			if !b.Watched {
 				in.Checked, in.Exists = 0, false
 			}
@@ -149,8 +152,8 @@ func (f *Facts) after(b Batch, now int64) *Facts {
 	return next
 }
 
-// InUse reports whether the instance is listed, and not closed or deleted. One of an inventory
-// may be in use without a task.
+// InUse reports whether the list should have tasks of the instance: it had some, and the
+// instance is not closed or deleted. An inventory may have an instance without a task.
 func (in Known) InUse() bool { return in.Left == 0 && !in.Gone && !in.Exists }
 
 func (in Known) compare(l *Listed) int { return strings.Compare(in.RedisID, l.RedisID) }
@@ -165,9 +168,6 @@ func (in *Known) check(l *Listed, inventory, seen int64) {
 	if in.RedisID == "" {
 		in.RedisID, in.Good = strings.Clone(l.RedisID), l.Created
 		in.deadline(l)
-	}
-	if in.Gone {
-		in.Good = max(in.Good, seen) // nothing was due until then
 	}
 	if in.Exists && in.Left != 0 {
 		in.Left = seen // it existed until then
@@ -195,9 +195,6 @@ func (in Known) unlisted(seen, now int64) Known {
 func (in Known) listed(l *Listed, seen, now int64) Known {
 	if in.RedisID == "" {
 		in.RedisID = strings.Clone(l.RedisID)
-	}
-	if in.Gone {
-		in.Good = max(in.Good, seen) // nothing was due until then
 	}
 	if in.Checked == 0 || l.Newest > in.Checked { // else the inventory knows better
 		in.Gone = l.Gone
