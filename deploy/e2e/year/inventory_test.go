@@ -3,10 +3,8 @@ package year
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"time"
 
-	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
@@ -54,12 +52,6 @@ func (sc *scenario) apisOf(plan exporterPlan) []crsapi.API {
 	return plan.apis
 }
 
-func (sc *scenario) configure(cfg *collector.Config) {
-	if sc.Inventory {
-		cfg.Inventory = readEvery
-	}
-}
-
 // inventoried returns from when on an inventory of a region may have what happened at a time.
 // It has it readEvery later at the latest.
 func (sc *scenario) inventoried(region string, t time.Time) time.Time {
@@ -94,9 +86,8 @@ func (sc *scenario) delayInventories() {
 		}
 		if !f.created.IsZero() && len(f.right) > 0 {
 			f.known = latest(f.known, sc.inventoried(f.region, f.created))
-			r := regions[slices.IndexFunc(regions, func(r region) bool { return r.name == f.region })]
-			if !r.exporters[0].state {
-				f.known = sc.inventoried(f.region, f.known)
+			if !regionNamed(f.region).exporters[0].state {
+				f.slack += sc.inventoried(f.region, f.known).Sub(f.known)
 			}
 		}
 	}

@@ -277,7 +277,7 @@ func (v *verdict) excuses() (all []excuse) {
 		if i.region != v.region {
 			continue
 		}
-		r := regions[slices.IndexFunc(regions, func(r region) bool { return r.name == i.region })]
+		r := regionNamed(i.region)
 		if !alone(r) {
 			if i.exporter != "" && i.contains(v.unlisted) {
 				all = append(all, excuse{span{i.to.Add(-tolerance), v.seen(v.fault, i.to, bridged)}, missedByOne})

@@ -110,6 +110,10 @@ var regions = []region{
 	}},
 }
 
+func regionNamed(name string) region {
+	return regions[slices.IndexFunc(regions, func(r region) bool { return r.name == name })]
+}
+
 // regionOf returns the region that an alert is about.
 func regionOf(l labels.Labels) string {
 	for _, r := range regions {

@@ -68,7 +68,9 @@ func (w *watcher) restart(t *testing.T, behind time.Duration) {
 		TimeoutOffset: 500 * time.Millisecond,
 		StateFile:     w.stateFile,
 	}
-	w.sc.configure(&cfg)
+	if w.sc.Inventory {
+		cfg.Inventory = readEvery
+	}
 	var err error
 	w.exporter, err = collector.New(cfg)
 	check(t, err)
