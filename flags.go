@@ -186,7 +186,6 @@ func (s *settings) parsePaths() error {
 func (s *settings) validateAPI() error {
 	without2 := s.apiChoice == crsapi.API30 || s.apiChoice == crsapi.APITCE
 	public3 := !s.given.v3Endpoint && !s.demo
-	configs := s.configs()
 	switch {
 	case s.demoRetireAfter != 0 && !s.demo:
 		return errors.New("--demo.retire-after needs --demo")
@@ -196,8 +195,6 @@ func (s *settings) validateAPI() error {
 		return fmt.Errorf("--crs.endpoint is for API 2.0 only: use --crs.v3-endpoint with --crs.api=%s", s.apiChoice)
 	case s.apiChoice == crsapi.APITCE && public3:
 		return errors.New("--crs.api=tce needs --crs.v3-endpoint, the URL of the private cloud's API")
-	case s.collector.Inventory > 0 && configs[len(configs)-1].API == crsapi.API20:
-		return errors.New("--crs.inventory needs API 3.0: use --crs.api=auto, and --crs.v3-endpoint if --crs.endpoint is set")
 	}
 	return nil
 }

@@ -74,11 +74,11 @@ func report(credentials string, all []RegionStatus, lists []*TaskList) string {
 		tasks, instances, newest, result := "-", "-", "-", "ok"
 		if s.Err == nil {
 			tasks, instances = fmt.Sprint(s.Tasks), fmt.Sprint(max(s.Instances, s.Inventory.Instances))
+			if s.Inventory.Err != nil {
+				result = "inventory " + resultOf(s.Inventory.Err)
+			}
 		} else {
 			result = resultOf(s.Err)
-		}
-		if s.Err == nil && s.Inventory.Err != nil {
-			result = "inventory " + resultOf(s.Inventory.Err)
 		}
 		if !s.NewestTask.IsZero() {
 			newest = s.NewestTask.UTC().Format(time.RFC3339)

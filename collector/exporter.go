@@ -230,6 +230,8 @@ func (c *Config) dial(region string, observe func(crsapi.Attempt)) ([]Source, er
 		return nil, err
 	case len(sources) == 0:
 		return nil, &crsapi.ConfigError{Field: "Dial", Problem: "returns no source"}
+	case c.Inventory > 0 && sources[len(sources)-1].API() == crsapi.API20:
+		return nil, &crsapi.ConfigError{Field: "Inventory", Problem: "needs API 3.0: use --crs.api=auto, and --crs.v3-endpoint if --crs.endpoint is set"}
 	}
 	valid := sources[0].API().TaskTypes()
 	for _, taskType := range c.TaskTypes {
@@ -299,9 +301,8 @@ type RegionStatus struct {
 	// Of the last poll's list; zero if the poll failed. Instances has those of the inventory.
 	Tasks, Instances int
 	NewestTask       time.Time // submission time
-	// Unlisted are the instances of Config.RedisIDs of which it has no task, and which the
-	// inventory does not have. The API
-	// may not know them: it answers an empty list, or that they do not exist.
+	// Unlisted are the instances of Config.RedisIDs that neither the list nor the inventory
+	// has. The API may not know them: it answers an empty list, or that they do not exist.
 	Unlisted []string
 
 	// FullRead is since when all of the list has been read; zero before the first list.

@@ -146,7 +146,7 @@ func TestCloseWhileAListArrives(t *testing.T) {
 
 func TestOptionalMetrics(t *testing.T) {
 	s := newStateful(t)
-	s.cfg.Inventory = time.Minute
+	s.cfg.Inventory, s.source.api = time.Minute, crsapi.API30
 	s.restart()
 	s.scrape(running)
 	wantDescribed(t, families(t, s.e), collector.OptionalMetrics())

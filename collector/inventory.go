@@ -45,6 +45,9 @@ type InventoryStatus struct {
 	whole *inventory // of the last successful reading
 }
 
+// inventorySource is the last one: API 2.0 has no instances.
+func (r *region) inventorySource() Source { return r.sources[len(r.sources)-1] }
+
 // startInventory begins a reading beside the polls if one is due. It ends before the next
 // one is due.
 func (r *region) startInventory(now time.Time) {
@@ -70,7 +73,7 @@ func (r *region) noteInventory(inv *inventory, err error) {
 		reason, _ := reasonOf(err)
 		r.metrics.inventoryFailures.WithLabelValues(string(reason)).Inc()
 		if was.Err == nil || reasonsOf(was.Err) != string(reason) {
-			level.Error(logger).Log("msg", "inventory failed", "reason", reason, "err", err, "advice", crsapi.Advice(err, r.sources[len(r.sources)-1].API()))
+			level.Error(logger).Log("msg", "inventory failed", "reason", reason, "err", err, "advice", crsapi.Advice(err, r.inventorySource().API()))
 		}
 		was.Err = err
 		r.inventory.Store(&was)
@@ -123,7 +126,7 @@ func (r *region) readInventory(ctx context.Context) (*inventory, error) {
 
 // readInstances reads all pages, and returns what is wrong with them.
 func (r *region) readInstances(ctx context.Context) (all []crsapi.Instance, problem string, err error) {
-	source, total := r.sources[len(r.sources)-1], 0
+	source, total := r.inventorySource(), 0
 	for offset, more := 0, true; more; offset += crsapi.MaxInstances {
 		page, of, err := source.Instances(ctx, offset)
 		if err != nil {

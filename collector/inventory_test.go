@@ -33,10 +33,11 @@ func existing(redisID string, age time.Duration) crsapi.Instance {
 // withInventory returns a simulator of one region, and an Exporter that reads its inventory
 // every 15 minutes, after the first one. API 2.0 has API 3.0 beside it.
 func withInventory(t *testing.T, api crsapi.API, tasks []crsapi.Task, instances ...crsapi.Instance) (*simulator, *collector.Exporter) {
-	s := newSimulator(t, api)
+	apis := []crsapi.API{api}
 	if api == crsapi.API20 {
-		s = newSimulator(t, api, crsapi.API30)
+		apis = append(apis, crsapi.API30)
 	}
+	s := newSimulator(t, apis...)
 	s.SetTasks(guangzhou, tasks)
 	s.SetInstances(guangzhou, instances)
 	e := s.watch(t, collector.Config{Inventory: 15 * time.Minute})
@@ -157,7 +158,17 @@ func TestFailedInventory(t *testing.T) {
 					s.SetInstances(guangzhou, many[n%4*10:1200+n%4*10])
 				}
 			})
-			return crsapi.ReasonDecode, "it "
+			return crsapi.ReasonDecode, "it has 1170 instances, with a total of 1200"
+		},
+		"others each time": func(s *simulator) (crsapi.Reason, string) {
+			n := 0
+			s.OnRequest(func(r crsapitest.Request) {
+				if r.Action == crsapi.ActionInstances {
+					n++
+					s.SetInstances(guangzhou, many[n%2:n%2+1])
+				}
+			})
+			return crsapi.ReasonDecode, "it changes all the time"
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -323,7 +334,7 @@ func TestInventoryHarmsNoScrape(t *testing.T) {
 }
 
 // While instances are created and deleted between the pages of an inventory, none that
-// exists all the time is taken for deleted.
+// exists all the time counts as deleted.
 func TestInventoryThatMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(1000 * time.Hour)
@@ -358,7 +369,7 @@ func TestInventoryThatMoves(t *testing.T) {
 			}
 			for in := range e.TaskLists()[0].Instances() {
 				if stays[in.RedisID] && !in.Owed {
-					t.Fatalf("%s exists, and is taken for deleted", in.RedisID)
+					t.Fatalf("%s exists, but counts as deleted", in.RedisID)
 				}
 			}
 			if e.Status()[0].Inventory.Err == nil {
