@@ -7,7 +7,7 @@ SAY := $(CURDIR)/.ci/say
 
 # All that a change must pass. It needs Go, git, make and bash.
 test:
-	@echo 'make test: a few minutes the first time, less than one later'
+	@echo 'make test: a few minutes the first time, about one later'
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run gofmt on these files'; exit 1; }
 	@$(SAY) 'checking the code (vet)' $(GO) vet -tags soak ./...
 	@$(SAY) 'testing the exporter' $(GO) test ./...
