@@ -73,7 +73,7 @@ func report(credentials string, all []RegionStatus, lists []*TaskList) string {
 	for _, s := range all {
 		tasks, instances, newest, result := "-", "-", "-", "ok"
 		if s.Err == nil {
-			tasks, instances = fmt.Sprint(s.Tasks), fmt.Sprint(max(s.Instances, s.Inventory.Instances))
+			tasks, instances = fmt.Sprint(s.Tasks), fmt.Sprint(max(s.Instances, len(s.Inventory.Instances)))
 			if s.Inventory.Err != nil {
 				result = "inventory " + resultOf(s.Inventory.Err)
 			}

@@ -16,16 +16,19 @@ import (
 // maxReadings limits the readings of an inventory that changes while it is read.
 const maxReadings = 4
 
-// inventory is all instances of a region, read at one time. It never changes.
-type inventory struct {
-	begin     time.Time         // of the reading, by the API's clock
-	instances []crsapi.Instance // ordered by RedisID
+// InventoryStatus is what is known of the instances of a region. It never changes.
+type InventoryStatus struct {
+	LastSuccess time.Time         // end of the last successful reading; zero before the first
+	Instances   []crsapi.Instance // of that reading, ordered by RedisID
+	Err         error             // of the last reading; nil if it succeeded, or none has ended
+
+	begun int64 // the last successful reading, in UNIX seconds by the API's clock; 0 before the first
 }
 
 // merge adds the inventory to what the tasks say of each instance.
-func (inv *inventory) merge(instances map[string]*instance) {
-	for i := range inv.instances {
-		row := &inv.instances[i]
+func (s *InventoryStatus) merge(instances map[string]*instance) {
+	for i := range s.Instances {
+		row := &s.Instances[i]
 		in, listed := instances[row.RedisID]
 		if !listed {
 			in = &instance{Listed: ledger.Listed{RedisID: row.RedisID}}
@@ -34,15 +37,6 @@ func (inv *inventory) merge(instances map[string]*instance) {
 		in.Exists, in.Created, in.Isolated = true, row.Created.Unix(), row.Isolated
 		in.redisName, in.projectID = cmp.Or(row.RedisName, in.redisName), cmp.Or(row.ProjectID, in.projectID)
 	}
-}
-
-// InventoryStatus is what is known of the inventory of a region. It never changes.
-type InventoryStatus struct {
-	LastSuccess time.Time // end of the last successful reading; zero before the first
-	Instances   int       // of the last successful reading
-	Err         error     // of the last reading; nil if it succeeded, or none has ended
-
-	whole *inventory // of the last successful reading
 }
 
 // inventorySource is the last one: API 2.0 has no instances.
@@ -59,44 +53,41 @@ func (r *region) startInventory(now time.Time) {
 	r.exporter.running.Go(func() {
 		ctx, cancel := context.WithTimeout(r.ctx, every)
 		defer cancel()
-		inv, err := r.readInventory(ctx)
+		read, err := r.readInventory(ctx)
 		if err == nil || r.ctx.Err() == nil { // else Close ended it
-			r.noteInventory(inv, err)
+			r.noteInventory(read, err)
 		}
 	})
 }
 
 // noteInventory keeps what a reading found. One that failed changes no fact.
-func (r *region) noteInventory(inv *inventory, err error) {
-	logger, was := r.log.logger, *r.inventory.Load()
-	if err != nil {
+func (r *region) noteInventory(read InventoryStatus, err error) {
+	logger, was := r.log.logger, r.inventory.Load()
+	switch {
+	case err != nil:
 		reason, _ := reasonOf(err)
 		r.metrics.inventoryFailures.WithLabelValues(string(reason)).Inc()
 		if was.Err == nil || reasonsOf(was.Err) != string(reason) {
 			level.Error(logger).Log("msg", "inventory failed", "reason", reason, "err", err, "advice", crsapi.Advice(err, r.inventorySource().API()))
 		}
-		was.Err = err
-		r.inventory.Store(&was)
-		return
+		read = *was
+		read.Err = err
+	case was.LastSuccess.IsZero() || was.Err != nil:
+		level.Info(logger).Log("msg", "inventory read", "instances", len(read.Instances))
 	}
-	if was.whole == nil || was.Err != nil {
-		level.Info(logger).Log("msg", "inventory read", "instances", len(inv.instances))
-	}
-	r.inventory.Store(&InventoryStatus{LastSuccess: time.Now(), Instances: len(inv.instances), whole: inv})
+	r.inventory.Store(&read)
 }
 
 // readInventory reads the inventory. It may change while its pages are read, and so lack an
 // instance: two readings in a row must agree.
-func (r *region) readInventory(ctx context.Context) (*inventory, error) {
-	begin := r.metrics.clock.Time(time.Now())
+func (r *region) readInventory(ctx context.Context) (read InventoryStatus, err error) {
+	begin, problem := r.metrics.clock.Time(time.Now()), ""
 	var all, before []crsapi.Instance
-	var problem string
+	same := func(a, b crsapi.Instance) bool { return a.RedisID == b.RedisID }
 	for range maxReadings {
-		var err error
 		if all, problem, err = r.readInstances(ctx); err != nil {
-			return nil, err
+			return read, err
 		}
-		same := func(a, b crsapi.Instance) bool { return a.RedisID == b.RedisID }
 		if problem == "" && slices.EqualFunc(all, before, same) {
 			break
 		}
@@ -107,9 +98,8 @@ func (r *region) readInventory(ctx context.Context) (*inventory, error) {
 		problem = "it is empty, but there are tasks"
 	}
 	if problem != "" {
-		return nil, &crsapi.Error{Reason: crsapi.ReasonDecode, Err: fmt.Errorf("the inventory is not believed: %s", problem)}
+		return read, &crsapi.Error{Reason: crsapi.ReasonDecode, Err: fmt.Errorf("the inventory is not believed: %s", problem)}
 	}
-	inv := &inventory{begin: begin}
 	for _, in := range all {
 		if in.Created.IsZero() || in.Created.After(begin) {
 			in.Created = begin
@@ -118,10 +108,11 @@ func (r *region) readInventory(ctx context.Context) (*inventory, error) {
 			in.Created = earliest // the list does not have the backups before
 		}
 		if _, watched := slices.BinarySearch(r.cfg.RedisIDs, in.RedisID); watched || len(r.cfg.RedisIDs) == 0 {
-			inv.instances = append(inv.instances, in)
+			read.Instances = append(read.Instances, in)
 		}
 	}
-	return inv, nil
+	read.LastSuccess, read.begun = time.Now(), begin.Unix()
+	return read, nil
 }
 
 // readInstances reads all pages, and returns what is wrong with them.

@@ -60,7 +60,7 @@ type TaskList struct {
 	tasks     []crsapi.Task // oldest first, those of the same second, instance and name in a row
 	series    []*series     // ordered by instance and task name
 	instances []*instance   // ordered by redisId; with those of the inventory
-	inventory *inventory    // nil without one
+	inventory int64         // when the inventory was read, in UNIX seconds; 0 without one
 	facts     *ledger.Facts // after this list
 }
 
@@ -84,10 +84,10 @@ type instance struct {
 	backupSucceeded, backupFailed int64 // submission of the newest finished backups
 }
 
-// newTaskList makes all aggregates of tasks, which are ordered as those of a TaskList, and
-// of the inventory if there is one.
-func newTaskList(tasks []crsapi.Task, inv *inventory) *TaskList {
-	l := &TaskList{tasks: tasks, inventory: inv}
+// newTaskList makes all aggregates of the inventory, and of tasks that are ordered as those
+// of a TaskList.
+func newTaskList(tasks []crsapi.Task, inventory *InventoryStatus) *TaskList {
+	l := &TaskList{tasks: tasks, inventory: inventory.begun}
 	all, instances := map[ledger.Series]*series{}, map[string]*instance{}
 	for i := range tasks {
 		task := &tasks[i]
@@ -105,9 +105,7 @@ func newTaskList(tasks []crsapi.Task, inv *inventory) *TaskList {
 		s.add(task)
 		in.add(task)
 	}
-	if inv != nil {
-		inv.merge(instances)
-	}
+	inventory.merge(instances)
 	l.series = slices.SortedFunc(maps.Values(all), func(a, b *series) int { return a.Compare(b.Series) })
 	l.instances = slices.SortedFunc(maps.Values(instances), func(a, b *instance) int { return strings.Compare(a.RedisID, b.RedisID) })
 	for _, s := range l.series {

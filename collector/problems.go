@@ -32,7 +32,7 @@ func (s RegionStatus) Problems() []Problem {
 		}
 		add(true, s.Err.Error(), cmp.Or(crsapi.Advice(err, api), "See the error above."))
 	}
-	add(s.Err == nil && s.Tasks == 0 && s.Rejected == 0 && s.Inventory.Instances == 0, "the API lists no task in this region",
+	add(s.Err == nil && s.Tasks == 0 && s.Rejected == 0 && len(s.Inventory.Instances) == 0, "the API lists no task in this region",
 		"A region whose name is wrong looks like this: compare --crs.region or TENCENTCLOUD_REGION with the regions of the console. "+
 			"If --crs.redis-id, --crs.task-type or --crs.lookback is set, it may exclude all tasks.")
 	add(s.ByOffset != "", "the list is read by limit and offset only: "+s.ByOffset,

@@ -197,9 +197,9 @@ func (r *region) describe(list *TaskList, o *outcome) {
 
 // count gives the ledger the list.
 func (r *region) count(list *TaskList, now time.Time) {
-	b := ledger.Batch{Watched: r.cfg.Inventory > 0, Source: r.cfg.scope(r.source().API()), Time: now, Date: r.metrics.clock.Time(now)}
-	if list.inventory != nil {
-		b.Inventory = list.inventory.begin.Unix()
+	b := ledger.Batch{
+		Source: r.cfg.scope(r.source().API()), Time: now, Date: r.metrics.clock.Time(now),
+		Watched: r.cfg.Inventory > 0, Inventory: list.inventory,
 	}
 	if list != r.list || len(list.tasks) == 0 {
 		b.Instances = list.listed()
@@ -303,12 +303,12 @@ func (r *region) readAll(ctx context.Context, lists []*openList, turn func(*open
 		parts[i], pages = l.tasks, pages+l.windows+1
 	}
 	r.pages.Store(int64(pages))
-	inv := r.inventory.Load().whole
-	if r.list != nil && r.list.inventory == inv && slices.EqualFunc(parts, r.parts, isSame) {
+	inventory := r.inventory.Load()
+	if r.list != nil && r.list.inventory == inventory.begun && slices.EqualFunc(parts, r.parts, isSame) {
 		return r.list, nil
 	}
 	r.parts = parts
-	return newTaskList(r.watched(parts), inv), nil
+	return newTaskList(r.watched(parts), inventory), nil
 }
 
 // add adds what the poll of one list found.

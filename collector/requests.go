@@ -54,7 +54,7 @@ func (m *requestMetrics) registerInventory(registry prometheus.Registerer, regio
 	for _, reason := range crsapi.Reasons() {
 		m.inventoryFailures.WithLabelValues(string(reason))
 	}
-	with.NewGaugeFunc(inventoryInstancesMetric.gauge(), func() float64 { return float64(last.Load().Instances) })
+	with.NewGaugeFunc(inventoryInstancesMetric.gauge(), func() float64 { return float64(len(last.Load().Instances)) })
 	with.NewGaugeFunc(inventorySuccessMetric.gauge(), func() float64 {
 		return max(0, float64(last.Load().LastSuccess.Unix())) // a zero time is long before 1970
 	})
@@ -76,22 +76,21 @@ func (m *requestMetrics) fail(reason crsapi.Reason) { m.failures.WithLabelValues
 func (m *requestMetrics) observe(a crsapi.Attempt) {
 	m.requests.Inc()
 	m.duration.Observe(a.Duration.Seconds())
-	ofPoll := a.Action != crsapi.ActionTaskInfo && a.Action != crsapi.ActionInstances
-	if ofPoll {
-		m.sent.Add(1)
-	}
-	switch {
-	case ofPoll && a.Reason == "":
-		select {
-		case m.answered <- struct{}{}:
-		default:
-		}
-	case ofPoll:
-		m.fail(a.Reason)
-	}
 	if a.HasClockSkew {
 		m.clockSkew.WithLabelValues().Set(a.ClockSkew.Seconds())
 		now := time.Now()
 		m.clock.Set(now.Add(a.ClockSkew), now)
+	}
+	if a.Action == crsapi.ActionTaskInfo || a.Action == crsapi.ActionInstances {
+		return // not of a poll
+	}
+	m.sent.Add(1)
+	if a.Reason != "" {
+		m.fail(a.Reason)
+		return
+	}
+	select {
+	case m.answered <- struct{}{}:
+	default:
 	}
 }

@@ -32,8 +32,7 @@ const (
 	minIntervals = 3
 )
 
-// Listed is what a list and an inventory say of an instance. Times are UNIX seconds, 0 if
-// unknown.
+// Listed is what a list and an inventory say of an instance. Times are UNIX seconds, or 0.
 type Listed struct {
 	RedisID string
 	Gone    bool     // it was closed or deleted, or could not be created
