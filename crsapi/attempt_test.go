@@ -31,8 +31,9 @@ type closer struct {
 
 func (c *closer) CloseIdleConnections() { c.closed++ }
 
-// TestRetries has the number of attempts for each kind of failure. Each attempt has a
-// signature of its own, and closes the connections if they may be the cause.
+// TestRetries has the number of attempts for each kind of failure, and the advice to the
+// operator. Each attempt has a signature of its own, and closes the connections if they may
+// be the cause.
 func TestRetries(t *testing.T) {
 	type failure struct {
 		status int
@@ -42,29 +43,33 @@ func TestRetries(t *testing.T) {
 		reason crsapi.Reason
 		tries  int
 		keep   bool // the connections
+		advice string
 	}
+	const api, decode, network, timeout = crsapi.ReasonAPI, crsapi.ReasonDecode, crsapi.ReasonNetwork, crsapi.ReasonTimeout
+	const broken, silent = "Cannot connect to HOST", "--crs.request-timeout"
 	eachCase(t, map[string]failure{
-		"307": {status: 307, reason: crsapi.ReasonAPI, tries: 1},
-		"401": {status: 401, reason: crsapi.ReasonDenied, tries: 1},
-		"403": {status: 403, reason: crsapi.ReasonDenied, tries: 1},
-		"404": {status: 404, reason: crsapi.ReasonAPI, tries: 1},
-		"429": {status: 429, reason: crsapi.ReasonThrottled, tries: 4, keep: true},
-		"500": {status: 500, reason: crsapi.ReasonServer, tries: 4},
+		"307": {status: 307, reason: api, tries: 1, advice: "ENDPOINT"},
+		"401": {status: 401, reason: crsapi.ReasonDenied, tries: 1, advice: "in front of the API"},
+		"403": {status: 403, reason: crsapi.ReasonDenied, tries: 1, advice: "in front of the API"},
+		"404": {status: 404, reason: api, tries: 1, advice: "HOST does not serve API VERSION"},
+		"407": {status: 407, reason: network, tries: 1, advice: "HTTPS_PROXY"},
+		"429": {status: 429, reason: crsapi.ReasonThrottled, tries: 4, keep: true, advice: "--crs.rate-limit"},
+		"500": {status: 500, reason: crsapi.ReasonServer, tries: 4, advice: "try again"},
 
-		"HTML":      {body: "<html>", reason: crsapi.ReasonDecode, tries: 2},
-		"empty":     {reason: crsapi.ReasonDecode, tries: 2},
-		"cut":       {body: `{"code":0`, cut: io.ErrUnexpectedEOF, reason: crsapi.ReasonNetwork, tries: 4},
-		"too slow":  {body: `{"code":0`, cut: context.DeadlineExceeded, reason: crsapi.ReasonTimeout, tries: 4},
-		"no total":  {body: `{"code":0,"Response":{"RequestId":"r"}}`, reason: crsapi.ReasonDecode, tries: 1},
-		"internal":  {body: errorJSON(6000, ""), reason: crsapi.ReasonServer, tries: 4},
-		"throttled": {body: errorJSON(4400, ""), reason: crsapi.ReasonThrottled, tries: 4, keep: true},
-		"replayed":  {body: errorJSON(4500, ""), reason: crsapi.ReasonAuth, tries: 2, keep: true},
-		"denied":    {body: errorJSON(4103, ""), reason: crsapi.ReasonDenied, tries: 1, keep: true},
+		"HTML":      {body: "<html>", reason: decode, tries: 2, advice: "ENDPOINT|instead of HOST"},
+		"empty":     {reason: decode, tries: 2, advice: "ENDPOINT"},
+		"cut":       {body: `{"code":0`, cut: io.ErrUnexpectedEOF, reason: network, tries: 4, advice: broken},
+		"too slow":  {body: `{"code":0`, cut: context.DeadlineExceeded, reason: timeout, tries: 4, advice: silent},
+		"no total":  {body: `{"code":0,"Response":{"RequestId":"r"}}`, reason: decode, tries: 1, advice: "ENDPOINT"},
+		"internal":  {body: errorJSON(6000), reason: crsapi.ReasonServer, tries: 4, advice: "try again"},
+		"throttled": {body: errorJSON(4400), reason: crsapi.ReasonThrottled, tries: 4, keep: true, advice: "--crs.rate-limit"},
+		"replayed":  {body: errorJSON(4500), reason: crsapi.ReasonAuth, tries: 2, keep: true, advice: "NTP"},
+		"denied":    {body: errorJSON(4103), reason: crsapi.ReasonDenied, tries: 1, keep: true, advice: "redis:ACTION"},
 
-		"reset":   {err: errors.New("connection reset by peer"), reason: crsapi.ReasonNetwork, tries: 4},
-		"timeout": {err: context.DeadlineExceeded, reason: crsapi.ReasonTimeout, tries: 4},
-		"no host": {err: &net.DNSError{Err: "no such host", Name: "h", IsNotFound: true}, reason: crsapi.ReasonNetwork, tries: 4},
-		"no DNS":  {err: &net.DNSError{Err: "timeout", Name: "h", IsTimeout: true}, reason: crsapi.ReasonTimeout, tries: 4},
+		"reset":   {err: errors.New("connection reset by peer"), reason: network, tries: 4, advice: broken},
+		"timeout": {err: context.DeadlineExceeded, reason: timeout, tries: 4, advice: silent},
+		"no host": {err: &net.DNSError{Err: "no such host", Name: "proxy", IsNotFound: true}, reason: network, tries: 4, advice: broken},
+		"no DNS":  {err: &net.DNSError{Err: "timeout", Name: "h", IsTimeout: true}, reason: timeout, tries: 4, advice: silent},
 	}, func(t *testing.T, api crsapi.API, test failure) {
 		signatures := map[string]bool{}
 		sent := 0
@@ -91,6 +96,7 @@ func TestRetries(t *testing.T) {
 		c := newClient(t, api, transport, seen.in)
 		_, err := c.Page(t.Context(), crsapi.Query{Limit: 1})
 		failed := wantError(t, err, test.reason)
+		wantAdvice(t, err, api, test.advice)
 		if responded := test.err == nil && test.cut == nil; !failed.Requested || responded && failed.HTTPStatus != cmp.Or(test.status, http.StatusOK) {
 			t.Errorf("error %+v", failed)
 		}
@@ -117,7 +123,7 @@ func TestDeadlines(t *testing.T) {
 		<-r.Context().Done()
 		return nil, r.Context().Err()
 	})
-	throttle := always(errorJSON(4400, ""))
+	throttle := always(errorJSON(4400))
 	const never, atOnce, short, long = 0, -1, 50 * time.Millisecond, 2 * time.Second
 	type end struct {
 		transport     transportFunc
@@ -380,13 +386,13 @@ func TestRenewedKey(t *testing.T) {
 		works bool
 	}
 	eachCase(t, map[string]renewal{
-		"the same key":         {errorJSON(4104, ""), []string{"old"}, "[old]", false},
-		"a good key":           {errorJSON(4104, ""), []string{"good"}, "[old good]", true},
+		"the same key":         {errorJSON(4104), []string{"old"}, "[old]", false},
+		"a good key":           {errorJSON(4104), []string{"good"}, "[old good]", true},
 		"3.0, a good key":      {envelope("AuthFailure.TokenFailure"), []string{"good"}, "[old good]", true},
-		"another bad key":      {errorJSON(4100, ""), []string{"bad", "worse"}, "[old bad]", false},
-		"no key":               {errorJSON(4104, ""), []string{""}, "[old]", false},
-		"denied, a good key":   {errorJSON(4102, ""), []string{"good"}, "[old]", false},
-		"expired, the old key": {errorJSON(4200, ""), []string{"old"}, "[old old]", false},
+		"another bad key":      {errorJSON(4100), []string{"bad", "worse"}, "[old bad]", false},
+		"no key":               {errorJSON(4104), []string{""}, "[old]", false},
+		"denied, a good key":   {errorJSON(4102), []string{"good"}, "[old]", false},
+		"expired, the old key": {errorJSON(4200), []string{"old"}, "[old old]", false},
 	}, func(t *testing.T, api crsapi.API, test renewal) {
 		var sent []string
 		c := newClient(t, api, transportFunc(func(r *http.Request) (*http.Response, error) {

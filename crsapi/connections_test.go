@@ -77,7 +77,13 @@ func TestProxyRefuses(t *testing.T) {
 		var seen recorder
 		transport := &http.Transport{Proxy: proxy, DialContext: func(context.Context, string, string) (net.Conn, error) {
 			near, far := net.Pipe()
-			go refuse(far, test.status)
+			go func() {
+				if r, err := http.ReadRequest(bufio.NewReader(far)); err == nil {
+					_, _ = io.Copy(io.Discard, r.Body)
+					_, _ = io.WriteString(far, "HTTP/1.1 "+test.status+"\r\nContent-Length: 0\r\n\r\n")
+				}
+				_ = far.Close()
+			}()
 			return near, nil
 		}}
 		c := newClient(t, api, transport, seen.in, func(cfg *crsapi.Config) { cfg.Endpoint = test.scheme + "://redis.example.test/" })
@@ -95,13 +101,4 @@ func TestProxyRefuses(t *testing.T) {
 			t.Error("the transport of the caller was changed")
 		}
 	})
-}
-
-// refuse responds to one request.
-func refuse(conn net.Conn, status string) {
-	if r, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
-		_, _ = io.Copy(io.Discard, r.Body)
-		_, _ = io.WriteString(conn, "HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n\r\n")
-	}
-	_ = conn.Close()
 }

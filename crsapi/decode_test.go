@@ -2,7 +2,6 @@ package crsapi_test
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,39 +37,26 @@ func onlyTask(t *testing.T, api crsapi.API, row string) crsapi.Task {
 	return p.Tasks[0]
 }
 
-// TestDecodeRow decodes each row between two valid ones, which it must not affect.
-func TestDecodeRow(t *testing.T) {
-	type row struct {
-		fields []string // of rowJSON
-		row    string   // instead of it
-		change func(*crsapi.Task)
-	}
-	long := `"` + strings.Repeat("x", 256+1) + `"`
-	cut := func(t *crsapi.Task) { t.RedisName = "x" + strings.Repeat("é", 127) }
-	invalid := func(t *crsapi.Task) { *t = crsapi.Task{StartTime: t.StartTime} }
-	eachCase(t, map[string]row{
-		"unknown member": {[]string{"extra", `{"a":[1,{}]}`}, "", func(*crsapi.Task) {}},
-		"long name, cut": {[]string{"redisName", `"x` + strings.Repeat("é", 256) + `"`}, "", cut},
-		"long type":      {[]string{"taskName", long}, "", invalid},
-		"long ID":        {[]string{"redisId", long}, "", invalid},
-		"null":           {nil, `null`, func(t *crsapi.Task) { *t = crsapi.Task{} }},
-	}, func(t *testing.T, api crsapi.API, test row) {
+// TestDecodeRows has rows that must not affect each other.
+func TestDecodeRows(t *testing.T) {
+	eachAPI(t, func(t *testing.T, api crsapi.API) {
+		escaped := strings.NewReplacer(`tatus"`, `t\u0061tus"`, `Result"`, `R\u0065sult"`).Replace(rowJSON(api))
+		p, err := pageOf(t, api, listJSON(api, 5, rowJSON(api), "null", rowJSON(api, "extra", `{"a":[1,{}]}`), rowJSON(api, "redisId", ""), escaped))
+		if err != nil || len(p.Tasks) != 5 {
+			t.Fatalf("%+v, %v", p, err)
+		}
+		for _, invalid := range []int{1, 3} {
+			if p.Tasks[invalid].TaskID == 0 {
+				t.Errorf("row %d has no hash", invalid)
+			}
+			p.Tasks[invalid].TaskID = 0
+		}
 		valid := crsapi.Task{
 			RedisID: "crs-izbob1wh", RedisName: "for API test", ProjectID: "0", TaskName: "backupInstance",
 			StartTime: time.Date(2017, 2, 10, 8, 56, 18, 0, time.UTC), Status: crsapi.StatusSucceeded, Progress: 1,
 		}
-		want := valid
-		test.change(&want)
-		escaped := strings.NewReplacer(`tatus"`, `t\u0061tus"`, `Result"`, `R\u0065sult"`).Replace(rowJSON(api))
-		row := cmp.Or(test.row, rowJSON(api, test.fields...))
-		p, err := pageOf(t, api, listJSON(api, 3, rowJSON(api), row, escaped))
-		if err != nil || len(p.Tasks) != 3 || p.Tasks[0] != valid || p.Tasks[2] != valid {
-			t.Fatalf("%+v, %v", p, err)
-		}
-		got := p.Tasks[1]
-		hash := got.TaskID
-		if got.TaskID = 0; got != want || (hash != 0) != (want.RedisID == "") {
-			t.Errorf("got  %+v with the TaskID %d\nwant %+v", got, hash, want)
+		if want := []crsapi.Task{valid, {}, valid, {StartTime: valid.StartTime}, valid}; !slices.Equal(p.Tasks, want) {
+			t.Errorf("got  %+v\nwant %+v", p.Tasks, want)
 		}
 	})
 }
@@ -79,6 +65,7 @@ func TestDecodeRow(t *testing.T) {
 // tilde is a space, and - is no member.
 func TestDecodeMembers(t *testing.T) {
 	status := func(t crsapi.Task) string { return t.Status.String() }
+	long := `"` + strings.Repeat("x", 256+1) + `"`
 	for _, test := range []struct {
 		apis   []crsapi.API
 		member string
@@ -92,14 +79,16 @@ func TestDecodeMembers(t *testing.T) {
 			"pending": "0", "executing": "1", "succeeded": "2", "failed": `4 "4" 4.0`, "unknown": `3 "3" -1 5 -2 -4 99 4294967300 1.5`,
 		}},
 		{allAPIs, "status", status, map[string]string{"invalid": `- null "done" "" true "NaN" {}`}},
-		{allAPIs, "redisId", func(t crsapi.Task) string { return t.RedisID }, map[string]string{"invalid": `- "" null ["crs-1"]`}},
+		{allAPIs, "redisId", func(t crsapi.Task) string { return t.RedisID }, map[string]string{"invalid": `- "" null ["crs-1"] ` + long}},
 		{allAPIs, "startTime", func(t crsapi.Task) string { return t.StartTime.Format(time.DateTime) }, map[string]string{
 			"2017-02-10 09:00:00": `"2017-02-10~17:00:00"`,
 			"invalid":             `- "" "0000-00-00~00:00:00" "1970-01-01~08:00:00" "2017-02-30~00:00:00" 1486716978`,
 		}},
 		{allAPIs, "progress", func(t crsapi.Task) string { return fmt.Sprint(t.Progress) }, map[string]string{"0.5": `0.5 "0.5"`, "0": "- null []", "1": "1 1.0"}},
 		{allAPIs, "projectId", func(t crsapi.Task) string { return t.ProjectID }, map[string]string{"12": `12 "12" 12.0 "012"`, "": `- null "x"`}},
-		{allAPIs, "redisName", func(t crsapi.Task) string { return t.RedisName }, map[string]string{"12": `12 "12"`, "": `- null []`}},
+		{allAPIs, "redisName", func(t crsapi.Task) string { return t.RedisName }, map[string]string{
+			"12": `12 "12"`, "": `- null []`, "x" + strings.Repeat("é", 127): `"x` + strings.Repeat("é", 256) + `"`,
+		}},
 		{bothOf3, "taskId", func(t crsapi.Task) string { return fmt.Sprint(t.TaskID) }, map[string]string{
 			"42372": `42372 "42372" 42372.0`, "9007199254740993": "9007199254740993", "9223372036854775807": "9223372036854775807",
 			"0": `9223372036854775808 18446744073709551616 -9223372036854775809 1e30 1.5 "x" "" null 0 {} [1] true -`,
@@ -128,6 +117,7 @@ func TestDecodeMembers(t *testing.T) {
 			"FLOW_SOMETHING_NEW": `"FLOW_SOMETHING_NEW"`,
 			"backupInstance2":    `"backupInstance2"`,
 			"":                   `"" null -`,
+			"invalid":            long,
 			"a\"中\n":             `"a\"\u4e2d\n"`, "a\ufffdb": "\"a\xffb\"", "a\ufffd": `"a\ud800"`, // escapes and invalid UTF-8
 		}},
 	} {
@@ -185,54 +175,31 @@ func fill(api crsapi.API, form string) string {
 	return strings.NewReplacer(names...).Replace(form)
 }
 
-// TestDecodeList has the forms that a list may take, as far as the documents leave
-// them open.
+// TestDecodeList has the forms that a list may take, as far as the documents leave them
+// open, and bodies that are no list, and must not be quoted.
 func TestDecodeList(t *testing.T) {
-	two, three, all := []crsapi.API{two}, bothOf3, allAPIs
-	for name, test := range map[string]struct {
-		apis        []crsapi.API
-		body        string
-		rows, total int
-	}{
-		"rows, then the total": {three, `{OPEN LIST:[ROW,ROW],"RequestId":"r",TOTAL:9 CLOSE}`, 2, 9},
-		"total as text":        {three, `{OPEN TOTAL:"9",LIST:[ROW] CLOSE}`, 1, 9},
-		"error null":           {three, `{"Response":{"Error":null,TOTAL:1,LIST:[ROW]}}`, 1, 1},
-		"code 0 beside it":     {three, `{"code":0,"message":"",OPEN TOTAL:1,LIST:[ROW] CLOSE}`, 1, 1},
-		"unknown members":      {three, `{"a":{"TotalCount":7},OPEN "b":[{"TotalCount":8}],TOTAL:1,LIST:[ROW] CLOSE,"data":{LIST:[ROW]},"TotalCount":9}`, 1, 1},
-
-		"total within data":        {all, `{OPEN TOTAL:9,LIST:[ROW] CLOSE}`, 1, 9},
-		"total at the top":         {two, `{TOTAL:9,OPEN LIST:[ROW] CLOSE}`, 1, 9},
-		"code as text":             {two, `{"code":"0",TOTAL:1,"data":{LIST:[ROW]}}`, 1, 1},
-		"data null":                {two, `{"code":0,TOTAL:0,"data":null}`, 0, 0},
-		"list null":                {all, `{OPEN TOTAL:0,LIST:null CLOSE}`, 0, 0},
-		"list a string":            {all, `{OPEN TOTAL:0,LIST:"none" CLOSE}`, 0, 0},
-		"list an object of rows":   {all, `{OPEN TOTAL:2,LIST:{"0":ROW,"2":ROW} CLOSE}`, 2, 2},
-		"byte order mark":          {all, "\ufeff" + `{OPEN TOTAL:1,LIST:[ROW] CLOSE}`, 1, 1},
-		"a list of more than page": {all, `{OPEN TOTAL:3,LIST:[` + strings.Repeat("ROW,", 150) + `ROW] CLOSE}`, 151, 3},
-	} {
-		for _, api := range test.apis {
-			t.Run(name+"/"+string(api), func(t *testing.T) {
-				p, err := pageOf(t, api, fill(api, test.body))
-				if err != nil {
-					t.Fatal(err)
-				}
-				invalid := slices.ContainsFunc(p.Tasks, func(t crsapi.Task) bool { return t.RedisID == "" })
-				if len(p.Tasks) != test.rows || p.TotalCount != test.total || invalid {
-					t.Errorf("%d tasks of %d, want %d of %d: %+v", len(p.Tasks), p.TotalCount, test.rows, test.total, p.Tasks)
-				}
-			})
-		}
-	}
-}
-
-// TestDecodeNoList has bodies that are not a list, and must not be quoted.
-func TestDecodeNoList(t *testing.T) {
 	two, three, all := []crsapi.API{two}, bothOf3, allAPIs
 	const syntax, other, total, code = "invalid JSON at byte", "not the documented JSON", "the total is not a number", "an error without a code"
 	for name, test := range map[string]struct {
 		apis       []crsapi.API
-		body, want string
+		body, want string // the rows and the total, or the error
 	}{
+		"rows, then the total": {three, `{OPEN LIST:[ROW,ROW],"RequestId":"r",TOTAL:9 CLOSE}`, "2 of 9"},
+		"total as text":        {three, `{OPEN TOTAL:"9",LIST:[ROW] CLOSE}`, "1 of 9"},
+		"error null":           {three, `{"Response":{"Error":null,TOTAL:1,LIST:[ROW]}}`, "1 of 1"},
+		"code 0 beside it":     {three, `{"code":0,"message":"",OPEN TOTAL:1,LIST:[ROW] CLOSE}`, "1 of 1"},
+		"unknown members":      {three, `{"a":{"TotalCount":7},OPEN "b":[{"TotalCount":8}],TOTAL:1,LIST:[ROW] CLOSE,"data":{LIST:[ROW]},"TotalCount":9}`, "1 of 1"},
+
+		"total within data":        {all, `{OPEN TOTAL:9,LIST:[ROW] CLOSE}`, "1 of 9"},
+		"total at the top":         {two, `{TOTAL:9,OPEN LIST:[ROW] CLOSE}`, "1 of 9"},
+		"code as text":             {two, `{"code":"0",TOTAL:1,"data":{LIST:[ROW]}}`, "1 of 1"},
+		"data null":                {two, `{"code":0,TOTAL:0,"data":null}`, "0 of 0"},
+		"list null":                {all, `{OPEN TOTAL:0,LIST:null CLOSE}`, "0 of 0"},
+		"list a string":            {all, `{OPEN TOTAL:0,LIST:"none" CLOSE}`, "0 of 0"},
+		"list an object of rows":   {all, `{OPEN TOTAL:2,LIST:{"0":ROW,"2":ROW} CLOSE}`, "2 of 2"},
+		"byte order mark":          {all, "\ufeff" + `{OPEN TOTAL:1,LIST:[ROW] CLOSE}`, "1 of 1"},
+		"a list of more than page": {all, `{OPEN TOTAL:3,LIST:[` + strings.Repeat("ROW,", 150) + `ROW] CLOSE}`, "151 of 3"},
+
 		"empty":                 {all, ``, syntax},
 		"HTML":                  {all, `<html>secret</html>`, syntax + " 0"},
 		"two values":            {all, `{OPEN TOTAL:0 CLOSE}{}`, syntax},
@@ -246,44 +213,28 @@ func TestDecodeNoList(t *testing.T) {
 		"error without a code":  {all, `{"code":0,"Response":{"Error":{"Message":"secret"},TOTAL:0}}`, code},
 		"error code 0":          {all, `{"Response":{"Error":{"Code":0},TOTAL:0}}`, code},
 		"error code empty":      {all, `{"Response":{"Error":{"Code":""},TOTAL:0}}`, code},
-
-		"null":               {two, `null`, "no code"},
-		"code an object":     {two, `{"code":{},TOTAL:0}`, "no code"},
-		"success of API 3.0": {two, `{"Response":{"TotalCount":0,"RequestId":"x"}}`, "no code"},
-		"null, 3.0":          {three, `null`, "no Response"},
-		"Response empty":     {three, `{"Response":{}}`, "no total"},
+		"null":                  {two, `null`, "no code"},
+		"code an object":        {two, `{"code":{},TOTAL:0}`, "no code"},
+		"success of API 3.0":    {two, `{"Response":{"TotalCount":0,"RequestId":"x"}}`, "no code"},
+		"null, 3.0":             {three, `null`, "no Response"},
+		"Response empty":        {three, `{"Response":{}}`, "no total"},
 	} {
 		for _, api := range test.apis {
 			t.Run(name+"/"+string(api), func(t *testing.T) {
-				_, err := pageOf(t, api, fill(api, test.body))
-				if wantError(t, err, crsapi.ReasonDecode); !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "secret") {
-					t.Errorf("got %v, want %q and nothing of the body", err, test.want)
+				p, err := pageOf(t, api, fill(api, test.body))
+				if err != nil {
+					if wantError(t, err, crsapi.ReasonDecode); !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "secret") {
+						t.Errorf("got %v, want %q and nothing of the body", err, test.want)
+					}
+					return
+				}
+				invalid := slices.ContainsFunc(p.Tasks, func(t crsapi.Task) bool { return t.RedisID == "" })
+				if got := fmt.Sprintf("%d of %d", len(p.Tasks), p.TotalCount); got != test.want || invalid {
+					t.Errorf("got %s, want %s: %+v", got, test.want, p.Tasks)
 				}
 			})
 		}
 	}
-}
-
-// TestErrorResponse: an error has priority over all else in a response, in the format
-// of either API.
-func TestErrorResponse(t *testing.T) {
-	internal := crsapi.Error{Reason: crsapi.ReasonServer, CodeDesc: "InternalError", Message: "m", RequestID: "r-1"}
-	auth := crsapi.Error{Reason: crsapi.ReasonAuth, Code: 4100, CodeDesc: "AuthFailure", Message: "no"}
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		for body, want := range map[string]crsapi.Error{
-			`{"Response":{TOTAL:1,LIST:[ROW],"Error":{"Code":"InternalError","Message":"m"},"RequestId":"r-1"}}`:                         internal,
-			`{"code":0,"message":"","codeDesc":"Success","Response":{"Error":{"Code":"InternalError","Message":"m"},"RequestId":"r-1"}}`: internal,
-			`{"code":"InternalError","message":"m","Response":{"RequestId":"r-1"}}`:                                                      internal,
-			`{"code":4100,"message":"no","codeDesc":"AuthFailure"}`:                                                                      auth,
-			`{"code":"4100","message":"no","codeDesc":"AuthFailure"}`:                                                                    auth,
-		} {
-			failed, _, _ := failWith(t, api, always(fill(api, body)))
-			got := crsapi.Error{Reason: failed.Reason, Code: failed.Code, CodeDesc: failed.CodeDesc, Message: failed.Message}
-			if got.RequestID = failed.RequestID; got != want {
-				t.Errorf("%s: got %+v", body, got)
-			}
-		}
-	})
 }
 
 // TestTaskNamesTable compares the table of task names in METRICS.md with what the client

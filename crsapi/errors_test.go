@@ -12,17 +12,37 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi"
 )
 
-func TestErrorText(t *testing.T) {
+// TestErrorResponse has the text of an error by the response, in the format of either API.
+// An error has priority over all else in a response.
+func TestErrorResponse(t *testing.T) {
+	const (
+		internal = "API error (InternalError): m (RequestId r-1)"
+		onlySome = "请求被拒绝，该接口只允许特定账户调用。"
+		obsolete = "本版本内不支持的接口或者接口已经被废弃"
+	)
+	four := repeat(crsapi.ReasonServer, 4)
 	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		for body, want := range map[string]string{
-			`{"code":4000,"message":"(11201)\nwrong \u0007limit","codeDesc":"Desc"}`:                  "API error 4000 (Desc): (11201) wrong  limit",
-			`{"Response":{"Error":{"Code":"LimitExceeded","Message":"m"},"RequestId":"r-\n1"}}`:       "API error (LimitExceeded): m (RequestId r- 1)",
-			`{"code":0,"Response":{"RequestId":"r-1"}}`:                                               "decode the response: no total (RequestId r-1)",
-			`{"code":4000,"message":"` + strings.Repeat("名", 300) + `","codeDesc":"D","Response":{}}`: "API error 4000 (D): " + strings.Repeat("名", 256),
+		for _, test := range []struct{ body, attempts, want string }{
+			{`{"code":4000,"message":"(11201)\nwrong \u0007limit","codeDesc":"Desc"}`, "api", "API error 4000 (Desc): (11201) wrong  limit"},
+			{`{"code":4000,"message":"` + strings.Repeat("名", 300) + `"}`, "api", "API error 4000: " + strings.Repeat("名", 256)},
+			{`{"code":"4100","message":"no","codeDesc":"AuthFailure"}`, "auth", "API error 4100 (AuthFailure): no"},
+			{`{"code":0,"Response":{"RequestId":"r-\n1"}}`, "decode", "decode the response: no total (RequestId r- 1)"},
+			{`{"Response":{TOTAL:1,LIST:[ROW],"Error":{"Code":"InternalError","Message":"m"},"RequestId":"r-1"}}`, four, internal},
+			{`{"code":0,"codeDesc":"Success","Response":{"Error":{"Code":"InternalError","Message":"m"},"RequestId":"r-1"}}`, four, internal},
+			{`{"code":"InternalError","message":"m","Response":{"RequestId":"r-1"}}`, four, internal},
+			// A retired API, and similar responses.
+			{errorOf(4300, "RequestForbidden", ""), "retired", "API error 4300 (RequestForbidden)"},
+			{errorOf(`"4300"`, "RequestForbidden", ""), "retired", "API error 4300 (RequestForbidden)"},
+			{errorOf(4300, "", "(1) "+onlySome), "retired", "API error 4300: (1) " + onlySome},
+			{errorOf(6100, "", obsolete), "retired", "API error 6100: " + obsolete},
+			{errorOf(4300, "AccessDenied", "access denied"), "denied", "API error 4300 (AccessDenied): access denied"},
+			{errorOf(6100, "NotSupported", "version not ok"), "api", "API error 6100 (NotSupported): version not ok"},
+			{errorOf(6000, "", obsolete), four, "API error 6000: " + obsolete},
 		} {
-			failed, _, _ := failWith(t, api, always(body))
-			if want := dialects[api].action + " " + dialects[api].host + ": " + want; failed.Error() != want {
-				t.Errorf("got  %v\nwant %s", failed, want)
+			failed, attempts, refused := failWith(t, api, always(fill(api, test.body)))
+			want := dialects[api].action + " " + dialects[api].host + ": " + test.want
+			if failed.Error() != want || attempts != test.attempts || refused != (attempts == "auth") {
+				t.Errorf("%s: got %v after %s, key refused: %t, want %s", test.body, failed, attempts, refused, test.want)
 			}
 		}
 	})
@@ -81,9 +101,9 @@ func TestErrorCodes(t *testing.T) {
 	eachAPI(t, func(t *testing.T, api crsapi.API) {
 		for want, codes := range errorCodes {
 			for _, code := range strings.Fields(codes) {
-				bodies := []string{errorJSON(strconv.Quote(code), "no"), envelope(code)}
+				bodies := []string{errorJSON(strconv.Quote(code)), envelope(code)}
 				if number, err := strconv.Atoi(code); err == nil {
-					bodies[1] = errorJSON(number, "no")
+					bodies[1] = errorJSON(number)
 				}
 				for _, body := range bodies {
 					failed, attempts, refused := failWith(t, api, always(body))
@@ -100,33 +120,6 @@ func TestErrorCodes(t *testing.T) {
 						t.Errorf("%s: %v after %s, want an unknown instance: %t", body, err, seen.reasons(), unknown)
 					}
 				}
-			}
-		}
-	})
-}
-
-// TestRetired has the responses of a retired API, and similar ones.
-func TestRetired(t *testing.T) {
-	const (
-		onlySome = "请求被拒绝，该接口只允许特定账户调用。"
-		obsolete = "本版本内不支持的接口或者接口已经被废弃"
-	)
-	flat := func(code any, codeDesc, message string) string {
-		return fmt.Sprintf(`{"code":%v,"message":%q,"codeDesc":%q}`, code, message, codeDesc)
-	}
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		for body, want := range map[string]crsapi.Reason{
-			flat(4300, "RequestForbidden", ""):           crsapi.ReasonRetired,
-			flat(4300, "", "(1) "+onlySome):              crsapi.ReasonRetired,
-			flat(`"4300"`, "RequestForbidden", ""):       crsapi.ReasonRetired,
-			flat(6100, "", obsolete):                     crsapi.ReasonRetired,
-			flat(4300, "AccessDenied", "access denied"):  crsapi.ReasonDenied,
-			flat(6100, "NotSupported", "version not ok"): crsapi.ReasonAPI,
-			flat(6000, "", obsolete):                     crsapi.ReasonServer,
-		} {
-			failed, attempts, refused := failWith(t, api, always(body))
-			if failed.Reason != want || want == crsapi.ReasonRetired && attempts != "retired" || refused {
-				t.Errorf("%s: reason %s, attempts %s, key refused: %t, want %s", body, failed.Reason, attempts, refused, want)
 			}
 		}
 	})

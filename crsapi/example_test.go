@@ -2,7 +2,6 @@ package crsapi_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log"
 
@@ -27,10 +26,6 @@ func ExampleClient_Page() {
 	defer client.CloseIdleConnections()
 
 	page, err := client.Page(context.Background(), crsapi.Query{Limit: 2})
-	var failed *crsapi.Error
-	if errors.As(err, &failed) && failed.Reason == crsapi.ReasonAuth {
-		log.Fatal("check the key: ", failed)
-	}
 	if err != nil {
 		log.Fatal(err)
 	}

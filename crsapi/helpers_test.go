@@ -51,22 +51,19 @@ type dialect struct {
 	action, host string
 	total, tasks string
 	members      map[string]string // by the names of API 2.0
-	failed       int               // status of a failed task
 }
 
 var dialects = map[crsapi.API]dialect{
-	two: {
-		action: "GetRedisTaskList", host: "redis.api.qcloud.com", total: "totalCount", tasks: "redisTaskSet", failed: 3,
-	},
+	two: {action: "GetRedisTaskList", host: "redis.api.qcloud.com", total: "totalCount", tasks: "redisTaskSet"},
 	three: {
-		action: "DescribeTaskList", host: "redis.tencentcloudapi.com", total: "TotalCount", tasks: "Tasks", failed: 4,
+		action: "DescribeTaskList", host: "redis.tencentcloudapi.com", total: "TotalCount", tasks: "Tasks",
 		members: map[string]string{
 			"startTime": "StartTime", "taskName": "TaskType", "redisName": "InstanceName", "redisId": "InstanceId",
 			"projectId": "ProjectId", "status": "Result", "progress": "Progress", "taskId": "TaskId", "endTime": "EndTime",
 		},
 	},
 	tce: {
-		action: "GetRedisTaskList", host: "redis.api3.tce.example", total: "TotalCount", tasks: "RedisTaskSets", failed: 3,
+		action: "GetRedisTaskList", host: "redis.api3.tce.example", total: "TotalCount", tasks: "RedisTaskSets",
 		members: map[string]string{
 			"startTime": "StartTime", "taskName": "TaskType", "redisName": "RedisName", "redisId": "RedisId",
 			"projectId": "ProjectId", "status": "Status", "progress": "Progress", "taskId": "TaskID", "endTime": "EndTime",
@@ -108,10 +105,12 @@ func listJSON(api crsapi.API, total int, rows ...string) string {
 	return fmt.Sprintf(`{"Response":{%q:%d,%q:[%s],"RequestId":"r"}}`, d.total, total, d.tasks, set)
 }
 
-// errorJSON is an error of API 2.0, and envelope one of API 3.0.
-func errorJSON(code any, message string) string {
-	return fmt.Sprintf(`{"code":%v,"message":%q,"codeDesc":"Desc"}`, code, message)
+// errorOf and errorJSON are errors of API 2.0, and envelope is one of API 3.0.
+func errorOf(code any, desc, message string) string {
+	return fmt.Sprintf(`{"code":%v,"message":%q,"codeDesc":%q}`, code, message, desc)
 }
+
+func errorJSON(code any) string { return errorOf(code, "Desc", "no") }
 
 func envelope(code string) string {
 	return fmt.Sprintf(`{"Response":{"Error":{"Code":%q,"Message":"m"},"RequestId":"r"}}`, code)
@@ -154,29 +153,6 @@ func newClient(t testing.TB, api crsapi.API, transport http.RoundTripper, change
 	cfg := minimalConfig(api)
 	cfg.Region, cfg.Limiter, cfg.Transport = region, nil, transport
 	cfg.Credentials = credentials.Static{SecretID: canaryID, SecretKey: canaryKey, Token: canaryToken}
-	return build(t, cfg, changes)
-}
-
-const region = "ap-guangzhou"
-
-// serve returns a client of a simulator with tasks.
-func serve(t testing.TB, api crsapi.API, tasks []crsapi.Task, changes ...func(*crsapi.Config)) (*crsapi.Client, *crsapitest.Server) {
-	t.Helper()
-	server := crsapitest.NewMemoryServer()
-	t.Cleanup(server.Close)
-	server.SetTasks(region, tasks)
-	cfg := crsapi.DefaultConfig(api)
-	cfg.Region, cfg.Limiter = region, nil
-	cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
-	cfg.Endpoint, cfg.Transport = server.URL3, server.Client().Transport
-	if api == two {
-		cfg.Endpoint = server.URL
-	}
-	return build(t, cfg, changes), server
-}
-
-func build(t testing.TB, cfg crsapi.Config, changes []func(*crsapi.Config)) *crsapi.Client {
-	t.Helper()
 	for _, change := range changes {
 		change(&cfg)
 	}
@@ -186,6 +162,23 @@ func build(t testing.TB, cfg crsapi.Config, changes []func(*crsapi.Config)) *crs
 	}
 	t.Cleanup(c.CloseIdleConnections)
 	return c
+}
+
+const region = "ap-guangzhou"
+
+// serve returns a client of a simulator with tasks.
+func serve(t testing.TB, api crsapi.API, tasks []crsapi.Task, change func(*crsapi.Config)) (*crsapi.Client, *crsapitest.Server) {
+	t.Helper()
+	server := crsapitest.NewMemoryServer()
+	t.Cleanup(server.Close)
+	server.SetTasks(region, tasks)
+	connect := func(cfg *crsapi.Config) {
+		cfg.Credentials = credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
+		if cfg.Endpoint = server.URL3; api == two {
+			cfg.Endpoint = server.URL
+		}
+	}
+	return newClient(t, api, server.Client().Transport, connect, change), server
 }
 
 // recorder collects the attempts of a client.
