@@ -10,10 +10,9 @@ import (
 	"testing/synctest"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
-	"github.com/crs-exporter/crs_exporter/crsapi/credentials"
 )
 
-// TestAdvice has the advice to the operator for error codes, and without a request.
+// TestAdvice has the advice to the operator for error codes, and for what is no answer.
 func TestAdvice(t *testing.T) {
 	for _, test := range []struct {
 		apis  []crsapi.API
@@ -51,9 +50,6 @@ func TestAdvice(t *testing.T) {
 			wantAdvice(t, failed, api, parts)
 		})
 	}
-	c := newClient(t, three, nil, func(cfg *crsapi.Config) { cfg.Credentials = credentials.Static{} })
-	_, err := c.Page(t.Context(), crsapi.Query{})
-	wantAdvice(t, err, three, "could not be read from their source")
 	wantAdvice(t, &crsapi.Error{Reason: crsapi.ReasonTimeout}, two, "--crs.lookback")
 	wantAdvice(t, &crsapi.Error{Reason: crsapi.ReasonDecode}, two, "contradict|--check")
 	for _, reason := range crsapi.Reasons() {

@@ -374,6 +374,7 @@ func TestNoKey(t *testing.T) {
 		if failed := wantError(t, err, crsapi.ReasonAuth); failed.Requested || !strings.HasSuffix(err.Error(), want) || len(seen.attempts) > 0 {
 			t.Errorf("got %v after %d attempts, want %s", err, len(seen.attempts), want)
 		}
+		wantAdvice(t, err, two, "could not be read from their source")
 	}
 }
 

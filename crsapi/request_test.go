@@ -1,11 +1,14 @@
 package crsapi_test
 
 import (
+	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi"
@@ -13,70 +16,91 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
-// TestParameters has the parameters of each API for one query: a form without nonce,
-// timestamp and signature, or the bytes of a body.
-func TestParameters(t *testing.T) {
-	beijing := time.FixedZone("", 8*60*60)
-	every := crsapi.Query{
-		Limit: 100, Offset: 200, RedisID: "crs-opcazbrb", TaskTypes: []string{"task_backupInstance", "task_resizeInstance"},
-		BeginTime: time.Date(2026, 11, 1, 0, 0, 0, 0, beijing), EndTime: time.Date(2026, 11, 23, 16, 0, 0, 0, time.UTC),
-		Statuses: []crsapi.Status{crsapi.StatusFailed},
+// TestRequests has what is sent for a query: a form without the token and what is new in each
+// request, or the bytes of a body. The simulator verifies the signature, by a permanent and a
+// temporary key, and returns the tasks that match. Times are in the zone of the API.
+func TestRequests(t *testing.T) {
+	const zone = -3*time.Hour - 30*time.Minute
+	at := time.Date(2026, 11, 1, 3, 30, 0, 0, time.UTC)
+	tasks := make([]crsapi.Task, 2)
+	// The second name looks like an upload, which API 2.0 does not sign in a POST.
+	for i, name := range []string{"名 a&b=c+d \"<", "@file"} {
+		tasks[i] = crsapi.Task{RedisID: "crs-1", RedisName: name, ProjectID: "0", TaskName: "backupInstance", StartTime: at, Status: crsapi.StatusFailed}
 	}
-	statuses := func(s ...crsapi.Status) crsapi.Query { return crsapi.Query{Limit: 1, Statuses: s} }
+	every := crsapi.Query{
+		Limit: 100, RedisID: "crs-1", RedisName: tasks[0].RedisName, TaskTypes: []string{"task_backupInstance", "task_resizeInstance"},
+		BeginTime: at, EndTime: at.Add(time.Hour).In(time.FixedZone("", 8*60*60)), Statuses: []crsapi.Status{crsapi.StatusFailed},
+	}
+	upload := crsapi.Query{Limit: 1, RedisName: "@file"}
+	statuses := func(s ...crsapi.Status) crsapi.Query { return crsapi.Query{Limit: 1, Offset: 200, Statuses: s} }
 	types := func(api crsapi.API) crsapi.Query { return crsapi.Query{Limit: 1, TaskTypes: api.TaskTypes()} }
-	name := crsapi.Query{Limit: 1, RedisName: "名 \"<&"}
-	const common = "Action=GetRedisTaskList&Region=ap-guangzhou&SecretId=AKIDcanary%2Fid%2B1&SignatureMethod=HmacSHA256&Token=AKIDcanary%2Fid%2B1+token%2B%2F%3D3"
+	const common = "Action=GetRedisTaskList&Region=ap-guangzhou&SecretId=id&SignatureMethod=HmacSHA256"
 	for title, test := range map[string]struct {
 		api   crsapi.API
 		query crsapi.Query
-		want  string
+		sent  string
+		want  []crsapi.Task
 	}{
-		"2.0": {two, every, common + "&beginTime=2026-11-01+00%3A00%3A00&endTime=2026-11-24+00%3A00%3A00&limit=100&offset=200" +
-			"&redisId=crs-opcazbrb&taskStatus.0=3&taskType.0=task_backupInstance&taskType.1=task_resizeInstance"},
-		"2.0, name":     {two, name, common + "&limit=1&offset=0&redisName=%E5%90%8D+%22%3C%26"},
-		"2.0, statuses": {two, statuses(2, -1), common + "&limit=1&offset=0&taskStatus.0=2&taskStatus.1=-1"},
+		"2.0": {two, every, common + "&beginTime=2026-11-01+00%3A00%3A00&endTime=2026-11-01+01%3A00%3A00&limit=100&offset=0&redisId=crs-1" +
+			"&redisName=%E5%90%8D+a%26b%3Dc%2Bd+%22%3C&taskStatus.0=3&taskType.0=task_backupInstance&taskType.1=task_resizeInstance", tasks[:1]},
+		"2.0, upload":   {two, upload, common + "&limit=1&offset=0&redisName=%40file", tasks[1:]},
+		"2.0, statuses": {two, statuses(2, -1), common + "&limit=1&offset=200&taskStatus.0=2&taskStatus.1=-1", nil},
 		"2.0, types": {two, types(two), common + "&limit=1&offset=0&taskType.0=task_importRdb&taskType.1=task_exportBackup&taskType.2=task_restoreBackup" +
-			"&taskType.3=task_restoreStream&taskType.4=task_backupInstance&taskType.5=task_cleanInstance&taskType.6=task_resizeInstance"},
-		"3.0": {three, every, `{"BeginTime":"2026-11-01 00:00:00","EndTime":"2026-11-24 00:00:00",` +
-			`"InstanceId":"crs-opcazbrb","Limit":100,"Offset":200,"Result":[4],"TaskTypes":["012","017","002"]}`},
-		"3.0, name":     {three, name, `{"InstanceName":"名 \"\u003c\u0026","Limit":1,"Offset":0}`},
-		"3.0, statuses": {three, statuses(0, 1, 2, 3), `{"Limit":1,"Offset":0,"Result":[0,1,2,4]}`},
-		"3.0, types":    {three, types(three), `{"Limit":1,"Offset":0,"TaskTypes":["009","010","012","017","004","002"]}`},
-		"tce": {tce, every, `{"BeginTime":"2026-11-01 00:00:00","EndTime":"2026-11-24 00:00:00",` +
-			`"Limit":100,"Offset":200,"RedisId":"crs-opcazbrb","TaskStatus":3,"TaskTypes":["012","002"]}`},
-		"tce, name":     {tce, name, `{"Limit":1,"Offset":0,"RedisName":"名 \"\u003c\u0026"}`},
-		"tce, status 0": {tce, statuses(0), `{"Limit":1,"Offset":0,"TaskStatus":0}`},
-		"tce, types":    {tce, types(tce), `{"Limit":1,"Offset":0,"TaskTypes":["008","009","010","011","012","004","002"]}`},
+			"&taskType.3=task_restoreStream&taskType.4=task_backupInstance&taskType.5=task_cleanInstance&taskType.6=task_resizeInstance", tasks[:1]},
+		"3.0": {three, every, `{"BeginTime":"2026-11-01 00:00:00","EndTime":"2026-11-01 01:00:00","InstanceId":"crs-1",` +
+			`"InstanceName":"名 a\u0026b=c+d \"\u003c","Limit":100,"Offset":0,"Result":[4],"TaskTypes":["012","017","002"]}`, tasks[:1]},
+		"3.0, statuses": {three, statuses(0, 1, 2, 3), `{"Limit":1,"Offset":200,"Result":[0,1,2,4]}`, nil},
+		"3.0, types":    {three, types(three), `{"Limit":1,"Offset":0,"TaskTypes":["009","010","012","017","004","002"]}`, tasks[:1]},
+		"tce": {tce, every, `{"BeginTime":"2026-11-01 00:00:00","EndTime":"2026-11-01 01:00:00","Limit":100,"Offset":0,"RedisId":"crs-1",` +
+			`"RedisName":"名 a\u0026b=c+d \"\u003c","TaskStatus":3,"TaskTypes":["012","002"]}`, tasks[:1]},
+		"tce, status 0": {tce, statuses(0), `{"Limit":1,"Offset":200,"TaskStatus":0}`, nil},
+		"tce, types":    {tce, types(tce), `{"Limit":1,"Offset":0,"TaskTypes":["008","009","010","011","012","004","002"]}`, tasks[:1]},
 	} {
-		for _, method := range methods[test.api] {
-			t.Run(title+"/"+method, func(t *testing.T) {
-				c := newClient(t, test.api, transportFunc(func(r *http.Request) (*http.Response, error) {
-					sent := read(r)
-					got := sent.body
-					if test.api == two {
-						form, _ := url.ParseQuery(r.URL.RawQuery + sent.body)
-						for _, name := range []string{"Nonce", "Timestamp", "Signature"} {
-							if form.Get(name) == "" {
-								t.Errorf("no %s", name)
-							}
+		send := func(t *testing.T, method string, token credentials.Secret) {
+			c, server := serve(t, test.api, tasks, func(cfg *crsapi.Config) {
+				cfg.Credentials = credentials.Static{SecretID: "id", SecretKey: canaryKey, Token: token}
+				cfg.Method, cfg.UserAgent, cfg.UTCOffset = method, "agent/1", zone
+				cfg.Endpoint = strings.Replace(cfg.Endpoint, ".com/", ".com:8443/", 1)
+				simulator := cfg.Transport
+				cfg.Transport = transportFunc(func(r *http.Request) (*http.Response, error) {
+					got := read(r).body
+					if r.Body = io.NopCloser(strings.NewReader(got)); test.api == two {
+						form, _ := url.ParseQuery(r.URL.RawQuery + got)
+						for _, name := range []string{"Nonce", "Timestamp", "Signature", "Token"} {
 							form.Del(name)
 						}
 						got = form.Encode()
 					} else if language := r.Header.Get("X-TC-Language"); language != "en-US" {
 						t.Errorf("error messages in the language %q", language)
 					}
-					if got != test.want {
-						t.Errorf("got  %s\nwant %s", got, test.want)
+					if got != test.sent {
+						t.Errorf("got  %s\nwant %s", got, test.sent)
 					}
 					if r.Method != method || (r.URL.RawQuery == "") == (method == http.MethodGet) || r.UserAgent() != "agent/1" {
 						t.Errorf("%s with the query %q and the User-Agent %s", r.Method, r.URL.RawQuery, r.UserAgent())
 					}
-					return respond(http.StatusOK, listJSON(test.api, 0))
-				}), func(cfg *crsapi.Config) { cfg.Method, cfg.UserAgent = method, "agent/1" })
-				if _, err := c.Page(t.Context(), test.query); err != nil {
-					t.Fatal(err)
-				}
+					return simulator.RoundTrip(r)
+				})
 			})
+			server.SetAccount(crsapitest.Account{SecretID: "id", SecretKey: canaryKey, Token: string(token)})
+			server.SetUTCOffset(zone)
+			p, err := c.Page(t.Context(), test.query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range p.Tasks {
+				p.Tasks[i].TaskID = 0 // of the simulator
+			}
+			if !slices.Equal(p.Tasks, test.want) {
+				t.Errorf("got  %+v\nwant %+v", p.Tasks, test.want)
+			}
+		}
+		for _, method := range methods[test.api] {
+			for _, token := range []credentials.Secret{"", canaryToken} {
+				t.Run(fmt.Sprint(title, "/", method, "/temporary ", token != ""), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { send(t, method, token) })
+				})
+			}
 		}
 	}
 }
@@ -110,49 +134,6 @@ func TestQueryValidation(t *testing.T) {
 		_, err := newClient(t, api, always(listJSON(api, 0)), seen.in).Page(t.Context(), test.query)
 		if want == "" && err != nil || want != "" && (err == nil || err.Error() != want || len(seen.attempts) != 0) {
 			t.Errorf("got %v after %d requests, want %q", err, len(seen.attempts), want)
-		}
-	})
-}
-
-// TestSignedRequests sends every parameter to the simulator, with a permanent and a
-// temporary key. The simulator verifies the request, and responds with the one task that
-// matches it. Times are in the zone of the API.
-func TestSignedRequests(t *testing.T) {
-	const zone = -3*time.Hour - 30*time.Minute
-	at := time.Date(2017, 2, 10, 20, 26, 18, 0, time.UTC)
-	// The last name looks like an upload, which API 2.0 does not sign in a POST.
-	names := []string{"for 测试 a&b=c+d \"<", "@file"}
-	var tasks []crsapi.Task
-	for _, name := range names {
-		task := crsapi.Task{RedisID: "crs-1", RedisName: name, ProjectID: "0", TaskName: "backupInstance", StartTime: at, Status: crsapi.StatusFailed}
-		tasks = append(tasks, task)
-	}
-	send := func(t *testing.T, api crsapi.API, method, token string) {
-		c, server := serve(t, api, tasks, func(cfg *crsapi.Config) {
-			cfg.Credentials = credentials.Static{SecretID: "id", SecretKey: "key+/=", Token: credentials.Secret(token)}
-			cfg.Method, cfg.UTCOffset = method, zone
-			cfg.Endpoint = strings.Replace(cfg.Endpoint, ".com/", ".com:8443/", 1)
-		})
-		server.SetAccount(crsapitest.Account{SecretID: "id", SecretKey: "key+/=", Token: token})
-		server.SetUTCOffset(zone)
-		for i, name := range names {
-			p, err := c.Page(t.Context(), crsapi.Query{
-				RedisID: "crs-1", RedisName: name, BeginTime: at, EndTime: at,
-				Statuses: []crsapi.Status{crsapi.StatusFailed}, TaskTypes: slices.Repeat([]string{"task_backupInstance"}, 11),
-			})
-			if err != nil || len(p.Tasks) != 1 {
-				t.Fatalf("%s %q: got %+v, %v", method, name, p, err)
-			}
-			p.Tasks[0].TaskID = 0 // of the simulator
-			if p.Tasks[0] != tasks[i] {
-				t.Errorf("got  %+v\nwant %+v", p.Tasks[0], tasks[i])
-			}
-		}
-	}
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		for _, method := range methods[api] {
-			send(t, api, method, "")
-			send(t, api, method, "token+/=")
 		}
 	})
 }
