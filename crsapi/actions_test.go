@@ -83,8 +83,8 @@ func TestOtherActions(t *testing.T) {
 					return respond(http.StatusOK, strings.ReplaceAll(test.body, "SECRETS", secrets))
 				}), seen.in)
 				got, err := test.call(t, c)
-				if seen.attempts[0].Action != test.name {
-					t.Errorf("an attempt of %s", seen.attempts[0].Action)
+				if seen[0].Action != test.name {
+					t.Errorf("an attempt of %s", seen[0].Action)
 				}
 				if reason, ok := test.want.(crsapi.Reason); ok {
 					if text := wantError(t, err, reason).Error(); !strings.Contains(text, test.name+" ") {

@@ -337,7 +337,7 @@ func TestClockSkew(t *testing.T) {
 				t.Fatalf("got %+v, %v", p, err)
 			}
 			attempt := crsapi.Attempt{Action: "GetRedisTaskList", Duration: 200 * time.Millisecond, ClockSkew: want, HasClockSkew: valid}
-			if got := seen.attempts[0]; got != attempt {
+			if got := seen[0]; got != attempt {
 				t.Errorf("got  %+v\nwant %+v", got, attempt)
 			}
 		})
@@ -371,8 +371,8 @@ func TestNoKey(t *testing.T) {
 		var seen recorder
 		c := newClient(t, two, always(""), seen.in, func(cfg *crsapi.Config) { cfg.Credentials = provider })
 		_, err := c.Page(t.Context(), crsapi.Query{})
-		if failed := wantError(t, err, crsapi.ReasonAuth); failed.Requested || !strings.HasSuffix(err.Error(), want) || len(seen.attempts) > 0 {
-			t.Errorf("got %v after %d attempts, want %s", err, len(seen.attempts), want)
+		if failed := wantError(t, err, crsapi.ReasonAuth); failed.Requested || !strings.HasSuffix(err.Error(), want) || len(seen) > 0 {
+			t.Errorf("got %v after %d attempts, want %s", err, len(seen), want)
 		}
 		wantAdvice(t, err, two, "could not be read from their source")
 	}

@@ -1,13 +1,13 @@
 package crsapi_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -181,30 +181,18 @@ func serve(t testing.TB, api crsapi.API, tasks []crsapi.Task, change func(*crsap
 	return newClient(t, api, server.Client().Transport, connect, change), server
 }
 
-// recorder collects the attempts of a client.
-type recorder struct {
-	mu       sync.Mutex
-	attempts []crsapi.Attempt
-}
+// recorder collects the attempts of a client that sends one request at a time.
+type recorder []crsapi.Attempt
 
 func (r *recorder) in(cfg *crsapi.Config) {
-	cfg.Observe = func(a crsapi.Attempt) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.attempts = append(r.attempts, a)
-	}
+	cfg.Observe = func(a crsapi.Attempt) { *r = append(*r, a) }
 }
 
 // reasons returns the reasons of the attempts, separated by spaces; ok for none.
-func (r *recorder) reasons() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (r recorder) reasons() string {
 	var reasons []string
-	for _, a := range r.attempts {
-		if a.Reason == "" {
-			a.Reason = "ok"
-		}
-		reasons = append(reasons, string(a.Reason))
+	for _, a := range r {
+		reasons = append(reasons, string(cmp.Or(a.Reason, "ok")))
 	}
 	return strings.Join(reasons, " ")
 }

@@ -132,8 +132,8 @@ func TestQueryValidation(t *testing.T) {
 		}
 		var seen recorder
 		_, err := newClient(t, api, always(listJSON(api, 0)), seen.in).Page(t.Context(), test.query)
-		if want == "" && err != nil || want != "" && (err == nil || err.Error() != want || len(seen.attempts) != 0) {
-			t.Errorf("got %v after %d requests, want %q", err, len(seen.attempts), want)
+		if want == "" && err != nil || want != "" && (err == nil || err.Error() != want || len(seen) != 0) {
+			t.Errorf("got %v after %d requests, want %q", err, len(seen), want)
 		}
 	})
 }
