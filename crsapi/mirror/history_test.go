@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -76,18 +77,12 @@ func (h *history) event() {
 		at := h.now() - int64(h.luck.IntN(40))
 		h.submit(at)
 		say("late task at %d", at-epoch)
-	case n < 36:
-		n := 20 + h.luck.IntN(60)
+	case n < 38:
+		n, apart := 10+h.luck.IntN(60), 1+2*h.luck.IntN(2)
 		say("%d tasks from %d", n, h.now()-epoch)
 		for range n {
 			h.submit(h.now())
-			h.clock += int64(h.luck.IntN(3))
-		}
-	case n < 38:
-		n := 10 + h.luck.IntN(40)
-		say("%d tasks at %d", n, h.now()-epoch)
-		for range n {
-			h.submit(h.now())
+			h.clock += int64(h.luck.IntN(apart))
 		}
 	case n < 48:
 		become(crsapi.StatusExecuting, 0, crsapi.StatusPending)
@@ -145,31 +140,18 @@ func play(t *testing.T, seed uint64, total *tally) {
 		luck: rand.New(rand.NewPCG(seed, 4)),
 	}
 	cfg := mirror.Config{Lister: h, PageSize: 20, Concurrency: 1}
-	h.habits.shuffle = luck.IntN(2) == 0
 	one := func(n int) bool { return luck.IntN(n) == 0 }
-	if one(5) {
+	if one(8) {
+		// By offset, no poll can tell a late task and one that left from none.
+		h.habits = oddHabits[luck.IntN(len(oddHabits))].habits
+	} else {
+		h.rate = []float64{0, 0.1, 0.5}[luck.IntN(3)]
+		h.habits.shuffle = one(2)
+	}
+	if !h.habits.pageTotals && one(5) {
 		h.habits.cap = 5 + luck.IntN(10)
 	}
-	h.rate = []float64{0, 0.1, 0.5}[luck.IntN(3)]
-	if one(8) {
-		switch luck.IntN(12) {
-		case 0:
-			h.habits.begin = "ignored"
-		case 1:
-			h.habits.begin = "excluded"
-		case 2:
-			h.habits.order = "mixed"
-		case 3:
-			h.habits.order = "oldest"
-		case 4:
-			h.habits.pageTotals, h.habits.cap = true, 0
-		default:
-			h.habits.end = []string{"ignored", "excluded", "refused", "fractions", "endOfTask"}[luck.IntN(5)]
-		}
-		// By offset, no poll can tell a late task and one that left from none.
-		h.rate, h.habits.shuffle = 0, false
-	}
-	h.habits.strict = one(5)
+	h.habits.strict = h.habits.strict || one(5)
 	if one(40) {
 		h.habits.most = 10
 	}
@@ -233,9 +215,6 @@ func play(t *testing.T, seed uint64, total *tally) {
 		if r.ByOffset != "" && !h.habits.byOffset() {
 			total.byOffset++
 		}
-		h.mu.Lock()
-		changes, versions, heads := h.changes, h.versions, h.heads
-		h.mu.Unlock()
 		if err != nil {
 			h.log = append(h.log, err.Error())
 			if e, ok := errors.AsType[*crsapi.Error](err); !ok || h.habits.faults == 0 && e.Reason != crsapi.ReasonDecode {
@@ -243,7 +222,7 @@ func play(t *testing.T, seed uint64, total *tally) {
 			}
 		} else {
 			total.whole[kind]++
-			problem = h.check(total, r, from, changes, versions, heads, cfg.RedisID)
+			problem = h.check(total, r, from, cfg.RedisID)
 		}
 		for range luck.IntN(10) {
 			h.event()
@@ -261,18 +240,17 @@ func play(t *testing.T, seed uint64, total *tally) {
 }
 
 // check compares the copy with what the list was during a poll.
-func (h *history) check(total *tally, r *mirror.Result, from []*node, changes []*node, versions [][]*node, heads []head, redisID string) string {
+func (h *history) check(total *tally, r *mirror.Result, from []*node, redisID string) string {
 	copied := map[crsapi.Task]int{}
 	for _, t := range r.Tasks {
 		copied[identity(t)]++
 	}
-	at := heads[len(heads)-1]
 	against := func(version []*node) string {
 		want := map[crsapi.Task]int{}
 		bad := 0
 		for _, n := range version {
 			switch {
-			case n.StartTime.Before(at.begin), h.habits.begin == "excluded" && n.StartTime.Equal(at.begin):
+			case n.StartTime.Before(h.head.begin), h.habits.begin == "excluded" && n.StartTime.Equal(h.head.begin):
 			case n.bad != 0:
 				bad++
 			case redisID == "" || n.RedisID == redisID:
@@ -291,8 +269,8 @@ func (h *history) check(total *tally, r *mirror.Result, from []*node, changes []
 		}
 		return ""
 	}
-	problem := against(versions[at.version])
-	if problem != "" && slices.ContainsFunc(versions, func(v []*node) bool { return against(v) == "" }) {
+	problem := against(h.head.nodes)
+	if problem != "" && slices.ContainsFunc(h.versions, func(v []*node) bool { return against(v) == "" }) {
 		// By offset, it is some moment. By bounds, the one of a page below the head,
 		// if a task came into it and another left.
 		if problem = ""; r.ByOffset == "" {
@@ -307,7 +285,7 @@ func (h *history) check(total *tally, r *mirror.Result, from []*node, changes []
 		status crsapi.Status
 	}
 	had := map[state]bool{}
-	for _, n := range slices.Concat(from, changes) {
+	for _, n := range slices.Concat(from, h.changes) {
 		had[state{identity(n.Task), n.Status}] = true
 	}
 	for _, t := range r.Tasks {
@@ -321,7 +299,8 @@ func (h *history) check(total *tally, r *mirror.Result, from []*node, changes []
 // TestHistories plays random histories, and prints the first one that fails.
 func TestHistories(t *testing.T) {
 	total := &tally{polls: map[string]int{}, whole: map[string]int{}}
-	if race {
+	// The race detector makes it ten times slower.
+	if info, _ := debug.ReadBuildInfo(); slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		*histories = min(*histories, 20)
 	}
 	for seed := *firstHistory; seed < *firstHistory+uint64(*histories); seed++ {

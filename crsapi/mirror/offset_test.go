@@ -9,9 +9,9 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/mirror"
 )
 
-// offsetHabits are those of servers that cannot be read by bounds, with the reason, and
-// two that can.
-var offsetHabits = []struct {
+// oddHabits are those of servers that cannot be read by bounds, with the reason, and of
+// some that can. Begins matter with Lookback only.
+var oddHabits = []struct {
 	name   string
 	habits habits
 	why    string
@@ -28,15 +28,17 @@ var offsetHabits = []struct {
 	{"end ignored, offsets rounded", habits{end: "ignored", offsets: "rounded"}, "endTime does not bound the submission"},
 	{"offsets rounded", habits{offsets: "rounded"}, ""},
 	{"offsets ignored", habits{offsets: "ignored"}, ""},
+	{"begin ignored", habits{begin: "ignored"}, ""},
+	{"begin excluded", habits{begin: "excluded"}, ""},
 }
 
 // TestFirstContact meets each server that the documents allow: its list is seen at
 // once, and the result says why it is read by offset. So it is while the list changes.
 func TestFirstContact(t *testing.T) {
-	for _, test := range offsetHabits {
+	for kind, test := range oddHabits {
 		for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
 			for _, n := range []int{0, 100, 650} {
-				t.Run(fmt.Sprintf("%s/%s/%d tasks", test.name, api, n), func(t *testing.T) {
+				inBubble(t, fmt.Sprintf("%s/%s/%d tasks", test.name, api, n), func(t *testing.T) {
 					s := plain(api, n, 30, 5)
 					s.habits = test.habits
 					m := newMirror(s, 100)
@@ -59,25 +61,23 @@ func TestFirstContact(t *testing.T) {
 							s.remove(func(n *node) bool { return n.RedisID == "crs-4" })
 						}
 					}
+					// A quarter of an hour later a server may do bounds. If not, the copy is kept.
+					for _, later := range []habits{test.habits, {}} {
+						if kind >= 5 || n < 650 {
+							break // the list is too short for bounds, or in another order
+						}
+						s.habits = later
+						time.Sleep(15*time.Minute + 1)
+						s.clock += 15 * 60
+						s.submit(1)
+						s.reset()
+						r := poll(t, m, 0)
+						limit(t, "bounds tried again", s, 6)
+						if expect(t, r, s); (r.ByOffset == "") != (later == habits{}) {
+							t.Errorf("by offset %q", r.ByOffset)
+						}
+					}
 				})
-			}
-		}
-	}
-}
-
-// TestWrongTotals: they are no proof, with bounds or without.
-func TestWrongTotals(t *testing.T) {
-	for name, wrong := range map[string]func(total int) int{
-		"too small": func(total int) int { return min(total, 200) },
-		"too large": func(total int) int { return total + 1 },
-		"none":      func(int) int { return 0 },
-	} {
-		for _, end := range []string{"", "refused"} {
-			s := plain(crsapi.API30, 450, 10, 5)
-			s.habits.end = end
-			s.after = func(_ crsapi.Query, p *crsapi.Page) { p.TotalCount = wrong(p.TotalCount) }
-			if r, err := newMirror(s, 100).Poll(t.Context(), 0); !isDecode(err) {
-				t.Errorf("%s, endTime %s: %d tasks, error %v", name, end, len(r.Tasks), err)
 			}
 		}
 	}
@@ -154,34 +154,6 @@ func TestCostByOffset(t *testing.T) {
 			}
 			for range 10 {
 				try("all of a moving list", mirror.All, 6+2, func() {})
-			}
-		})
-	}
-}
-
-// TestBoundsAreTriedAgain: a quarter of an hour later a server may do bounds. If not,
-// the copy is kept and no poll fails.
-func TestBoundsAreTriedAgain(t *testing.T) {
-	for _, test := range offsetHabits[:5] {
-		inBubble(t, test.name, func(t *testing.T) {
-			s := plain(crsapi.API30, 600, 10, 50)
-			s.habits = test.habits
-			m := newMirror(s, 100)
-			for i := range 50 {
-				r := poll(t, m, 0)
-				if s.requests > 6 && i > 0 {
-					t.Errorf("poll %d: %d requests", i, s.requests)
-				}
-				if expect(t, r, s); i < 32 && r.ByOffset == "" || i > 47 && r.ByOffset != "" {
-					t.Fatalf("poll %d: by offset %q", i, r.ByOffset)
-				}
-				if i == 32 {
-					s.habits = habits{}
-				}
-				s.reset()
-				time.Sleep(time.Minute)
-				s.clock += 60
-				s.submit(1)
 			}
 		})
 	}

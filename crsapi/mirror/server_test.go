@@ -69,15 +69,15 @@ type server struct {
 	nodes    []*node // newest first
 	requests int
 	versions [][]*node // what the requests of this poll saw
-	heads    []head
+	head     head
 	log      []string
 	lastID   int64
 }
 
-// head is a request for the newest page of the list.
+// head is the last request for the newest page of the list.
 type head struct {
-	version int
-	begin   time.Time
+	nodes []*node // that it saw
+	begin time.Time
 }
 
 func (s *server) API() crsapi.API { return s.api }
@@ -146,7 +146,12 @@ func (s *server) Page(ctx context.Context, q crsapi.Query) (*crsapi.Page, error)
 	if s.after != nil {
 		s.after(q, p)
 	}
-	s.note(q, p)
+	s.log = append(s.log, fmt.Sprintf("%d..%d %s limit %d offset %d: %d of %d",
+		q.BeginTime.Unix()-epoch, q.EndTime.Unix()-epoch, q.RedisID, q.Limit, q.Offset, len(p.Tasks), p.TotalCount))
+	s.versions = append(s.versions, s.nodes)
+	if q.EndTime.IsZero() && q.Limit > 1 && q.Offset == 0 {
+		s.head = head{s.nodes, q.BeginTime}
+	}
 	return p, nil
 }
 
@@ -166,15 +171,15 @@ func (s *server) selected(q crsapi.Query) []*node {
 		case "excluded":
 			nodes = nodes[newerThan(nodes, hi-1):]
 		case "fractions":
-			nodes = filter(nodes[newerThan(nodes, hi):], func(n *node) bool { return n.start < hi || !n.split })
+			nodes = without(nodes[newerThan(nodes, hi):], func(n *node) bool { return n.start == hi && n.split })
 		case "endOfTask": // of which an unfinished one has none
-			nodes = filter(nodes, func(n *node) bool { return n.Status >= crsapi.StatusSucceeded && n.start+90 <= hi })
+			nodes = without(nodes, func(n *node) bool { return n.Status < crsapi.StatusSucceeded || n.start+90 > hi })
 		default:
 			nodes = nodes[newerThan(nodes, hi):]
 		}
 	}
 	if q.RedisID != "" {
-		nodes = filter(nodes, func(n *node) bool { return n.bad != 0 || n.RedisID == q.RedisID })
+		nodes = without(nodes, func(n *node) bool { return n.bad == 0 && n.RedisID != q.RedisID })
 	}
 	if s.habits.shuffle {
 		nodes = slices.Clone(nodes)
@@ -203,36 +208,14 @@ func newerThan(nodes []*node, second int64) int {
 	return sort.Search(len(nodes), func(i int) bool { return nodes[i].start <= second })
 }
 
-func filter(nodes []*node, keep func(*node) bool) (kept []*node) {
-	for _, n := range nodes {
-		if keep(n) {
-			kept = append(kept, n)
-		}
-	}
-	return kept
-}
-
-func (s *server) note(q crsapi.Query, p *crsapi.Page) {
-	at := func(t time.Time) string {
-		if t.IsZero() {
-			return "-"
-		}
-		return fmt.Sprint(t.Unix() - epoch)
-	}
-	s.log = append(s.log, fmt.Sprintf("%s..%s %s limit %d offset %d: %d of %d",
-		at(q.BeginTime), at(q.EndTime), q.RedisID, q.Limit, q.Offset, len(p.Tasks), p.TotalCount))
-	s.versions = append(s.versions, s.nodes)
-	if q.EndTime.IsZero() && q.Limit > 1 && q.Offset == 0 {
-		s.heads = append(s.heads, head{len(s.versions) - 1, q.BeginTime})
-	}
+func without(nodes []*node, gone func(*node) bool) []*node {
+	return slices.DeleteFunc(slices.Clone(nodes), gone)
 }
 
 // add lists a task at its place.
 func (s *server) add(n *node) {
 	i := newerThan(s.nodes, n.start)
-	nodes := make([]*node, 0, len(s.nodes)+1)
-	nodes = append(nodes, s.nodes[:i]...)
-	s.nodes = append(append(nodes, n), s.nodes[i:]...)
+	s.nodes = slices.Concat(s.nodes[:i], []*node{n}, s.nodes[i:])
 }
 
 // change replaces a listed task.
@@ -245,15 +228,11 @@ func (s *server) change(i int, change func(*node)) {
 
 // remove takes tasks off the list.
 func (s *server) remove(gone func(*node) bool) {
-	s.nodes = slices.DeleteFunc(slices.Clone(s.nodes), gone)
+	s.nodes = without(s.nodes, gone)
 }
 
 // reset begins a new poll.
-func (s *server) reset() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.versions, s.heads, s.requests = nil, nil, 0
-}
+func (s *server) reset() { s.versions, s.head, s.requests = nil, head{}, 0 }
 
 // plain returns a server with n tasks, one each interval seconds, all succeeded,
 // of so many instances.
