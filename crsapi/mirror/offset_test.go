@@ -35,7 +35,7 @@ var oddHabits = []struct {
 // TestFirstContact meets each server that the documents allow: its list is seen at
 // once, and the result says why it is read by offset. So it is while the list changes.
 func TestFirstContact(t *testing.T) {
-	for kind, test := range oddHabits {
+	for _, test := range oddHabits {
 		for _, api := range []crsapi.API{crsapi.API20, crsapi.API30} {
 			for _, n := range []int{0, 100, 650} {
 				inBubble(t, fmt.Sprintf("%s/%s/%d tasks", test.name, api, n), func(t *testing.T) {
@@ -63,8 +63,8 @@ func TestFirstContact(t *testing.T) {
 					}
 					// A quarter of an hour later a server may do bounds. If not, the copy is kept.
 					for _, later := range []habits{test.habits, {}} {
-						if kind >= 5 || n < 650 {
-							break // the list is too short for bounds, or in another order
+						if test.habits.end == "" || n < 650 {
+							break // bounds are not the problem, or the list is too short to tell
 						}
 						s.habits = later
 						time.Sleep(15*time.Minute + 1)
