@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -109,55 +108,6 @@ func fileConfig(path string) credentials.Config {
 func findFile(t *testing.T, path string) *credentials.Renewer {
 	t.Helper()
 	return find(t, fileConfig(path))
-}
-
-// TestPipe loads a key from a file that can be read only once.
-func TestPipe(t *testing.T) {
-	in, out, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	_, _ = out.WriteString(fileOf("a"))
-	_ = out.Close()
-	synctest.Test(t, func(t *testing.T) {
-		r := findFile(t, "/dev/fd/"+strconv.Itoa(int(in.Fd())))
-		r.Refused(keyOf("a"))
-		expect(t, r, "a")
-		if err := r.Status().Err; err != nil {
-			t.Errorf("status error %v", err)
-		}
-	})
-}
-
-func TestFileFormat(t *testing.T) {
-	for name, test := range map[string]struct {
-		text string
-		want credentials.Key
-		err  string
-	}{
-		"Windows":         {"\ufeff[default]\r\nsecret_id = i\r\nsecret_key = k\r\n", credentials.Key{SecretID: "i", SecretKey: "k"}, ""},
-		"hash in the key": {"[default]\nsecret_id = i\nsecret_key = k#;%(x)\n", credentials.Key{SecretID: "i", SecretKey: "k#;%(x)"}, ""},
-		"quotes":          {"[default]\nsecret_id = \"i\"\nsecret_key = 'k'\ntoken = `t`\n", credentials.Key{SecretID: "i", SecretKey: "k", Token: "t"}, ""},
-		"no ASCII":        {"[default]\nsecret_id = i\nsecret_key = canary\ntoken = canary\u00e9\n", credentials.Key{}, "token contains an invalid character"},
-		"only quotes":     {"[default]\nsecret_id = ''\nsecret_key = ''\n", credentials.Key{}, "no secret_id"},
-		"another section": {"[prod]\nsecret_id = i\nsecret_key = canary\n", credentials.Key{}, "no section"},
-		"not INI":         {"[default]\ncanary\n", credentials.Key{}, "not in INI format"},
-		"too large":       {strings.Repeat("# canary\n", 10_000), credentials.Key{}, "larger than"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "credentials")
-			write(t, path, test.text, time.Now())
-			if test.err != "" {
-				_, err := credentials.Find(t.Context(), fileConfig(path))
-				wantError(t, err, test.err)
-				wantError(t, err, path)
-				wantError(t, err, "credentials file")
-			} else if got, err := findFile(t, path).Key(t.Context()); err != nil || got != test.want {
-				t.Errorf("got %q %q %q, %v", got.SecretID, string(got.SecretKey), string(got.Token), err)
-			}
-		})
-	}
 }
 
 // FuzzFile checks that every file that is accepted has a complete key, and that

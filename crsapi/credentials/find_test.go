@@ -18,10 +18,19 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/internal/tc3"
 )
 
+// TestFind has the source of the key, or the error. A source that has a key hides those after
+// it, and a broken one does too.
 func TestFind(t *testing.T) {
+	const (
+		id, secret, token        = credentials.EnvSecretID, credentials.EnvSecretKey, credentials.EnvToken
+		privateID, privateSecret = credentials.EnvPrivateSecretID, credentials.EnvPrivateSecretKey
+	)
+	type environment = map[string]string
+	permanent := credentials.Key{SecretID: "i", SecretKey: "k"}
+	temporary := credentials.Key{SecretID: "A-i_1", SecretKey: "k+/=", Token: "t.~:%&@#;"}
 	expiry := time.Now().Add(time.Hour)
 	pod := podEnv(t)
-	with := func(more ...string) map[string]string {
+	with := func(more ...string) environment {
 		env := maps.Clone(pod)
 		for i := 0; i < len(more); i += 2 {
 			env[more[i]] = more[i+1]
@@ -30,30 +39,54 @@ func TestFind(t *testing.T) {
 	}
 	machine := map[string]string{"": "watcher\n", "watcher": metadataBody("machine", expiry)}
 	service := map[string]string{"AssumeRoleWithWebIdentity": stsBody("pod", expiry)}
+	const noRole = "no credentials: the machine has no role"
 	for name, test := range map[string]struct {
-		env      map[string]string
+		env      environment
 		home     string // content of ~/.tencentcloud/credentials
 		homeless bool   // there is no ~: the file is in the working directory
 		file     string // content of Config.File; "none" if it is missing
+		pipe     bool   // Config.File can be read only once
 		cloud    map[string]string
+		public   bool // not the private cloud
+		want     credentials.Key
 		source   string
 		requests int // to find and load the key
 		err      string
 	}{
-		"environment":             {env: with(credentials.EnvSecretID, "environment", credentials.EnvSecretKey, "k"), home: fileOf("x"), file: fileOf("x"), cloud: machine, source: "environment"},
-		"incomplete environment":  {env: with(credentials.EnvSecretID, "canary"), home: fileOf("x"), cloud: machine, err: "TENCENTCLOUD_SECRET_ID is set, but TENCENTCLOUD_SECRET_KEY is not"},
-		"file":                    {env: pod, home: fileOf("x"), file: fileOf("file"), cloud: machine, source: "file"},
-		"missing file":            {env: pod, home: fileOf("x"), file: "none", cloud: machine, err: "no credentials: there is no file /"},
-		"home":                    {env: pod, home: fileOf("file"), cloud: machine, source: "file"},
-		"broken home":             {env: pod, home: "[default]\nsecret_id = canary", cloud: machine, err: "no secret_key in section [default]"},
-		"no home":                 {homeless: true, home: fileOf("x"), err: "no credentials: the machine has no role"},
-		"machine":                 {env: pod, cloud: machine, source: "cvm-role", requests: 3},
-		"pod":                     {env: pod, cloud: service, source: "tke-oidc", requests: 2},
-		"pod, no metadata":        {env: pod, cloud: map[string]string{"": "503", "AssumeRoleWithWebIdentity": stsBody("pod", expiry)}, source: "tke-oidc", requests: 2},
-		"pod, line ends":          {env: with("TKE_REGION", "ap-beijing\n", "TKE_PROVIDER_ID", "cls-1\r\n", "TKE_WEB_IDENTITY_TOKEN_FILE", pod["TKE_WEB_IDENTITY_TOKEN_FILE"]+"\n"), cloud: service, source: "tke-oidc", requests: 2},
+		"environment":             {env: with(id, "i", secret, "k"), home: fileOf("x"), file: fileOf("x"), cloud: machine, want: permanent, source: "environment"},
+		"blanks and quotes":       {env: environment{id: "\ufeff A-i_1", secret: "\t'k+/=' \r\n", token: "\u00a0\"t.~:%&@#;`\u3000"}, want: temporary, source: "environment"},
+		"incomplete environment":  {env: with(id, "canary"), home: fileOf("x"), cloud: machine, err: "TENCENTCLOUD_SECRET_ID is set, but TENCENTCLOUD_SECRET_KEY is not"},
+		"blank SecretKey":         {env: environment{id: "canary", secret: "\n"}, err: "TENCENTCLOUD_SECRET_ID is set, but TENCENTCLOUD_SECRET_KEY is not"},
+		"no SecretId":             {env: environment{secret: "canary"}, err: "TENCENTCLOUD_SECRET_ID is not"},
+		"a blank within":          {env: environment{id: "canary canary", secret: "k"}, err: "TENCENTCLOUD_SECRET_ID contains an invalid character (printable ASCII only"},
+		"a quote within":          {env: environment{id: `canary"canary`, secret: "k"}, err: "TENCENTCLOUD_SECRET_ID contains an invalid character"},
+		"private":                 {env: environment{privateID: "\ufeffi\r\n", privateSecret: " 'k'"}, want: permanent, source: "environment"},
+		"private after public":    {env: environment{privateID: "p", privateSecret: "p", id: "i", secret: "k"}, want: permanent, source: "environment"},
+		"incomplete private":      {env: environment{privateID: "canary"}, err: "TCECLOUD_SECRET_KEY is not"},
+		"private of public cloud": {env: environment{privateID: "p", privateSecret: "k"}, public: true, err: noRole},
+
+		"file":            {env: pod, home: fileOf("x"), file: fileOf("file"), cloud: machine, want: keyOf("file"), source: "file"},
+		"pipe":            {file: fileOf("file"), pipe: true, want: keyOf("file"), source: "file"},
+		"missing file":    {env: pod, home: fileOf("x"), file: "none", cloud: machine, err: "no credentials: there is no file /"},
+		"home":            {env: pod, home: fileOf("file"), cloud: machine, want: keyOf("file"), source: "file"},
+		"broken home":     {env: pod, home: "[default]\nsecret_id = canary", cloud: machine, err: "no secret_key in section [default]"},
+		"no home":         {homeless: true, home: fileOf("x"), err: noRole},
+		"Windows":         {file: "\ufeff[default]\r\nsecret_id = i\r\nsecret_key = k\r\n", want: permanent, source: "file"},
+		"hash in the key": {file: "[default]\nsecret_id = i\nsecret_key = k#;%(x)\n", want: credentials.Key{SecretID: "i", SecretKey: "k#;%(x)"}, source: "file"},
+		"quotes":          {file: "[default]\nsecret_id = \"i\"\nsecret_key = 'k'\ntoken = `t`\n", want: credentials.Key{SecretID: "i", SecretKey: "k", Token: "t"}, source: "file"},
+		"no ASCII":        {file: "[default]\nsecret_id = i\nsecret_key = canary\ntoken = canary\u00e9\n", err: "token contains an invalid character"},
+		"only quotes":     {file: "[default]\nsecret_id = ''\nsecret_key = ''\n", err: "no secret_id"},
+		"another section": {file: "[prod]\nsecret_id = i\nsecret_key = canary\n", err: "no section"},
+		"not INI":         {file: "[default]\ncanary\n", err: "not in INI format"},
+		"too large":       {file: strings.Repeat("# canary\n", 10_000), err: "larger than"},
+
+		"machine":                 {env: pod, cloud: machine, want: keyOf("machine"), source: "cvm-role", requests: 3},
+		"pod":                     {env: pod, cloud: service, want: keyOf("pod"), source: "tke-oidc", requests: 2},
+		"pod, no metadata":        {env: pod, cloud: map[string]string{"": "503", "AssumeRoleWithWebIdentity": stsBody("pod", expiry)}, want: keyOf("pod"), source: "tke-oidc", requests: 2},
+		"pod, line ends":          {env: with("TKE_REGION", "ap-beijing\n", "TKE_PROVIDER_ID", "cls-1\r\n", "TKE_WEB_IDENTITY_TOKEN_FILE", pod["TKE_WEB_IDENTITY_TOKEN_FILE"]+"\n"), cloud: service, want: keyOf("pod"), source: "tke-oidc", requests: 2},
 		"incomplete pod":          {env: with("TKE_PROVIDER_ID", ""), err: "a TKE role needs TKE_PROVIDER_ID, which is not set"},
-		"only the pod region":     {env: map[string]string{"TKE_REGION": "ap-beijing"}, err: "no credentials: the machine has no role"},
-		"no source":               {err: "no credentials: the machine has no role"},
+		"only the pod region":     {env: environment{"TKE_REGION": "ap-beijing"}, err: noRole},
+		"no source":               {err: noRole},
 		"login page of a network": {cloud: map[string]string{"": "<html>log in"}, err: "no credentials: metadata service: the response is not a role name"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -63,8 +96,9 @@ func TestFind(t *testing.T) {
 			if test.homeless {
 				t.Setenv("HOME", "")
 			}
-			c := &cloud{bodies: test.cloud}
-			cfg := c.config(test.env)
+			c, env := &cloud{bodies: test.cloud}, maps.Clone(test.env)
+			cfg := c.config(env)
+			cfg.PrivateCloud = !test.public
 			if test.file != "" {
 				cfg.File = filepath.Join(home, "named")
 			}
@@ -74,70 +108,44 @@ func TestFind(t *testing.T) {
 					write(t, path, text, time.Now())
 				}
 			}
+			if test.pipe {
+				in, out, err := os.Pipe()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer in.Close()
+				_, _ = out.WriteString(test.file)
+				_ = out.Close()
+				cfg.File = fmt.Sprint("/dev/fd/", in.Fd())
+			}
 			r, err := credentials.Find(t.Context(), cfg)
 			if test.err != "" {
 				wantError(t, err, test.err)
 				if strings.HasPrefix(test.err, "no credentials") != errors.Is(err, credentials.ErrNotFound) || r != nil {
 					t.Errorf("%v wraps ErrNotFound: %t, with %v", err, errors.Is(err, credentials.ErrNotFound), r)
 				}
+				if test.file != "" && test.file != "none" {
+					wantError(t, err, "credentials file")
+					wantError(t, err, cfg.File+": ")
+				}
 				return
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = r.Key(t.Context())
-			if err != nil || r.Status().Source != test.source {
-				t.Errorf("got a key of %s, %v", r.Status().Source, err)
+			clear(env) // what was found is kept, even if the API refuses it
+			r.Refused(test.want)
+			if got, err := r.Key(t.Context()); err != nil || got != test.want {
+				t.Errorf("got %q %q %q, %v", got.SecretID, string(got.SecretKey), string(got.Token), err)
+			}
+			if s := r.Status(); s.Source != test.source || s.LastLoad.IsZero() || s.Expiry.IsZero() != (test.requests == 0) || s.Err != nil {
+				t.Errorf("status %+v", s)
 			}
 			if len(c.requests) != test.requests {
 				t.Errorf("requests %q", c.requests)
 			}
 		})
 	}
-}
-
-func TestEnvironment(t *testing.T) {
-	const (
-		id, secret, token        = credentials.EnvSecretID, credentials.EnvSecretKey, credentials.EnvToken
-		privateID, privateSecret = credentials.EnvPrivateSecretID, credentials.EnvPrivateSecretKey
-	)
-	permanent := credentials.Key{SecretID: "i", SecretKey: "k"}
-	temporary := credentials.Key{SecretID: "A-i_1", SecretKey: "k+/=", Token: "t.~:%&@#;"}
-	for _, test := range []struct {
-		env  map[string]string
-		want credentials.Key
-		err  string
-	}{
-		{map[string]string{id: "\ufeff A-i_1", secret: "\t'k+/=' \r\n", token: "\u00a0\"t.~:%&@#;`\u3000"}, temporary, ""},
-		{map[string]string{id: "i", secret: "\n"}, credentials.Key{}, "TENCENTCLOUD_SECRET_KEY is not"},
-		{map[string]string{secret: "k"}, credentials.Key{}, "TENCENTCLOUD_SECRET_ID is not"},
-		{map[string]string{id: "canary canary", secret: "k"}, credentials.Key{}, "TENCENTCLOUD_SECRET_ID contains an invalid character (printable ASCII only"},
-		{map[string]string{id: `canary"canary`, secret: "k"}, credentials.Key{}, "TENCENTCLOUD_SECRET_ID contains an invalid character"},
-		{map[string]string{privateID: "\ufeffi\r\n", privateSecret: " 'k'"}, permanent, ""},
-		{map[string]string{privateID: "p", privateSecret: "p", id: "i", secret: "k"}, permanent, ""},
-		{map[string]string{privateID: "p"}, credentials.Key{}, "TCECLOUD_SECRET_KEY is not"},
-	} {
-		cfg := (&cloud{}).config(test.env)
-		cfg.PrivateCloud = true
-		r, err := credentials.Find(t.Context(), cfg)
-		if test.err != "" {
-			wantError(t, err, test.err)
-			continue
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		test.env[id], test.env[privateID] = "changed", "changed"
-		r.Refused(test.want)
-		if got, err := r.Key(t.Context()); err != nil || got != test.want {
-			t.Errorf("got %q %q %q, %v", got.SecretID, string(got.SecretKey), string(got.Token), err)
-		}
-		if s := r.Status(); s.Source != "environment" || s.LastLoad.IsZero() || !s.Expiry.IsZero() || s.Err != nil {
-			t.Errorf("status %+v", s)
-		}
-	}
-	_, err := credentials.Find(t.Context(), (&cloud{}).config(map[string]string{privateID: "p", privateSecret: "k"}))
-	wantError(t, err, "no credentials")
-
 	t.Setenv(id, "i")
 	t.Setenv(secret, "k")
 	if got, err := find(t, credentials.Config{}).Key(t.Context()); err != nil || got != permanent {
