@@ -14,6 +14,7 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/collector/ledger"
 	"go.uber.org/goleak"
+	"pgregory.net/rapid"
 )
 
 // raceDetector says that all takes ten times as long.
@@ -75,17 +76,18 @@ func in(series ledger.Series, second int64, statuses ...int) row {
 
 // steps drives a ledger as polls and scrapes do.
 type steps struct {
-	t        testing.TB
+	t        rapid.TB
 	ledger   *ledger.Ledger
 	source   string
 	now      time.Time
 	skew     time.Duration    // of the API's clock
+	ours     time.Duration    // of our clock
 	list     map[identity]row // as in the last poll
 	counters []ledger.Counters
 	changed  bool
 }
 
-func newSteps(t testing.TB) *steps {
+func newSteps(t rapid.TB) *steps {
 	return &steps{t: t, ledger: ledger.New(), source: "2.0", now: time.Unix(noon, 0), list: map[identity]row{}}
 }
 
@@ -128,7 +130,7 @@ func tasks(list map[identity]row) iter.Seq2[ledger.Series, ledger.Second] {
 }
 
 func (s *steps) apply(tasks iter.Seq2[ledger.Series, ledger.Second]) {
-	s.changed = s.ledger.Apply(ledger.Batch{Source: s.source, Tasks: tasks, Time: s.now, Date: s.now.Add(s.skew)})
+	s.changed = s.ledger.Apply(ledger.Batch{Source: s.source, Tasks: tasks, Time: s.now.Add(s.ours), Date: s.now.Add(s.skew)})
 	s.counters = s.ledger.Counters()
 }
 
@@ -220,9 +222,6 @@ func TestHistory(t *testing.T) {
 				want = []string{oneFailed}
 			}
 			s.want("when it appears", want...)
-			s.change(in(backupA, test.later))
-			s.change(in(backupA, test.later, failed))
-			s.want("when it vanished and returned", want...)
 		})
 	}
 }
@@ -356,7 +355,10 @@ func TestForget(t *testing.T) {
 		s.poll(alive, other)
 		s.watch(10 * day)
 		s.poll(other)
-		s.watch(30*day - time.Hour)
+		s.watch(29 * day)
+		s.restart()
+		s.change(in(backupB, noon-9*hour, failed)) // history
+		s.watch(day - time.Hour)
 		s.wantSeries("before 30 days, in order", backupA, cleanA, backupB)
 		s.watch(time.Hour)
 		s.wantSeries("all series of the instance together", backupB)
@@ -369,37 +371,23 @@ func TestForget(t *testing.T) {
 		s.settle()
 		s.want("only what is new counts", oneFailed)
 	})
-	t.Run("a date in the future does not hide later tasks", func(t *testing.T) {
+	t.Run("a date in the future hides no later task", func(t *testing.T) {
 		s := newSteps(t)
 		s.poll(alive, in(backupB, noon+100*24*hour, executing))
-		s.show()
 		s.poll(alive)
 		s.watch(31 * day)
-		s.change(in(backupA, s.now.Unix(), failed))
+		s.change(in(cleanA, s.now.Unix(), failed))
 		s.settle()
-		s.want("a task of today", oneFailed)
-		s.watch(98 * day)
-		s.wantSeries("its date is not 30 days ago", backupA, cleanA, backupB)
-		s.watch(2 * day)
-		s.wantSeries("its date is 30 days ago", backupA, cleanA)
+		s.want("a task of today", "crs-a clean failed 1")
 	})
 	for name, test := range map[string]struct {
 		polls func(*steps) // while the task is not listed
 		want  []string     // once it returns as failed
 	}{
 		"an hour less than 30 days":       {func(s *steps) { s.watch(30*day - time.Hour) }, []string{oneFailed}},
-		"30 days":                         {func(s *steps) { s.watch(30 * day) }, nil},
 		"30 days by the API's clock only": {func(s *steps) { s.skew = 30 * day; s.change() }, nil},
-		"30 days by our clock only":       {func(s *steps) { s.now, s.skew = s.now.Add(30*day), -30*day; s.change() }, []string{oneFailed}},
+		"30 days by our clock only":       {func(s *steps) { s.ours = 30 * day; s.change() }, []string{oneFailed}},
 		"30 days without a poll":          {func(s *steps) { s.now = s.now.Add(30 * day) }, []string{oneFailed}},
-		"30 days with restarts and other tasks": {func(s *steps) {
-			for range 30 {
-				s.watch(day)
-				s.restart()
-				s.change(in(cleanA, s.now.Unix(), pending))
-			}
-			s.change()
-		}, []string{"crs-a clean pending 30"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSteps(t)
@@ -409,32 +397,6 @@ func TestForget(t *testing.T) {
 			test.polls(s)
 			s.change(fails)
 			s.want("returned as failed", test.want...)
-		})
-	}
-}
-
-// An API clock that jumps for a while counts nothing twice, and hides no new task.
-func TestClockJumps(t *testing.T) {
-	for _, by := range []time.Duration{-20000 * day, -time.Hour, 40 * day} {
-		t.Run(by.String(), func(t *testing.T) {
-			s := newSteps(t)
-			s.poll(in(backupA, noon, executing), in(cleanA, noon, succeeded), in(backupB, noon-9*hour, failed))
-			s.show()
-			s.change(in(backupA, noon, failed))
-			s.change(in(backupA, noon), in(backupB, noon-9*hour))
-			s.skew = by
-			s.watch(2 * time.Hour)
-			s.skew = 0
-			s.watch(2 * time.Hour)
-			s.change(in(backupA, noon, failed), in(backupB, noon-9*hour, failed))
-			s.settle()
-			before := counts(s.counters)
-			if len(before) > 0 && !slices.Equal(before, []string{oneFailed}) {
-				t.Errorf("got %q after the jump", before)
-			}
-			s.change(in(cleanA, s.now.Unix(), failed))
-			s.settle()
-			s.want("a new task", append(before, "crs-a clean failed 1")...)
 		})
 	}
 }

@@ -19,19 +19,14 @@ type worldTask struct {
 	counts [ledger.Statuses]bool // those of them first seen by a poll that counts
 }
 
-// world is a list of tasks that changes, with a ledger that follows it, and a scraper that
-// keeps its samples.
+// world is steps with a list of tasks that changes, and a scraper that keeps its samples.
 type world struct {
-	t        *rapid.T
-	now      time.Time
-	skew     time.Duration // of the API's clock
-	ours     time.Duration // of our clock
-	source   string
-	applied  string // source of the last poll
-	tasks    []*worldTask
-	ledger   *ledger.Ledger
-	counters [][]ledger.Counters // all since the last restart
-	samples  map[sampleID]uint64
+	*steps
+	t       *rapid.T
+	applied string // source of the last poll
+	tasks   []*worldTask
+	older   [][]ledger.Counters // all since the last restart
+	samples map[sampleID]uint64
 }
 
 // sampleID is a counter of a series in the database of a scraper.
@@ -39,13 +34,6 @@ type sampleID struct {
 	ledger.Series
 	status  int
 	created int64
-}
-
-func newWorld(t *rapid.T) *world {
-	return &world{
-		t: t, now: time.Unix(noon, 0), source: "2.0",
-		ledger: ledger.New(), samples: map[sampleID]uint64{},
-	}
 }
 
 func (w *world) add(second int64, status int) {
@@ -73,10 +61,7 @@ func (w *world) pick() *worldTask {
 
 var anyStatus = rapid.IntRange(0, ledger.Statuses-1)
 
-func (w *world) move()   { w.pick().status = anyStatus.Draw(w.t, "status") }
-func (w *world) toggle() { task := w.pick(); task.listed = !task.listed }
-
-// poll applies the list, marks what the ledger sees, and shows its counters from then on.
+// poll applies the list, and marks what the ledger sees.
 func (w *world) poll() {
 	list := map[identity]row{}
 	for _, task := range w.tasks {
@@ -92,22 +77,17 @@ func (w *world) poll() {
 		}
 	}
 	w.applied = w.source
-	w.ledger.Apply(ledger.Batch{Source: w.source, Tasks: tasks(list), Time: w.now.Add(w.ours), Date: w.now.Add(w.skew)})
-	w.counters = append(w.counters, w.ledger.Counters())
+	w.apply(tasks(list))
+	w.older = append(w.older, w.counters)
 }
 
-// scrape shows the newest counters, and checks what a scraper relies on. scrapeOlder shows
-// any others.
+// scrape shows the newest counters, and checks what a scraper relies on.
 func (w *world) scrape() {
-	for id, n := range w.record(w.counters[len(w.counters)-1]) {
+	for id, n := range w.record(w.counters) {
 		if n < w.samples[id] {
 			w.t.Fatalf("%v decreased from %d to %d", id, w.samples[id], n)
 		}
 	}
-}
-
-func (w *world) scrapeOlder() {
-	w.record(w.counters[rapid.IntRange(0, len(w.counters)-1).Draw(w.t, "counters")])
 }
 
 // record takes the samples, and keeps the highest of each counter.
@@ -128,12 +108,6 @@ func (w *world) record(counters []ledger.Counters) map[sampleID]uint64 {
 	}
 	w.ledger.Shown(counters)
 	return samples
-}
-
-// restart restores the ledger from what a file has.
-func (w *world) restart() {
-	w.ledger = ledger.Reload(w.t, w.ledger)
-	w.counters = [][]ledger.Counters{w.ledger.Counters()}
 }
 
 // settle lets everything count that is held, and returns the counters.
@@ -159,7 +133,7 @@ func (w *world) settle() map[ledger.Series][ledger.Statuses]uint64 {
 // whenever the exporter restarts or reads another source, and wherever its clock jumps.
 func TestAgainstIdentities(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := newWorld(t)
+		w := &world{steps: newSteps(t), t: t, samples: map[sampleID]uint64{}}
 		w.jump(t)
 		if w.skew > 0 {
 			w.skew = 0 // an empty list would make 40 days history
@@ -176,13 +150,19 @@ func TestAgainstIdentities(t *testing.T) {
 			"add late": func(t *rapid.T) {
 				w.add(noon-1000-int64(len(w.tasks)), anyStatus.Draw(t, "status"))
 			},
-			"move":                    func(*rapid.T) { w.move() },
-			"toggle":                  func(*rapid.T) { w.toggle() },
+			"move": func(t *rapid.T) { w.pick().status = anyStatus.Draw(t, "status") },
+			"toggle": func(*rapid.T) {
+				task := w.pick()
+				task.listed = !task.listed
+			},
 			"poll":                    func(*rapid.T) { w.poll() },
 			"scrape":                  func(*rapid.T) { w.scrape() },
-			"scrape of an older poll": func(*rapid.T) { w.scrapeOlder() },
-			"restart":                 func(*rapid.T) { w.restart() },
-			"jump":                    w.jump,
+			"scrape of an older poll": func(t *rapid.T) { w.record(rapid.SampledFrom(w.older).Draw(t, "poll")) },
+			"restart": func(*rapid.T) {
+				w.restart()
+				w.older = [][]ledger.Counters{w.counters}
+			},
+			"jump": w.jump,
 			"another source": func(t *rapid.T) {
 				w.source = rapid.SampledFrom([]string{"2.0", "3.0"}).Draw(t, "source")
 				w.skew = min(w.skew, 0)
