@@ -1,6 +1,7 @@
 package crsapitest_test
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -34,11 +35,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var actions = map[string]string{"2.0": "GetRedisTaskList", "3.0": "DescribeTaskList", "tce": "GetRedisTaskList"}
 
 // eachAPI runs a test with a new simulator for each API.
-func eachAPI(t *testing.T, test func(t *testing.T, sim *crsapitest.Simulator, c *client)) {
+func eachAPI(t *testing.T, test func(t *testing.T, srv *crsapitest.Server, c *client)) {
 	for _, api := range slices.Sorted(maps.Keys(actions)) {
 		t.Run("API "+api, func(t *testing.T) {
-			sim, c := simulate(api)
-			test(t, sim, c)
+			srv, c := simulate(t, api)
+			test(t, srv, c)
 		})
 	}
 }
@@ -48,85 +49,69 @@ var nonce atomic.Int64
 // client is a client of one API. It shares no code with the simulator. The signatures of
 // package tc3 are known to be right.
 type client struct {
-	transport   http.RoundTripper
-	api, action string
-	url         string
-	method      string
-	id, key     string
-	token       string
-	region      string
-}
-
-// newClient returns a client that calls sim without a server.
-func newClient(sim *crsapitest.Simulator, api string) *client {
-	c := &client{
-		transport: direct{sim}, api: api, action: actions[api], method: http.MethodPost,
-		url: "https://redis.tencentcloudapi.com/", id: crsapitest.SecretID, key: crsapitest.SecretKey, region: region,
-	}
-	if api == "2.0" {
-		c.url, c.method = "https://redis.api.qcloud.com"+crsapitest.Path, http.MethodGet
-	}
-	return c
+	transport      http.RoundTripper
+	api, action    string
+	url, method    string
+	id, key, token string
+	region         string
+	timestamp      string // empty for now
 }
 
 // simulate returns a simulator with an empty region, and a client.
-func simulate(api string) (*crsapitest.Simulator, *client) {
-	sim := crsapitest.New()
-	sim.SetTasks(region, nil)
-	return sim, newClient(sim, api)
+func simulate(t testing.TB, api string) (*crsapitest.Server, *client) {
+	srv := crsapitest.NewMemoryServer()
+	t.Cleanup(srv.Close)
+	srv.SetTasks(region, nil)
+	return srv, connect(srv, api)
 }
 
 // connect returns a client of a server.
 func connect(srv *crsapitest.Server, api string) *client {
-	c := newClient(srv.Simulator, api)
-	c.transport, c.url = srv.Client().Transport, srv.URL3
+	c := &client{
+		transport: srv.Client().Transport, api: api, action: actions[api], url: srv.URL3, method: http.MethodPost,
+		id: crsapitest.SecretID, key: crsapitest.SecretKey, region: region,
+	}
 	if api == "2.0" {
-		c.url = srv.URL
+		c.url, c.method = srv.URL, http.MethodGet
 	}
 	return c
 }
 
-// direct is a transport that calls a handler without a connection.
-type direct struct{ http.Handler }
-
-func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
-	w := httptest.NewRecorder()
-	d.ServeHTTP(w, r)
-	return w.Result(), nil
-}
+// now is the time of a request.
+func (c *client) now() string { return cmp.Or(c.timestamp, strconv.FormatInt(time.Now().Unix(), 10)) }
 
 // params returns the parameters of a valid request of API 2.0. Pairs of name and
 // value change it; the value "-" removes a parameter.
-func (c *client) params(pairs ...string) map[string]string {
-	p := map[string]string{
-		"Action":          c.action,
-		"Region":          c.region,
-		"Timestamp":       strconv.FormatInt(time.Now().Unix(), 10),
-		"Nonce":           strconv.FormatInt(nonce.Add(1), 10),
-		"SecretId":        c.id,
-		"SignatureMethod": "HmacSHA256",
-		"limit":           "100",
-		"offset":          "0",
+func (c *client) params(pairs ...string) url.Values {
+	p := url.Values{
+		"Action":          {c.action},
+		"Region":          {c.region},
+		"Timestamp":       {c.now()},
+		"Nonce":           {strconv.FormatInt(nonce.Add(1), 10)},
+		"SecretId":        {c.id},
+		"SignatureMethod": {"HmacSHA256"},
+		"limit":           {"100"},
+		"offset":          {"0"},
 	}
 	if c.token != "" {
-		p["Token"] = c.token
+		p.Set("Token", c.token)
 	}
-	for i := 0; i < len(pairs); i += 2 {
-		p[pairs[i]] = pairs[i+1]
+	for pair := range slices.Chunk(pairs, 2) {
+		p.Set(pair[0], pair[1])
 	}
-	maps.DeleteFunc(p, func(_, value string) bool { return value == "-" })
+	maps.DeleteFunc(p, func(_ string, values []string) bool { return values[0] == "-" })
 	return p
 }
 
 // signature signs p for c.url, as documented.
-func (c *client) signature(p map[string]string) string {
+func (c *client) signature(p url.Values) string {
 	u := httptest.NewRequest(c.method, c.url, nil).URL
 	var pairs []string
 	for _, name := range slices.Sorted(maps.Keys(p)) {
-		pairs = append(pairs, name+"="+p[name])
+		pairs = append(pairs, name+"="+p.Get(name))
 	}
 	method := sha1.New
-	if p["SignatureMethod"] == "HmacSHA256" {
+	if p.Get("SignatureMethod") == "HmacSHA256" {
 		method = sha256.New
 	}
 	mac := hmac.New(method, []byte(c.key))
@@ -134,19 +119,11 @@ func (c *client) signature(p map[string]string) string {
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-func encode(p map[string]string) string {
-	v := url.Values{}
-	for name, value := range p {
-		v.Set(name, value)
-	}
-	return v.Encode()
-}
-
 // request2 returns a signed request of API 2.0.
 func (c *client) request2(pairs ...string) *http.Request {
 	p := c.params(pairs...)
-	p["Signature"] = c.signature(p)
-	return c.raw(encode(p))
+	p.Set("Signature", c.signature(p))
+	return c.raw(p.Encode())
 }
 
 func (c *client) raw(encoded string) *http.Request {
@@ -165,15 +142,15 @@ func (c *client) request3(body string, pairs ...string) *http.Request {
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("X-TC-Action", c.action)
 	r.Header.Set("X-TC-Version", "2018-04-12")
-	r.Header.Set("X-TC-Timestamp", strconv.FormatInt(time.Now().Unix(), 10))
+	r.Header.Set("X-TC-Timestamp", c.now())
 	r.Header.Set("X-TC-Region", c.region)
 	if c.token != "" {
 		r.Header.Set("X-TC-Token", c.token)
 	}
-	for i := 0; i < len(pairs); i += 2 {
-		r.Header.Set(pairs[i], pairs[i+1])
-		if pairs[i+1] == "-" {
-			r.Header.Del(pairs[i])
+	for pair := range slices.Chunk(pairs, 2) {
+		r.Header.Set(pair[0], pair[1])
+		if pair[1] == "-" {
+			r.Header.Del(pair[0])
 		}
 	}
 	seconds, _ := strconv.ParseInt(r.Header.Get("X-TC-Timestamp"), 10, 64)

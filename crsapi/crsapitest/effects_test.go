@@ -71,17 +71,17 @@ func TestEffects(t *testing.T) {
 		"empty end":           {crsapitest.EmptyEnd, query{}, [2]string{"", `"EndTime":""`}},
 		"null end":            {crsapitest.NullEnd, query{}, [2]string{"", `"EndTime":null`}},
 	} {
-		sim := crsapitest.New()
+		srv, _ := simulate(t, "2.0")
 		list := tasks("a", "b", "c")
 		list[0].Status, list[0].Progress = crsapi.StatusPending, 0.5
 		list[1].TaskName, list[2].TaskName = "importRdb", "new"
 		for i := range list {
 			list[i].TaskID = int64(i + 1)
 		}
-		sim.SetTasks(region, list)
-		sim.Inject(crsapitest.Fault{Do: crsapitest.All(test.do, crsapitest.DateSkew(-time.Hour))})
+		srv.SetTasks(region, list)
+		srv.Inject(crsapitest.Fault{Do: crsapitest.All(test.do, crsapitest.DateSkew(-time.Hour))})
 		for i, api := range []string{"2.0", "3.0"} {
-			c := newClient(sim, api)
+			c := connect(srv, api)
 			res := c.do(c.request(test.query))
 			if text := fmt.Sprint(res.StatusCode, " ", res.Header.Get("Location"), " ", res.body); !strings.Contains(text, test.want[i]) {
 				t.Errorf("%s, API %s: %s, want %s", name, api, text, test.want[i])
@@ -103,8 +103,8 @@ func TestFaults(t *testing.T) {
 		}
 		return got
 	}
-	eachAPI(t, func(t *testing.T, sim *crsapitest.Simulator, c *client) {
-		sim.SetTasks("ap-other", nil)
+	eachAPI(t, func(t *testing.T, srv *crsapitest.Server, c *client) {
+		srv.SetTasks("ap-other", nil)
 		other := map[string]string{"2.0": "3.0", "3.0": "tce", "tce": "2.0"}[c.api]
 		for name, test := range map[string]struct {
 			fault crsapitest.Fault
@@ -116,20 +116,20 @@ func TestFaults(t *testing.T) {
 			"count":        {crsapitest.Fault{Count: 2}, []int{502, 502, 200}},
 		} {
 			test.fault.Do = failed
-			remove := sim.Inject(test.fault)
+			remove := srv.Inject(test.fault)
 			got := statuses(c, len(test.want))
 			remove()
 			if after := statuses(c, 1); !slices.Equal(got, test.want) || after[0] != 200 {
 				t.Errorf("%s: %d, want %d; %d after it was removed", name, got, test.want, after)
 			}
 		}
-		sim.Inject(crsapitest.Fault{Rate: 0.5, Do: failed})
+		srv.Inject(crsapitest.Fault{Rate: 0.5, Do: failed})
 		if n := len(slices.DeleteFunc(statuses(c, 200), func(status int) bool { return status == 200 })); n < 70 || n > 130 {
 			t.Errorf("%d of 200 failed", n)
 		}
-		sim.ClearFaults()
-		sim.Inject(crsapitest.Fault{Do: failed})
-		sim.Inject(crsapitest.Fault{Do: crsapitest.HTTPStatus(503)})
+		srv.ClearFaults()
+		srv.Inject(crsapitest.Fault{Do: failed})
+		srv.Inject(crsapitest.Fault{Do: crsapitest.HTTPStatus(503)})
 		if got := statuses(c, 1); got[0] != 503 {
 			t.Errorf("the last fault does not win: %d", got)
 		}
@@ -144,14 +144,14 @@ func TestEchoSecrets(t *testing.T) {
 		"page": crsapitest.All(), "error": crsapitest.APIError(4100), "envelope": crsapitest.Envelope("AuthFailure", "no"),
 		"HTML": crsapitest.HTTPStatus(502), "redirect": crsapitest.Redirect("https://elsewhere.example/"),
 	} {
-		eachAPI(t, func(t *testing.T, sim *crsapitest.Simulator, c *client) {
+		eachAPI(t, func(t *testing.T, srv *crsapitest.Server, c *client) {
 			c.id, c.key, c.token = "AKIDcanary", "secret-key-of-test", "canary-token"
-			sim.SetAccount(crsapitest.Account{SecretID: c.id, SecretKey: c.key, Token: c.token})
+			srv.SetAccount(crsapitest.Account{SecretID: c.id, SecretKey: c.key, Token: c.token})
 			for _, echo := range []bool{true, false} {
-				sim.ClearFaults()
-				sim.Inject(crsapitest.Fault{Do: do})
+				srv.ClearFaults()
+				srv.Inject(crsapitest.Fault{Do: do})
 				if echo {
-					sim.EchoSecrets(true)
+					srv.EchoSecrets(true)
 				}
 				res := c.do(c.request(query{}))
 				header, location := res.Header.Get("X-Debug-Request"), res.Header.Get("Location")

@@ -1,7 +1,6 @@
 package crsapitest_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -13,23 +12,15 @@ import (
 // TestInstances: filters, order and paging of DescribeInstances, its rows, and how effects
 // change them.
 func TestInstances(t *testing.T) {
-	sim, c := simulate("3.0")
+	srv, c := simulate(t, "3.0")
 	c.action = "DescribeInstances"
 	created := time.Date(2024, time.May, 10, 10, 0, 0, 0, time.UTC)
-	sim.SetInstances(region, []crsapi.Instance{
-		{RedisID: "crs-b", RedisName: "two", ProjectID: "7", Created: created.Add(time.Hour)},
-		{RedisID: "crs-a", RedisName: "one", Created: created, Isolated: true},
-		{RedisID: "crs-c", RedisName: "two", ProjectID: "0"},
+	srv.SetInstances(region, []crsapi.Instance{
+		{RedisID: "b", RedisName: "two", ProjectID: "7", Created: created.Add(time.Hour)},
+		{RedisID: "a", RedisName: "one", Created: created, Isolated: true},
+		{RedisID: "c", RedisName: "two", ProjectID: "0"},
 	})
-	ids := func(body string) string {
-		var found []string
-		text := c.do(c.request3(body)).body
-		total, _, _ := strings.Cut(strings.TrimPrefix(text, `{"Response":{"TotalCount":`), ",")
-		for _, row := range strings.Split(text, `"InstanceId":"crs-`)[1:] {
-			found = append(found, row[:1])
-		}
-		return total + ": " + strings.Join(found, " ")
-	}
+	ids := func(body string) string { return c.do(c.request3(body)).result(t).list }
 	for body, want := range map[string]string{
 		`{}`:                                     "3: b a c",
 		`{"OrderBy":"createtime","OrderType":0}`: "3: c a b",
@@ -38,9 +29,9 @@ func TestInstances(t *testing.T) {
 		`{"OrderBy":"type"}`:                     "3: b a c",
 		`{"Limit":2}`:                            "3: b a",
 		`{"Limit":2,"Offset":3}`:                 "3: c", // a multiple of Limit
-		`{"Offset":40}`:                          "3: ",
-		`{"InstanceId":"crs-a"}`:                 "1: a",
-		`{"InstanceIds":["crs-a","crs-c"]}`:      "2: a c",
+		`{"Offset":40}`:                          "3:",
+		`{"InstanceId":"a"}`:                     "1: a",
+		`{"InstanceIds":["a","c"]}`:              "2: a c",
 		`{"InstanceName":"two"}`:                 "2: b c",
 		`{"ProjectIds":[7]}`:                     "1: b",
 		`{"Status":[-2,1]}`:                      "1: a",
@@ -49,9 +40,9 @@ func TestInstances(t *testing.T) {
 			t.Errorf("%s: %q, want %q", body, got, want)
 		}
 	}
-	first := `{"Response":{"TotalCount":1,"InstanceSet":[{"InstanceId":"crs-b","InstanceName":"two","ProjectId":7,"Region":"ap-guangzhou","Status":2,"Createtime":"2024-05-10 19:00:00"}],` +
+	first := `{"Response":{"TotalCount":1,"InstanceSet":[{"InstanceId":"b","InstanceName":"two","ProjectId":7,"Region":"ap-guangzhou","Status":2,"Createtime":"2024-05-10 19:00:00"}],` +
 		`"RequestId":"3c140219-cfe9-470e-b241-907877d6fb03"}}`
-	if got := c.do(c.request3(`{"InstanceId":"crs-b"}`)).body; got != first {
+	if got := c.do(c.request3(`{"InstanceId":"b"}`)).body; got != first {
 		t.Errorf("got %s", got)
 	}
 	for want, effect := range map[string]crsapitest.Effect{
@@ -62,22 +53,18 @@ func TestInstances(t *testing.T) {
 		"AuthFailure.UnauthorizedOperation": crsapitest.APIError(4101),
 		`"Code":"ActionOffline"`:            crsapitest.RetiredForbidden,
 	} {
-		stop := sim.Inject(crsapitest.Fault{Action: c.action, Do: effect})
-		if got := c.do(c.request3(`{"InstanceId":"crs-x"}`)).body; !strings.Contains(got, want) {
+		stop := srv.Inject(crsapitest.Fault{Action: c.action, Do: effect})
+		if got := c.do(c.request3(`{"InstanceId":"x"}`)).body; !strings.Contains(got, want) {
 			t.Errorf("%s: got %s", want, got)
 		}
 		stop()
 	}
-	sim.Inject(crsapitest.Fault{Do: crsapitest.PageCap(2)})
+	srv.Inject(crsapitest.Fault{Do: crsapitest.PageCap(2)})
 	if got := ids("{}"); got != "3: b a" {
 		t.Errorf("a capped page has %s", got)
 	}
-	many := make([]crsapi.Instance, 1001)
-	for i := range many {
-		many[i].RedisID = fmt.Sprint("crs-", i)
-	}
-	sim.ClearFaults()
-	sim.SetInstances(region, many)
+	srv.ClearFaults()
+	srv.SetInstances(region, make([]crsapi.Instance, 1001))
 	if got := strings.Count(c.do(c.request3(`{"Limit":2000}`)).body, "InstanceId"); got != 1000 {
 		t.Errorf("a page of %d instances", got)
 	}

@@ -116,11 +116,11 @@ func TestLatency(t *testing.T) {
 // TestHook: the hook sees each request before the list is read. Refused requests count, but
 // reach no hook.
 func TestHook(t *testing.T) {
-	eachAPI(t, func(t *testing.T, sim *crsapitest.Simulator, c *client) {
+	eachAPI(t, func(t *testing.T, srv *crsapitest.Server, c *client) {
 		var seen []crsapitest.Request
-		sim.OnRequest(func(r crsapitest.Request) {
+		srv.OnRequest(func(r crsapitest.Request) {
 			seen = append(seen, r)
-			sim.Add(r.Region, tasks("a")...)
+			srv.Add(r.Region, tasks("a")...)
 		})
 		got := c.send(t, query{}).list
 		c.key = "wrong"
@@ -130,7 +130,7 @@ func TestHook(t *testing.T) {
 		if got != "1: a" || len(seen) != 1 || seen[0] != (crsapitest.Request{API: c.api, Action: c.action, Region: region}) {
 			t.Errorf("%s, hook got %+v", got, seen)
 		}
-		if got := [3]int{sim.Requests(""), sim.Requests(region), sim.Requests("ap-nowhere")}; got != [3]int{3, 2, 0} {
+		if got := [3]int{srv.Requests(""), srv.Requests(region), srv.Requests("ap-nowhere")}; got != [3]int{3, 2, 0} {
 			t.Errorf("requests %d", got)
 		}
 	})
