@@ -30,14 +30,10 @@ func TestEachAlertHasItsExample(t *testing.T) {
 		"CRSBackupFailed crs-zhou0006", "CRSBackupFailed crs-zhou0008", "CRSBackupMissing crs-zhou0006", "CRSBackupMissing crs-zhou0009",
 		"CRSBackupStuck crs-zhou0007", "CRSTaskFailed crs-zhou0010", "CRSTaskStatusUnknown crs-zhou0012", "CRSTaskStuck crs-zhou0011",
 	}
-	type reading struct {
-		api       crsapi.API
-		inventory time.Duration
-	}
-	for _, r := range []reading{{crsapi.API20, 0}, {crsapi.API30, 0}, {crsapi.API20, time.Minute}} {
-		want, instances := slices.Clone(always), 21
-		if r.inventory > 0 {
-			want, instances = append(want, "CRSBackupMissing crs-zhou0014"), 22
+	for _, apis := range [][]crsapi.API{{crsapi.API20}, {crsapi.API30}, {crsapi.API20, crsapi.API30}} {
+		want, instances, inventory := slices.Clone(always), 21, time.Duration(0)
+		if len(apis) == 2 {
+			want, instances, inventory = append(want, "CRSBackupMissing crs-zhou0014"), 22, time.Minute
 		}
 		slices.Sort(want)
 		for h := 0; h < 24; h += 3 {
@@ -46,14 +42,14 @@ func TestEachAlertHasItsExample(t *testing.T) {
 				server := crsapitest.NewMemoryServer()
 				defer server.Close()
 				var configs []crsapi.Config
-				for _, api := range slices.Compact([]crsapi.API{r.api, crsapi.API30}) { // the inventory needs API 3.0
+				for _, api := range apis {
 					cfg := crsapi.DefaultConfig(api)
 					cfg.Endpoint = map[crsapi.API]string{crsapi.API20: server.URL, crsapi.API30: server.URL3}[api]
 					cfg.Transport = server.Client().Transport
 					cfg.Credentials = credentials.Static{SecretID: demo.SecretID, SecretKey: demo.SecretKey}
 					configs = append(configs, cfg)
 				}
-				e, err := collector.New(collector.Config{Regions: demo.Regions(), Dial: collector.DialAPIs(configs...), Inventory: r.inventory})
+				e, err := collector.New(collector.Config{Regions: demo.Regions(), Dial: collector.DialAPIs(configs...), Inventory: inventory})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -68,7 +64,7 @@ func TestEachAlertHasItsExample(t *testing.T) {
 					synctest.Wait() // for the inventory
 					shown := gather(t, e)
 					if got := alerts(shown, float64(time.Now().Unix())); !slices.Equal(got, want) {
-						t.Errorf("%v, start at %d, after %s: alerts %q, want %q", r, h, time.Since(start), got, want)
+						t.Errorf("%v, start at %d, after %s: alerts %q, want %q", apis, h, time.Since(start), got, want)
 					}
 					if n := len(shown["crs_instance_info"]); n != instances {
 						t.Errorf("%d instances", n) // two of three are in order
@@ -139,8 +135,8 @@ func alerts(shown map[string]series, now float64) (all []string) {
 	return all
 }
 
-// TestBackupsGoOn follows a region for half an hour: backups begin, succeed and fail, and
-// tasks that have ended stay as they are.
+// TestBackupsGoOn follows a region for half an hour: backups begin, succeed and fail. A task
+// that does not stay as it ended would be counted again.
 func TestBackupsGoOn(t *testing.T) {
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	last, entered := map[string]crsapi.Status{}, map[crsapi.Status]int{}
@@ -151,11 +147,7 @@ func TestBackupsGoOn(t *testing.T) {
 		}
 		for _, task := range tasks {
 			key := fmt.Sprint(task.RedisID, task.TaskName, task.StartTime)
-			was, known := last[key]
-			if known && task.Status != was && was != crsapi.StatusPending && was != crsapi.StatusExecuting {
-				t.Fatalf("%s was %s, is %s", key, was, task.Status)
-			}
-			if now != start && (!known || task.Status != was) {
+			if was, known := last[key]; now != start && (!known || task.Status != was) {
 				entered[task.Status]++
 			}
 			last[key] = task.Status
