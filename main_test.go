@@ -583,10 +583,6 @@ func fullPipe(t *testing.T) (*os.File, error) {
 	return w, nil
 }
 
-// lastLines are those of a program that was started with a wrong flag, and of one that was
-// ended.
-var lastLines = regexp.MustCompile(`(?s)^crs_exporter: error: --log\.level: .*msg="shutting down[^\n]*\n$`)
-
 // TestSignals: a SIGHUP ends nothing, a SIGTERM ends the process, and the last lines of
 // the log say so, and what is wrong with a flag. With a log that cannot be written, all is
 // the same, and scrapes go on. A second SIGTERM ends the process at once.
@@ -647,7 +643,8 @@ func TestSignals(t *testing.T) {
 			if got := cmd.ProcessState.String(); got != state {
 				t.Errorf("it ended with %q, want %q", got, state)
 			}
-			if text, err := os.ReadFile(stderr.Name()); name == "file" && !lastLines.Match(text) {
+			lines := regexp.MustCompile(`(?s)^crs_exporter: error: --log\.level: .*msg="shutting down[^\n]*\n$`)
+			if text, err := os.ReadFile(stderr.Name()); name == "file" && !lines.Match(text) {
 				t.Errorf("%v, logged %s", err, text)
 			}
 		})
