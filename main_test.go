@@ -284,6 +284,7 @@ func TestInvalidSettings(t *testing.T) {
 	}{
 		"no region":         {nil, map[string]string{envRegion: " ,\n"}, "--crs.region or TENCENTCLOUD_REGION must name at least one region"},
 		"region, two names": {nil, map[string]string{envRegion: "gz,ap-guangzhou"}, `--crs.region or TENCENTCLOUD_REGION must not contain one region by two names, "gz" and "ap-guangzhou"`},
+		"half a pair":       {[]string{gz}, map[string]string{credentials.EnvSecretID: ""}, "TENCENTCLOUD_SECRET_ID is not"},
 		"no credentials":    {[]string{gz}, map[string]string{credentials.EnvSecretID: "", credentials.EnvSecretKey: ""}, "set TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY, or use --crs.credentials-file"},
 		"unknown flag":      {[]string{"--crs.secret-key=canary"}, nil, "unknown long flag"},
 		"endpoint":          {[]string{gz, "--crs.endpoint=https://user:canary@host/"}, nil, "--crs.endpoint must be"},
