@@ -243,6 +243,14 @@ func TestTurns(t *testing.T) {
 			if corrections != 2 {
 				t.Errorf("%d corrections", corrections)
 			}
+			// All, in the middle of a round.
+			poll(t, m, 1)
+			time.Sleep(time.Minute)
+			s.change(150, func(n *node) { n.RedisName = "another" })
+			if r = poll(t, m, mirror.All); !r.FullRead.Equal(time.Now()) {
+				t.Error(r.FullRead)
+			}
+			expect(t, r, s)
 		})
 	}
 }
