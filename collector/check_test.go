@@ -17,12 +17,12 @@ import (
 )
 
 // TestCheck compares a whole report of four regions: one that succeeds, one without a
-// task, one that is refused, and one with unusual responses.
+// task, one that is refused, and one with unusual responses and a refused inventory.
 func TestCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(26 * 365 * 24 * time.Hour) // until after the tasks
 		const beijing, odd = "ap-beijing", "ap-chengdu"
-		server := newSimulator(t, crsapi.API20)
+		server := newSimulator(t, crsapi.API20, crsapi.API30)
 		tasks := crsapitest.DocumentExample()
 		for i := range tasks {
 			tasks[i].StartTime = time.Now().Add(-time.Duration(i)*time.Hour - time.Minute)
@@ -34,10 +34,12 @@ func TestCheck(t *testing.T) {
 		server.SetTasks(beijing, nil)
 		server.Inject(crsapitest.Fault{Region: beijing, Do: crsapitest.APIError(4103)})
 		server.Inject(crsapitest.Fault{Region: odd, Do: crsapitest.DateSkew(-90 * time.Second)})
-		e := server.watch(t, collector.Config{}, beijing, odd, guangzhou, shanghai)
+		server.SetInstances(guangzhou, []crsapi.Instance{existing(tasks[0].RedisID, day), existing("crs-b", day)})
+		server.Inject(crsapitest.Fault{Region: odd, Action: crsapi.ActionInstances, Do: crsapitest.APIError(4101)})
+		e := server.watch(t, collector.Config{Inventory: time.Minute}, beijing, odd, guangzhou, shanghai)
 		var out, progress bytes.Buffer
 		err := e.Check(t.Context(), "file", &out, &progress)
-		if fmt.Sprint(err) != "check: 1 of 4 regions failed" || progress.Len() > 0 {
+		if fmt.Sprint(err) != "check: 2 of 4 regions failed" || progress.Len() > 0 {
 			t.Errorf("got %v, and the progress %q", err, &progress)
 		}
 		wantGolden(t, "check.txt", out.String())

@@ -2,9 +2,8 @@ package collector_test
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
-	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -20,6 +19,7 @@ import (
 const (
 	inventorySuccess   = `crs_inventory_last_success_timestamp_seconds{region="ap-guangzhou"}`
 	inventoryInstances = `crs_inventory_instances{region="ap-guangzhou"}`
+	inventoryFailures  = `crs_inventory_failures_total{reason=%q,region="ap-guangzhou"}`
 )
 
 // existing is an instance of the inventory that was created some time ago.
@@ -38,6 +38,7 @@ func withInventory(t *testing.T, api crsapi.API, tasks []crsapi.Task, instances 
 		apis = append(apis, crsapi.API30)
 	}
 	s := newSimulator(t, apis...)
+	s.flights = 1 // an inventory that hangs must not hold up a poll
 	s.SetTasks(guangzhou, tasks)
 	s.SetInstances(guangzhou, instances)
 	e := s.watch(t, collector.Config{Inventory: 15 * time.Minute})
@@ -46,12 +47,18 @@ func withInventory(t *testing.T, api crsapi.API, tasks []crsapi.Task, instances 
 	return s, e
 }
 
-// next returns what a scrape shows after the next inventory.
+// next returns what a scrape shows after the next inventory, or while that hangs.
 func next(t *testing.T, e *collector.Exporter) samples {
+	t.Helper()
 	time.Sleep(15 * time.Minute)
 	scrape(t, e)
 	synctest.Wait()
-	return scrape(t, e)
+	begin, got := time.Now(), scrape(t, e)
+	got.wantUp(t)
+	if took := time.Since(begin); took > 0 {
+		t.Errorf("a scrape beside an inventory took %s", took)
+	}
+	return got
 }
 
 func backupFacts(s samples) samples {
@@ -113,82 +120,61 @@ func TestInventory(t *testing.T) {
 
 // An inventory that fails, is a part or is wrong changes no fact. It is counted and told.
 func TestFailedInventory(t *testing.T) {
-	type step func(s *simulator) (reason crsapi.Reason, problem string)
-	fault := func(reason crsapi.Reason, problem string, do ...crsapitest.Effect) step {
-		return func(s *simulator) (crsapi.Reason, string) {
-			s.Inject(crsapitest.Fault{Action: crsapi.ActionInstances, Do: crsapitest.All(do...)})
-			return reason, problem
-		}
+	type breaker func(s *simulator)
+	answer := func(do crsapitest.Effect) breaker {
+		return func(s *simulator) { s.Inject(crsapitest.Fault{Action: crsapi.ActionInstances, Do: do}) }
 	}
-	changed := func(problem string, instances func() []crsapi.Instance) step {
-		return func(s *simulator) (crsapi.Reason, string) {
-			s.SetInstances(guangzhou, instances())
-			return crsapi.ReasonDecode, problem
+	// change sets the instances before each request for a page of them.
+	change := func(instances func(request int) []crsapi.Instance) breaker {
+		return func(s *simulator) {
+			n := 0
+			s.OnRequest(func(r crsapitest.Request) {
+				if r.Action == crsapi.ActionInstances {
+					n++
+					s.SetInstances(guangzhou, instances(n))
+				}
+			})
 		}
 	}
 	var many []crsapi.Instance
 	for i := range 1500 {
 		many = append(many, crsapi.Instance{RedisID: fmt.Sprintf("crs-%04d", i)})
 	}
-	for name, breakIt := range map[string]step{
-		"denied":     fault(crsapi.ReasonDenied, "redis:DescribeInstances", crsapitest.APIError(4101)),
-		"throttled":  fault(crsapi.ReasonThrottled, "RequestLimitExceeded", crsapitest.APIError(4400)),
-		"no action":  fault(crsapi.ReasonAPI, "InvalidAction", crsapitest.Envelope("InvalidAction", "")),
-		"slow":       fault(crsapi.ReasonTimeout, "timeout", crsapitest.Hang),
-		"half":       fault(crsapi.ReasonDecode, "it has 1 instances, with a total of 2", crsapitest.PageCap(1)),
-		"large":      fault(crsapi.ReasonDecode, "it has 2 instances, with a total of 3", crsapitest.Total(func(n int) int { return n + 1 })),
-		"small":      fault(crsapi.ReasonDecode, "it has 2 instances, with a total of 1", crsapitest.Total(func(n int) int { return n - 1 })),
-		"too large":  fault(crsapi.ReasonDecode, "with a total of 2000000", crsapitest.Total(func(int) int { return 2_000_000 })),
-		"no rows":    fault(crsapi.ReasonDecode, "it has 0 instances, with a total of 2", crsapitest.Body(`{"Response":{"TotalCount":2}}`)),
-		"no total":   fault(crsapi.ReasonDecode, "no total", crsapitest.Body(`{"Response":{"InstanceSet":[]}}`)),
-		"unreadable": fault(crsapi.ReasonDecode, "cannot be read", crsapitest.Body(`{"Response":{"TotalCount":1,"InstanceSet":[{"InstanceId":"crs-a"}]}}`)),
-		"empty":      changed("it is empty, but there are tasks", func() []crsapi.Instance { return nil }),
-		"twice":      changed("it has 1 instances, with a total of 2", func() []crsapi.Instance { return []crsapi.Instance{existing("crs-a", 0), existing("crs-a", 0)} }),
-		"total changes": func(s *simulator) (crsapi.Reason, string) {
-			s.SetInstances(guangzhou, many)
-			n := 0
-			s.Inject(crsapitest.Fault{Action: crsapi.ActionInstances, Do: crsapitest.Total(func(total int) int { n++; return total + n%2 })})
-			return crsapi.ReasonDecode, "its total changed from 1501 to 1500"
-		},
-		"moving": func(s *simulator) (crsapi.Reason, string) {
-			n := 0
-			s.OnRequest(func(r crsapitest.Request) {
-				if r.Action == crsapi.ActionInstances {
-					n++
-					s.SetInstances(guangzhou, many[n%4*10:1200+n%4*10])
-				}
-			})
-			return crsapi.ReasonDecode, "it has 1170 instances, with a total of 1200"
-		},
-		"others each time": func(s *simulator) (crsapi.Reason, string) {
-			n := 0
-			s.OnRequest(func(r crsapitest.Request) {
-				if r.Action == crsapi.ActionInstances {
-					n++
-					s.SetInstances(guangzhou, many[n%2:n%2+1])
-				}
-			})
-			return crsapi.ReasonDecode, "it changes all the time"
-		},
+	less := func(total int) int { return total - 1 }
+	const unreadable = `{"Response":{"TotalCount":1,"InstanceSet":[{"InstanceId":"crs-a"}]}}`
+	for _, test := range []struct {
+		problem string
+		breakIt breaker
+		reason  crsapi.Reason // ReasonDecode if empty
+	}{
+		{"redis:DescribeInstances", answer(crsapitest.APIError(4101)), crsapi.ReasonDenied},
+		{"RequestLimitExceeded", answer(crsapitest.APIError(4400)), crsapi.ReasonThrottled},
+		{"timeout", answer(crsapitest.Hang), crsapi.ReasonTimeout},
+		{"it has 1 instances, with a total of 2", answer(crsapitest.PageCap(1)), ""},
+		{"it has 2 instances, with a total of 1", answer(crsapitest.Total(less)), ""},
+		{"some of its rows cannot be read", answer(crsapitest.Body(unreadable)), ""},
+		{"it is empty, but there are tasks", change(func(int) []crsapi.Instance { return nil }), ""},
+		{"it has 1 instances, with a total of 3", change(func(int) []crsapi.Instance { return slices.Repeat(many[:1], 3) }), ""},
+		{"its total changed from 1307 to 1308", change(func(n int) []crsapi.Instance { return many[:1300+n] }), ""},
+		{"it has 1190 instances, with a total of 1200", change(func(n int) []crsapi.Instance { return many[300-n*10:][:1200] }), ""},
+		{"it changes all the time", change(func(n int) []crsapi.Instance { return many[n*10:][:1200] }), ""},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.problem, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				time.Sleep(1000 * time.Hour)
 				tasks := []crsapi.Task{backupOf("crs-a", time.Hour, crsapi.StatusSucceeded), backupOf("crs-gone", time.Hour, crsapi.StatusFailed)}
 				s, e := withInventory(t, crsapi.API30, tasks, existing("crs-a", 50*time.Hour), existing("crs-never", 30*time.Hour))
 				before := scrape(t, e)
-				reason, problem := breakIt(s)
+				test.breakIt(s)
 				next(t, e)
 				time.Sleep(time.Minute) // for retries
 				after := scrape(t, e)
-				after.wantUp(t)
 				wantEqual(t, "facts", backupFacts(after), backupFacts(before))
-				wantEqual(t, "last inventory", after.of("crs_inventory_instances", "crs_inventory_last_success_timestamp_seconds"),
-					before.of("crs_inventory_instances", "crs_inventory_last_success_timestamp_seconds"))
+				after.want(t, samples{inventoryInstances: before[inventoryInstances], inventorySuccess: before[inventorySuccess]})
 				wantEqual(t, "failures", after.of("crs_inventory_failures_total", "crs_api_failures_total").nonzero(),
-					samples{fmt.Sprintf("crs_inventory_failures_total{reason=%q,region=%q}", reason, guangzhou): "1"})
-				if told := fmt.Sprint(e.Status()[0].Problems()); !strings.Contains(told, problem) {
-					t.Errorf("problems are %s, want %q", told, problem)
+					samples{fmt.Sprintf(inventoryFailures, cmp.Or(test.reason, crsapi.ReasonDecode)): "1"})
+				if told := fmt.Sprint(e.Status()[0].Problems()); !strings.Contains(told, test.problem) {
+					t.Errorf("problems are %s", told)
 				}
 				s.OnRequest(nil)
 				s.ClearFaults()
@@ -315,73 +301,6 @@ func TestInventoryOfWatchedInstances(t *testing.T) {
 	})
 }
 
-// A scrape does not wait for an inventory, even if requests are sent one by one.
-func TestInventoryHarmsNoScrape(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSimulator(t, crsapi.API30)
-		s.flights = 1
-		s.SetTasks(guangzhou, nil)
-		s.Inject(crsapitest.Fault{Action: crsapi.ActionInstances, Do: crsapitest.Hang})
-		e := s.watch(t, collector.Config{Inventory: 15 * time.Minute})
-		scrape(t, e)
-		synctest.Wait()
-		begin := time.Now()
-		scrape(t, e).wantUp(t)
-		if took := time.Since(begin); took > 0 {
-			t.Errorf("a scrape took %s", took)
-		}
-	})
-}
-
-// While instances are created and deleted between the pages of an inventory, none that
-// exists all the time counts as deleted.
-func TestInventoryThatMoves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(1000 * time.Hour)
-		random, n := rand.New(rand.NewPCG(1, 1)), 0
-		instance := func() crsapi.Instance {
-			n++
-			return existing(fmt.Sprintf("crs-%05d", n), time.Duration(100_000-n)*time.Second)
-		}
-		var all []crsapi.Instance
-		stays := map[string]bool{}
-		for i := range 2500 {
-			all = append(all, instance())
-			stays[all[i].RedisID] = i%10 == 0
-		}
-		s, e := withInventory(t, crsapi.API30, nil, all...)
-		s.OnRequest(func(r crsapitest.Request) {
-			if r.Action != crsapi.ActionInstances || random.IntN(4) > 0 {
-				return
-			}
-			all = append(all, instance())
-			if i := random.IntN(len(all)); !stays[all[i].RedisID] {
-				all = slices.Delete(all, i, i+1)
-			}
-			s.SetInstances(guangzhou, all)
-		})
-		read := 0
-		for range 60 {
-			time.Sleep(15 * time.Minute)
-			for range 2 {
-				e.Poll(t.Context())
-				synctest.Wait()
-			}
-			for in := range e.TaskLists()[0].Instances() {
-				if stays[in.RedisID] && !in.Owed {
-					t.Fatalf("%s exists, but counts as deleted", in.RedisID)
-				}
-			}
-			if e.Status()[0].Inventory.Err == nil {
-				read++
-			}
-		}
-		if read < 15 {
-			t.Errorf("only %d of 60 inventories were read", read)
-		}
-	})
-}
-
 // After a restart, what the last inventory said counts until the next one, or until
 // --crs.inventory is off.
 func TestInventoryAfterRestart(t *testing.T) {
@@ -410,62 +329,28 @@ func TestInventoryAfterRestart(t *testing.T) {
 	})
 }
 
-// What --check prints of inventories.
-func TestCheckInventory(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(1000 * time.Hour)
-		s := newSimulator(t, crsapi.API20, crsapi.API30)
-		for _, region := range []string{guangzhou, shanghai} {
-			s.SetTasks(region, []crsapi.Task{backupOf("crs-a", time.Hour, crsapi.StatusSucceeded)})
-		}
-		s.SetInstances(guangzhou, []crsapi.Instance{existing("crs-a", time.Hour), existing("crs-b", time.Hour)})
-		s.Inject(crsapitest.Fault{Region: shanghai, Action: crsapi.ActionInstances, Do: crsapitest.APIError(4101)})
-		e := s.watch(t, collector.Config{Inventory: time.Minute}, guangzhou, shanghai)
-		var out, progress bytes.Buffer
-		if err := e.Check(t.Context(), "file", &out, &progress); fmt.Sprint(err) != "check: 1 of 2 regions failed" {
-			t.Errorf("got %v", err)
-		}
-		wantGolden(t, "check-inventory.txt", out.String())
-	})
-}
-
-// BenchmarkInventory reads an inventory of 100,000 instances over HTTP, with the default rate
-// limit, while a scrape comes every second.
+// BenchmarkInventory counts the requests for an inventory of 100,000 instances, with the default
+// rate limit.
 func BenchmarkInventory(b *testing.B) {
 	server := crsapitest.NewServer()
 	defer server.Close()
-	server.SetTasks(guangzhou, crsapitest.Generate(2000, 100, 1))
+	server.SetTasks(guangzhou, nil)
 	var all []crsapi.Instance
 	for i := range 100_000 {
 		all = append(all, existing(fmt.Sprintf("crs-%08d", i), time.Duration(i)*time.Minute))
 	}
 	server.SetInstances(guangzhou, all)
-	var before, during, longest, requests, took float64
+	cfg := crsapi.DefaultConfig(crsapi.API30)
+	cfg.Endpoint, cfg.Credentials = server.URL3, credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
 	for b.Loop() {
-		cfg := crsapi.DefaultConfig(crsapi.API30)
-		cfg.Endpoint, cfg.Credentials = server.URL3, credentials.Static{SecretID: crsapitest.SecretID, SecretKey: crsapitest.SecretKey}
 		e := newExporter(b, collector.Config{Regions: []string{guangzhou}, Dial: collector.DialAPIs(cfg), Inventory: time.Minute}, nil)
-		begin, sent := time.Now(), server.Requests("")
 		e.Poll(b.Context())
-		before += time.Since(begin).Seconds()
-		polls := server.Requests("") - sent
-		for begin = time.Now(); e.Status()[0].Inventory.LastSuccess.IsZero(); time.Sleep(time.Second) {
-			scraped := time.Now()
-			e.Poll(b.Context())
-			longest = max(longest, time.Since(scraped).Seconds())
-			polls += e.Status()[0].Requests
-			var m runtime.MemStats
-			runtime.ReadMemStats(&m)
-			during = max(during, float64(m.HeapInuse)/(1<<20))
+		begin, sent := time.Now(), server.Requests("")
+		for e.Status()[0].Inventory.LastSuccess.IsZero() {
+			time.Sleep(time.Second)
 		}
-		took += time.Since(begin).Seconds()
-		requests += float64(server.Requests("") - sent - polls)
+		b.ReportMetric(time.Since(begin).Seconds(), "s/inventory")
+		b.ReportMetric(float64(server.Requests("")-sent), "requests/inventory")
 		e.Close()
 	}
-	n := float64(b.N)
-	b.ReportMetric(before/n, "s/first-poll")
-	b.ReportMetric(longest, "s/longest-poll")
-	b.ReportMetric(took/n, "s/inventory")
-	b.ReportMetric(requests/n, "requests/inventory")
-	b.ReportMetric(during, "MB-heap")
 }
