@@ -1,12 +1,14 @@
 package collector_test
 
 import (
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"regexp"
-	"slices"
+	"net/http"
+	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,183 +18,154 @@ import (
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
-// movingList is a simulated list that changes between any two requests, and what
-// its history must be counted as.
-type movingList struct {
-	server *simulator
-	luck   *rand.Rand
+var scrapes = flag.Int("scrapes", 30, "how often TestMovingList scrapes each list")
 
-	mu       sync.Mutex
-	rate     float64 // probability of an event before a request
-	tasks    []crsapi.Task
-	baseline int             // tasks of the first list, at the end of tasks
-	ended    map[string]int  // tasks that ended since the first list, by counter
-	versions [][]crsapi.Task // since the poll began that the next scrape may see
-	up       bool            // in the last scrape
-}
-
-func (l *movingList) task(start time.Time, status crsapi.Status) crsapi.Task {
-	return crsapi.Task{
-		RedisID: fmt.Sprintf("crs-%d", l.luck.IntN(6)), RedisName: "n", ProjectID: "0",
-		TaskName: []string{backup, clean}[l.luck.IntN(2)], StartTime: start, Status: status,
+// scriptedList is the list at a step. A task is submitted at every step, is pending, then
+// executing, then ends, and leaves after 90 steps. Every 40 steps an instance is new.
+func scriptedList(step int) (tasks []crsapi.Task) {
+	for i := max(0, step-90); i <= step; i++ {
+		luck := rand.New(rand.NewPCG(7, uint64(i)))
+		end := []crsapi.Status{crsapi.StatusSucceeded, crsapi.StatusFailed}[luck.IntN(2)]
+		life := []crsapi.Status{crsapi.StatusPending, crsapi.StatusExecuting, end}
+		task := backupOf(fmt.Sprintf("crs-%03d", i/40), 0, life[min(2, (step-i)/(1+luck.IntN(4)))])
+		task.TaskName, task.StartTime = []string{backup, clean}[luck.IntN(2)], beijing("2000-01-01 07:55:00").Add(time.Duration(i)*time.Second)
+		tasks = append(tasks, task)
 	}
+	return tasks
 }
 
-func (l *movingList) publish() {
-	l.server.SetTasks(guangzhou, l.tasks)
-	l.versions = append(l.versions, slices.Clone(l.tasks))
-}
-
-// event submits a task, starts or ends one, or lets old ones leave.
-func (l *movingList) event() {
-	switch own := len(l.tasks) - l.baseline; l.luck.IntN(4) {
-	case 0:
-		for range 1 + l.luck.IntN(3) {
-			at := time.Now().Truncate(time.Second).UTC()
-			// Counters cannot distinguish twins.
-			t := l.task(at, crsapi.StatusPending)
-			if !slices.ContainsFunc(l.tasks, func(other crsapi.Task) bool {
-				return other.RedisID == t.RedisID && other.TaskName == t.TaskName && other.StartTime.Equal(t.StartTime)
-			}) {
-				l.tasks = slices.Insert(l.tasks, 0, t)
+// scriptedCounters returns how the lists from one step to another are counted.
+func scriptedCounters(first, last int) map[string]int {
+	counters, known := map[string]int{}, map[string]bool{}
+	for step := first; step <= last; step++ {
+		for _, task := range scriptedList(step) {
+			for _, status := range documented {
+				counters[transitions(task.RedisID, task.TaskName, status)] += 0
 			}
+			series := transitions(task.RedisID, task.TaskName, task.Status.String())
+			identity := fmt.Sprint(series, task.StartTime)
+			if step > first && !known[identity] {
+				counters[series]++
+			}
+			known[identity] = true
 		}
-	case 1, 2:
-		if own == 0 {
-			break
-		}
-		switch t := &l.tasks[l.luck.IntN(own)]; t.Status {
-		case crsapi.StatusPending:
-			t.Status = crsapi.StatusExecuting
-		case crsapi.StatusExecuting:
-			t.Status = []crsapi.Status{crsapi.StatusSucceeded, crsapi.StatusFailed}[l.luck.IntN(2)]
-			l.ended[transitions(t.RedisID, t.TaskName, t.Status.String())]++
-		}
-	default: // tasks of the first list leave
-		n := min(l.baseline, l.luck.IntN(3))
-		l.tasks, l.baseline = l.tasks[:len(l.tasks)-n], l.baseline-n
 	}
-	l.publish()
+	return counters
 }
 
-var statusLabel = regexp.MustCompile(`status="[a-z]*"`)
-
-// membersOf returns the number of tasks by instance and name.
-func membersOf(tasks []crsapi.Task) map[string]int {
-	m := map[string]int{}
-	for _, t := range tasks {
-		m[fmt.Sprintf(tasksSeries, t.RedisID, "", t.TaskName)]++
-	}
-	return m
-}
-
-// members returns the same of a scrape.
+// members returns the number of listed tasks by series, without their status.
 func (s samples) members() map[string]int {
-	m := map[string]int{}
+	all := map[string]int{}
 	for series, value := range s.of("crs_tasks").nonzero() {
+		before, rest, _ := strings.Cut(series, "status=")
+		_, name, _ := strings.Cut(rest, ",")
 		n, _ := strconv.Atoi(value)
-		m[statusLabel.ReplaceAllString(series, `status=""`)] += n
+		all[before+name] += n
 	}
-	return m
+	return all
 }
 
-// begin has an event, and one before each request with this probability; none below 0.
-func (l *movingList) begin(rate float64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.rate = rate
-	if rate >= 0 {
-		l.event()
-	}
-	if l.up { // else the poll before may go on
-		l.versions = l.versions[len(l.versions)-1:]
+// movingFaults are injected. A single response shows each of them.
+var movingFaults = []crsapitest.Effect{
+	crsapitest.APIError(4100), crsapitest.APIError(4400), crsapitest.HTTPStatus(http.StatusBadGateway), crsapitest.Body("{}"),
+	crsapitest.Hang, crsapitest.Latency(30 * time.Millisecond), crsapitest.SlowBody(64, 10*time.Millisecond),
+	crsapitest.ResetBeforeHeaders, crsapitest.ResetAfterHeaders, crsapitest.ResetMidBody, crsapitest.TruncatedJSON,
+	crsapitest.PageCap(7), crsapitest.RoundOffsets, crsapitest.IgnoreOffset, crsapitest.NumbersAsText, crsapitest.TotalAsText,
+}
+
+// TestMovingList scrapes lists that change between any two requests, also while faults come and go.
+func TestMovingList(t *testing.T) {
+	for name, how := range map[string]collector.Sync{
+		"full": collector.SyncFull, "incremental": collector.SyncIncremental, "faults": collector.SyncAuto,
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachAPI(t, func(t *testing.T, api crsapi.API) {
+				up := 0
+				for seed := range uint64(3) {
+					up += scrapeMoving(t, newSimulator(t, api), how, seed)
+				}
+				if up < 3**scrapes*9/10 && how != collector.SyncAuto {
+					t.Errorf("%d scrapes of %d were up", up, 3**scrapes)
+				}
+			})
+		})
 	}
 }
 
-// check checks the tasks that a scrape shows: those of one moment, or none. It reports
-// whether the region is up.
-func (l *movingList) check(t *testing.T, got samples) bool {
-	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.up = got.up(guangzhou); !l.up {
-		wantEqual(t, "down", got.listed(), samples{})
-		return false
+// scrapeMoving scrapes a list: the tasks shown are those of one moment of the poll, or none. Once
+// it rests, the statuses are those of the list, and no end of a task is lost or counted twice.
+// Memory does not leak. The result is how many scrapes were up.
+func scrapeMoving(t *testing.T, s *simulator, how collector.Sync, seed uint64) (up int) {
+	const first, headroom = 100, 4 << 20 // bytes by which the heap may grow after a quarter of the scrapes
+	var mu sync.Mutex
+	luck, rate, heap := rand.New(rand.NewPCG(seed, 3)), 0.0, uint64(0)
+	from, step := first, first // from is the first step that the next scrape may see
+	advance := func() {
+		step++
+		s.SetTasks(guangzhou, scriptedList(step))
 	}
-	shown := got.members()
-	if !slices.ContainsFunc(l.versions, func(v []crsapi.Task) bool { return maps.Equal(membersOf(v), shown) }) {
-		t.Errorf("the tasks shown are those of none of %d moments", len(l.versions))
-	}
-	if len(l.versions) == 1 { // it was at rest
-		wantEqual(t, "at rest between events", got.of("crs_tasks"), described(l.tasks).of("crs_tasks"))
-	}
-	return true
-}
-
-// scrapeMoving scrapes a list that changes between any two requests: the tasks shown are
-// those of one moment of the poll. Once it rests, the statuses are those of the list, and the
-// counters are its history. inject injects faults before a scrape, and returns the rate for
-// movingList.begin. The result is how many scrapes were up.
-func scrapeMoving(t *testing.T, s *simulator, sync collector.Sync, seed uint64, scrapes int, inject func(*movingList) float64) (up int) {
-	s.pageSize = 10
-	e := s.watch(t, collector.Config{Sync: sync, FullSyncInterval: 2 * time.Minute})
-	l := &movingList{server: s, luck: rand.New(rand.NewPCG(seed, 3)), ended: map[string]int{}}
-	clock := time.Now().Add(-48 * time.Hour).Truncate(time.Second).UTC()
-	for range 150 {
-		clock = clock.Add(time.Duration(l.luck.IntN(600)) * time.Second)
-		l.tasks = slices.Insert(l.tasks, 0, l.task(clock, crsapi.StatusSucceeded))
-	}
-	l.baseline = len(l.tasks)
-	l.publish()
 	s.OnRequest(func(crsapitest.Request) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		for l.luck.Float64() < l.rate {
-			l.event()
+		mu.Lock()
+		defer mu.Unlock()
+		for luck.Float64() < rate {
+			advance()
 		}
 	})
-	for n := range scrapes {
-		if n < 2 { // at rest, so that nothing is held later
-			l.begin(-1)
-		} else {
-			l.begin(inject(l))
+	s.pageSize = 10
+	s.SetTasks(guangzhou, scriptedList(first))
+	e := s.watch(t, collector.Config{Sync: how, FullSyncInterval: 2 * time.Minute})
+	var got samples
+	for n := range *scrapes + 4 {
+		mu.Lock()
+		if rate = 0; n > 1 && n < *scrapes { // else it rests, until no series holds counts
+			rate = []float64{0, 0.05, 0.2}[luck.IntN(3)]
+			if fault := luck.IntN(2 * len(movingFaults)); how == collector.SyncAuto && fault < len(movingFaults) {
+				s.Inject(crsapitest.Fault{Rate: 0.1 + 0.9*luck.Float64(), Count: luck.IntN(4), Do: movingFaults[fault]})
+			}
+			advance()
 		}
-		if l.check(t, scrape(t, e)) {
-			up++
+		if got.up(guangzhou) { // else the poll before may go on
+			from = step
 		}
-		if t.Failed() {
-			t.Fatalf("at scrape %d", n)
+		mu.Unlock()
+		got = scrape(t, e)
+		mu.Lock()
+		isShown := !got.up(guangzhou) && len(got.listed()) == 0
+		for at := step; at >= from && !isShown; at-- {
+			isShown = maps.Equal(described(scriptedList(at)).members(), got.members())
 		}
+		if !isShown {
+			t.Fatalf("scrape %d of list %d shows no moment of the steps %d to %d", n, seed, from, step)
+		}
+		if got.up(guangzhou) {
+			if up++; from == step {
+				wantEqual(t, "at rest between events", got.of("crs_tasks"), described(scriptedList(step)).of("crs_tasks"))
+			}
+		}
+		mu.Unlock()
 		s.ClearFaults()
+		if n == *scrapes/4 {
+			heap = heapInUse()
+		}
 		time.Sleep(15 * time.Second)
 	}
-	for range 3 { // until no series holds counts
-		l.begin(-1)
-		scrape(t, e)
-		time.Sleep(15 * time.Second)
+	if now := heapInUse(); now > heap+headroom {
+		t.Errorf("heap in use is %d bytes at the end, %d after a quarter", now, heap)
 	}
-	got, families := scrape(t, e), []string{"crs_tasks", "crs_task_last_start_timestamp_seconds", "crs_backup_last_start_timestamp_seconds"}
-	wantEqual(t, "at rest", got.of(families...), described(l.tasks).of(families...))
-	for series, n := range l.ended {
-		if got[series] != strconv.Itoa(n) {
-			t.Errorf("%s is %q, want %d", series, got[series], n)
+	families := []string{"crs_tasks", "crs_task_last_start_timestamp_seconds", "crs_backup_last_start_timestamp_seconds"}
+	wantEqual(t, "at rest", got.of(families...), described(scriptedList(step)).of(families...))
+	for series, n := range scriptedCounters(first, step) {
+		if !strings.Contains(series, "pending") && !strings.Contains(series, "executing") { // which no poll may have seen
+			got.want(t, samples{series: strconv.Itoa(n)})
 		}
 	}
 	return up
 }
 
-func TestMovingListIsExact(t *testing.T) {
-	for _, sync := range []collector.Sync{collector.SyncFull, collector.SyncIncremental} {
-		t.Run(string(sync), func(t *testing.T) {
-			eachAPI(t, func(t *testing.T, api crsapi.API) {
-				up, rates := 0, []float64{0, 0.1, 0.3}
-				for seed := range uint64(3) {
-					up += scrapeMoving(t, newSimulator(t, api), sync, seed, 30, func(l *movingList) float64 { return rates[l.luck.IntN(3)] })
-				}
-				if up < 3*30*9/10 {
-					t.Errorf("%d of 90 scrapes were up", up)
-				}
-			})
-		})
-	}
+func heapInUse() uint64 {
+	runtime.GC()
+	runtime.GC() // frees what a sync.Pool holds
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
 }
