@@ -3,6 +3,7 @@ package collector_test
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -98,7 +99,18 @@ func everything(t *testing.T) *collector.Exporter {
 	source.set(&mirror.Result{Tasks: append([]crsapi.Task{later, later, brandNew, running, ended, twin, nameless, oddly, other, deleted}, old...), Pages: 2, Rejected: 1}, nil)
 	source.observe(crsapi.Attempt{Duration: 90 * time.Millisecond, HasClockSkew: true, ClockSkew: -time.Second})
 	source.observe(crsapi.Attempt{Duration: 5 * time.Second, Reason: crsapi.ReasonTimeout})
+	source.observe(crsapi.Attempt{Action: crsapi.ActionTaskInfo, Reason: crsapi.ReasonDenied}) // harms no list
+	registerCredentials(t, e, keyLoaded, keyLoaded.Add(time.Hour))
 	return e
+}
+
+var keyLoaded = time.Unix(1_700_000_000, 500_000_000)
+
+func registerCredentials(t *testing.T, e *collector.Exporter, lastLoad, expiry time.Time) {
+	t.Helper()
+	if err := e.Register(collector.NewCredentialsCollector(func() (time.Time, time.Time) { return lastLoad, expiry })); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestExpositionOfEverything(t *testing.T) {
@@ -126,6 +138,7 @@ func TestExpositionOfRegionsThatAreDown(t *testing.T) {
 			"ap-hangs":   &fakeSource{delay: time.Hour},
 			shanghai:     &fakeSource{list: list(someTask)},
 		})
+		registerCredentials(t, e, keyLoaded, time.Time{}) // a key that does not expire
 		scrape(t, e)
 		// What was up goes down after it has rejected rows.
 		denied.observe(crsapi.Attempt{Duration: time.Millisecond, Reason: crsapi.ReasonDenied})
@@ -176,8 +189,9 @@ func TestMetricsAreAsDescribed(t *testing.T) {
 				t.Errorf("%s: %s", p.Metric, p.Text)
 			}
 		}
+		all := slices.Concat(collector.Metrics(), collector.RegisteredMetrics())
 		for name := range found {
-			if strings.HasPrefix(name, "crs_") && !slices.ContainsFunc(collector.Metrics(), func(m collector.Metric) bool { return m.Name == name }) {
+			if strings.HasPrefix(name, "crs_") && !slices.ContainsFunc(all, func(m collector.Metric) bool { return m.Name == name }) {
 				t.Errorf("%s is exposed, but not described", name)
 			}
 		}
@@ -215,4 +229,28 @@ func TestResultsNeverChange(t *testing.T) {
 	source.set(list(failed), nil)
 	wantEqual(t, "counters", poll(t, e, time.Minute).transitions().nonzero(), failedOnce)
 	wantEqual(t, "the results before", exposed(t, results), before)
+}
+
+// TestMetricsFile compares the tables of METRICS.md with the code.
+func TestMetricsFile(t *testing.T) {
+	const begin, end = "<!-- metrics: checked by a test -->\n", "<!-- end of metrics -->"
+	text, err := os.ReadFile("METRICS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, _ := strings.Cut(string(text), begin)
+	_, after, _ := strings.Cut(rest, end)
+	table := "| metric | type | labels | meaning |\n|---|---|---|---|\n"
+	for _, m := range slices.Concat(collector.Metrics(), collector.OptionalMetrics(), collector.RegisteredMetrics()) {
+		table += fmt.Sprintf("| `%s` | %s | %s | %s |\n", m.Name, m.Type, strings.Join(m.Labels, ", "), m.Help)
+	}
+	wantGolden(t, "../METRICS.md", before+begin+table+end+after)
+
+	var reasons []crsapi.Reason
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z]+)` ").FindAllStringSubmatch(string(text), -1) {
+		reasons = append(reasons, crsapi.Reason(row[1]))
+	}
+	if !slices.Equal(reasons, crsapi.Reasons()) {
+		t.Errorf("the table of reasons has %v, want %v", reasons, crsapi.Reasons())
+	}
 }

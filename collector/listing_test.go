@@ -37,16 +37,22 @@ func (s samples) wantBackups(t testing.TB, ids []string, each int) {
 }
 
 // Up to 50 instances are requested one by one, for which a key is enough that may list
-// single instances only. More of them need the list of the region.
+// single instances only. More of them need the list of the region. Task types and lookback
+// reach the API.
 func TestFewInstancesOfALongList(t *testing.T) {
 	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		tasks, ids := nightly(100, 30)
+		tasks, ids := nightly(100, 31)
+		cleaned := tasks[0]
+		cleaned.TaskName = clean
+		tasks = append([]crsapi.Task{cleaned}, tasks...)
 		for _, n := range []int{2, 50, 51} {
 			var logged bytes.Buffer
 			s := newSimulator(t, api)
 			s.SetTasks(guangzhou, tasks)
 			s.Inject(crsapitest.Fault{Do: crsapitest.DenyUnfiltered})
-			e := s.watch(t, collector.Config{RedisIDs: ids[:n], Logger: logTo(&logged)})
+			e := s.watch(t, collector.Config{
+				RedisIDs: ids[:n], TaskTypes: []string{"task_backupInstance"}, Lookback: 30 * day, Logger: logTo(&logged),
+			})
 			for _, want := range []int{2 * n, n} { // first contact doubts totals
 				before := s.Requests(guangzhou)
 				got := scrape(t, e)
@@ -106,42 +112,5 @@ func TestUnknownInstance(t *testing.T) {
 				t.Errorf("scrape %d: named %d times, want %d: %s", n, got, step.named, &logged)
 			}
 		}
-	})
-}
-
-// A list that fails is not shown, and the next one is. Where all instances are listed, an
-// unknown instance is a failure. So are totals that do not add up.
-func TestListsThatFail(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		for reason, do := range map[crsapi.Reason]crsapitest.Effect{
-			crsapi.ReasonAPI:     crsapitest.APIError(5000),
-			crsapi.ReasonNetwork: crsapitest.ResetBeforeHeaders,
-			crsapi.ReasonDecode:  crsapitest.Total(func(total int) int { return total + 50 }),
-		} {
-			s := newSimulator(t, api)
-			s.SetTasks(guangzhou, crsapitest.Generate(250, 5, 1))
-			e := s.watch(t, collector.Config{})
-			before := scrape(t, e)
-			stop := s.Inject(crsapitest.Fault{Do: do})
-			during := scrape(t, e)
-			failed := during.of("crs_api_failures_total").nonzero()
-			if during.up(guangzhou) || len(failed) != 1 || failed[failuresOf(reason)] == "" {
-				t.Errorf("failures %v, want some of reason %s", failed, reason)
-			}
-			stop()
-			wantEqual(t, "after that", scrape(t, e).listed(), before.listed())
-		}
-	})
-}
-
-// Task types and lookback reach the API.
-func TestFiltersOfTheList(t *testing.T) {
-	eachAPI(t, func(t *testing.T, api crsapi.API) {
-		cleaned := backupOf("crs-a", time.Hour, crsapi.StatusSucceeded)
-		cleaned.TaskName = clean
-		s := newSimulator(t, api)
-		s.SetTasks(guangzhou, []crsapi.Task{cleaned, backupOf("crs-a", 2*time.Hour, crsapi.StatusSucceeded), backupOf("crs-a", 3*day, crsapi.StatusSucceeded)})
-		e := s.watch(t, collector.Config{TaskTypes: []string{"task_backupInstance"}, Lookback: 2 * day})
-		scrape(t, e).wantBackups(t, []string{"crs-a"}, 1)
 	})
 }

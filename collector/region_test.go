@@ -231,3 +231,36 @@ func TestOneInstanceFails(t *testing.T) {
 	})
 	wantEqual(t, "failures", failures(t, e), samples{failuresOf(crsapi.ReasonDecode): "1"})
 }
+
+func TestDelayOfANewTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const series = `crs_task_first_seen_delay_seconds{region="ap-guangzhou"}`
+		ago := func(age time.Duration) crsapi.Task { return backupOf("crs-a", age, crsapi.StatusSucceeded) }
+		first, future := ago(2*time.Hour), ago(-8*time.Hour)
+		source := &fakeSource{list: list(first)}
+		e := watch(t, source)
+		// A task of the first list may have been listed for long, unless it is of the future.
+		scrape(t, e).want(t, samples{series: ""})
+		shown(t, future).want(t, samples{series: "-28800"})
+		for _, step := range []struct {
+			wait   time.Duration
+			newest crsapi.Task
+			want   string
+		}{
+			{0, ago(time.Hour), "3600"},
+			{0, ago(time.Hour), "3600"}, // a minute later
+			{0, ago(time.Minute), "180"},
+			{0, first, "180"},                                 // the newest left
+			{29 * time.Minute, ago(-20 * time.Minute), "180"}, // it may have been listed for long
+			{0, ago(-30 * time.Minute), "240"},
+			{29 * time.Minute, future, "-24960"},
+		} {
+			time.Sleep(step.wait)
+			source.set(list(step.newest, first), nil)
+			scrape(t, e).want(t, samples{series: step.want})
+			time.Sleep(time.Minute)
+		}
+		source.set(nil, errors.New("strange"))
+		scrape(t, e).want(t, samples{series: "-24960"})
+	})
+}

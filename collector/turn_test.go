@@ -1,7 +1,10 @@
 package collector_test
 
 import (
+	"flag"
 	"fmt"
+	"slices"
+	"sort"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,4 +95,87 @@ func TestLongListIsWholeWithinThreeScrapes(t *testing.T) {
 			scrape(t, e).wantUp(t)
 		}
 	})
+}
+
+// TestLimiterPerHost has a rate limit of one request per second. The regions of one host
+// share it.
+func TestLimiterPerHost(t *testing.T) {
+	for _, test := range []struct {
+		api      crsapi.API
+		endpoint string
+		took     time.Duration
+	}{
+		{crsapi.API20, "http://host/v2/index.php", time.Second},
+		{crsapi.API30, "http://host/", time.Second},
+		{crsapi.API30, "http://{region}.host/", 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			server := limited(t, test.api, 1)
+			server.SetTasks(guangzhou, nil) // one request each
+			server.SetTasks(shanghai, nil)
+			cfg := server.config(test.api)
+			cfg.Endpoint = test.endpoint
+			e := newExporter(t, collector.Config{Regions: []string{guangzhou, shanghai}, Dial: collector.DialAPIs(cfg)}, nil)
+			begin := time.Now()
+			up := poll(t, e, time.Minute).of("crs_up").nonzero()
+			if took := time.Since(begin); took != test.took || len(up) != 2 || server.Requests("") != 2 {
+				t.Errorf("%s: %d requests took %v, want 2 in %v", test.endpoint, server.Requests(""), took, test.took)
+			}
+		})
+	}
+}
+
+var wholeDay = flag.Bool("day", false, "measure the requests of a day, for deploy/README.md")
+
+// TestRequestsOfADay simulates a day of scrapes of a region whose instances are
+// backed up every night, and whose tasks are listed for 30 days.
+func TestRequestsOfADay(t *testing.T) {
+	if !*wholeDay {
+		t.Skip("-day measures it")
+	}
+	for _, instances := range []int{10, 100, 300, 1000, 3000} {
+		for _, sync := range []collector.Sync{collector.SyncFull, collector.SyncIncremental, collector.SyncAuto} {
+			if sync == collector.SyncFull && instances > 300 {
+				continue // a poll takes longer than a scrape
+			}
+			synctest.Test(t, func(t *testing.T) { measureDay(t, instances, sync) })
+		}
+	}
+}
+
+func measureDay(t *testing.T, instances int, sync collector.Sync) {
+	server := limited(t, crsapi.API20, 20)
+	e := server.watch(t, collector.Config{Sync: sync})
+	midnight := time.Now()    // the bubble begins then
+	var backups []crsapi.Task // of the next night and 30 before, newest first
+	for night := range 31 {
+		for i := range instances { // within an hour
+			after := time.Duration(instances-1-i)*time.Hour/time.Duration(instances) - time.Duration(night)*day
+			backups = append(backups, backupOf(fmt.Sprintf("crs-%05d", instances-i), -after, crsapi.StatusSucceeded))
+		}
+	}
+	server.SetTasks(guangzhou, backups[instances:])
+	for range 3 {
+		scrape(t, e)
+		time.Sleep(time.Minute)
+	}
+	// until returns the index of the newest task that was submitted until then.
+	until := func(at time.Time) int {
+		return sort.Search(len(backups), func(i int) bool { return !backups[i].StartTime.After(at) })
+	}
+	before, down := server.Requests(guangzhou), 0
+	for minute := range 24 * 60 {
+		now := midnight.Add(time.Duration(minute) * time.Minute)
+		tasks := slices.Clone(backups[until(now):until(now.Add(-30*day-1))])
+		for i := range until(now.Add(-3*time.Minute-1)) - until(now) {
+			tasks[i].Status = crsapi.StatusExecuting
+		}
+		server.SetTasks(guangzhou, tasks)
+		if !scrape(t, e).up(guangzhou) {
+			down++
+		}
+		time.Sleep(time.Until(now.Add(4 * time.Minute)))
+	}
+	requests := server.Requests(guangzhou) - before
+	t.Logf("%d instances, %d tasks, %s: %d requests a day, %d scrapes down", instances, 30*instances, sync, requests, down)
 }
