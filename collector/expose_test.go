@@ -81,7 +81,16 @@ func everything(t *testing.T) *collector.Exporter {
 		task("crs-f", backup, "2017-01-03 03:00:00", crsapi.StatusFailed),
 		task("crs-f", backup, "2017-01-02 03:00:00", crsapi.StatusSucceeded),
 		task("crs-f", "newInstance", "2017-01-01 00:00:00", crsapi.StatusSucceeded),
+		// Of one name, the newest failure is an error; the oldest unfinished task counts.
+		task("crs-g", clean, "2017-02-08 01:00:00", crsapi.StatusFailed),
+		task("crs-g", clean, "2017-02-08 02:00:00", crsapi.StatusError),
+		task("crs-g", clean, "2017-02-08 03:00:00", crsapi.StatusSucceeded),
+		task("crs-g", "AUTOBACKUP", "2017-02-08 04:00:00", crsapi.StatusFailed),
+		task("crs-g", "AUTOBACKUP", "2017-02-08 05:00:00", crsapi.StatusExecuting),
+		task("crs-g", "AUTOBACKUP", "2017-02-08 06:00:00", crsapi.StatusPending),
+		task("crs-e", backup, "2017-02-09 01:00:00", crsapi.StatusFailed), // before it was deleted
 	}
+	old[7].EndTime = old[7].StartTime.Add(time.Hour)
 	source.set(&mirror.Result{Tasks: append([]crsapi.Task{running, twin, twin, nameless, oddly, other, gone, deleted}, old...), Pages: 1}, nil)
 	source.observe(crsapi.Attempt{Duration: 40 * time.Millisecond, HasClockSkew: true, ClockSkew: 2 * time.Second})
 	scrape(t, e)

@@ -35,54 +35,6 @@ func at(hours float64) string {
 
 const second = 1.0 / 3600
 
-// What a first list says of tasks in each status, of ends, and of names.
-func TestFactsOfAList(t *testing.T) {
-	ended := func(task crsapi.Task, after time.Duration) crsapi.Task {
-		task.EndTime = task.StartTime.Add(after)
-		return task
-	}
-	named := func(name string, task crsapi.Task) crsapi.Task {
-		task.TaskName = name
-		return task
-	}
-	const ok, failed, errored = crsapi.StatusSucceeded, crsapi.StatusFailed, crsapi.StatusError
-	synctest.Test(t, func(t *testing.T) {
-		tasks := []crsapi.Task{
-			backupOf("crs-a", 9*time.Hour, ok), ended(backupOf("crs-a", 8*time.Hour, failed), time.Minute), backupOf("crs-a", 7*time.Hour, errored),
-			named("AUTOBACKUP", backupOf("crs-a", 6*time.Hour, failed)),
-			backupOf("crs-a", 5*time.Hour, crsapi.StatusExecuting), backupOf("crs-a", 4*time.Hour, crsapi.StatusPending),
-			named(clean, backupOf("crs-b", 9*time.Hour, errored)), ended(named(clean, backupOf("crs-b", 8*time.Hour, failed)), 90*time.Minute),
-			ended(named(clean, backupOf("crs-b", 7*time.Hour, ok)), time.Hour),
-			backupOf("crs-d", 3*time.Hour, failed), named("deleteInstance", backupOf("crs-d", 2*time.Hour, ok)),
-		}
-		wantEqual(t, "facts", shown(t, tasks...).facts(), samples{
-			seenSeries:                                        at(0),
-			fmt.Sprintf(goodSeries, "crs-a"):                  at(-9),
-			fmt.Sprintf(failingSeries, "crs-a"):               at(-8),
-			fmt.Sprintf(deadlineSeries, "crs-a"):              at(-9 + 26),
-			fmt.Sprintf(beforeSeries, "crs-a", backup):        at(-5),
-			fmt.Sprintf(failureSeries, "crs-a", backup):       at(-7),
-			fmt.Sprintf(successSeries, "crs-a", backup):       at(-9),
-			fmt.Sprintf(beforeSeries, "crs-a", "AUTOBACKUP"):  at(0),
-			fmt.Sprintf(failureSeries, "crs-a", "AUTOBACKUP"): at(-6),
-
-			// No backup is known: the second before the oldest task.
-			fmt.Sprintf(goodSeries, "crs-b"):           at(-9 - second),
-			fmt.Sprintf(deadlineSeries, "crs-b"):       at(-9 + 26 - second),
-			fmt.Sprintf(beforeSeries, "crs-b", clean):  at(0),
-			fmt.Sprintf(failureSeries, "crs-b", clean): at(-8 + 1.5),
-			fmt.Sprintf(successSeries, "crs-b", clean): at(-7 + 1),
-
-			fmt.Sprintf(goodSeries, "crs-d"):                     "+Inf",
-			fmt.Sprintf(failingSeries, "crs-d"):                  at(-3),
-			fmt.Sprintf(deadlineSeries, "crs-d"):                 "+Inf",
-			fmt.Sprintf(beforeSeries, "crs-d", backup):           "+Inf",
-			fmt.Sprintf(failureSeries, "crs-d", backup):          at(-3),
-			fmt.Sprintf(beforeSeries, "crs-d", "deleteInstance"): "+Inf",
-		})
-	})
-}
-
 // Facts stay while polls fail, across restarts, and through another API. They are forgotten
 // with what they are of. Counters are not.
 func TestFactsStay(t *testing.T) {

@@ -156,7 +156,9 @@ func TestFailuresOfPolls(t *testing.T) {
 }
 
 // Watched instances are requested in parallel, each once. Of what is found the sums count,
-// the oldest full reading, and each note once.
+// the oldest full reading, and each note once. The list of an instance that fails ends the
+// poll. What the others found stays then, and what they corrected counts: no later poll tells
+// it again.
 func TestResultsOfSeveralLists(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const by, note = "endTime is ignored", "the limit is 10"
@@ -168,8 +170,12 @@ func TestResultsOfSeveralLists(t *testing.T) {
 		}
 		var logged strings.Builder
 		var failing error
-		source := &fakeSource{answer: func(_ context.Context, f collector.Filter) (*mirror.Result, error) {
+		source := &fakeSource{answer: func(ctx context.Context, f collector.Filter) (*mirror.Result, error) {
 			time.Sleep(time.Second)
+			if failing != nil && f.RedisID != "crs-b" {
+				<-ctx.Done()
+				return lists[f.RedisID], ctx.Err()
+			}
 			return lists[f.RedisID], failing
 		}}
 		e := newExporter(t, collector.Config{
@@ -181,7 +187,11 @@ func TestResultsOfSeveralLists(t *testing.T) {
 		begin := time.Now()
 		for n, err := range []error{nil, nil, errors.New("down")} {
 			failing = err
-			scrape(t, e).want(t, samples{
+			got := scrape(t, e)
+			if got.up(guangzhou) != (err == nil) {
+				t.Errorf("poll %d: up is %t", n, got.up(guangzhou))
+			}
+			got.want(t, samples{
 				`crs_poll_pages{region="ap-guangzhou"}`:                  "5",
 				`crs_poll_rejected_rows{region="ap-guangzhou"}`:          "3",
 				`crs_corrections_total{region="ap-guangzhou"}`:           fmt.Sprint(5 * (n + 1)),
@@ -212,24 +222,8 @@ func TestResultsOfSeveralLists(t *testing.T) {
 		if f := source.filters[0]; !slices.Equal(f.TaskTypes, types) || f.Lookback != 90*day {
 			t.Errorf("requested %v", f)
 		}
+		wantEqual(t, "failures", failures(t, e), samples{failuresOf(crsapi.ReasonDecode): "1"})
 	})
-}
-
-// The list of an instance that fails ends the poll. What the others found stays, and what
-// they corrected counts: no later poll tells it again.
-func TestOneInstanceFails(t *testing.T) {
-	source := &fakeSource{answer: func(ctx context.Context, f collector.Filter) (*mirror.Result, error) {
-		if f.RedisID == "crs-b" {
-			return &mirror.Result{Pages: 5, Corrections: 2}, &crsapi.Error{Reason: crsapi.ReasonDecode}
-		}
-		<-ctx.Done()
-		return &mirror.Result{Pages: 1}, ctx.Err()
-	}}
-	e := newExporter(t, collector.Config{RedisIDs: []string{"crs-a", "crs-b"}}, sources{guangzhou: source})
-	scrape(t, e).want(t, samples{
-		`crs_up{region="ap-guangzhou"}`: "0", `crs_poll_pages{region="ap-guangzhou"}`: "6", `crs_corrections_total{region="ap-guangzhou"}`: "2",
-	})
-	wantEqual(t, "failures", failures(t, e), samples{failuresOf(crsapi.ReasonDecode): "1"})
 }
 
 func TestDelayOfANewTask(t *testing.T) {
