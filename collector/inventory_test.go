@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -231,30 +232,24 @@ func TestInventoryLog(t *testing.T) {
 		s := newSimulator(t, crsapi.API30)
 		s.SetTasks(guangzhou, nil)
 		e := s.watch(t, collector.Config{Inventory: time.Minute, Logger: logTo(&log)})
-		read := func(effects ...crsapitest.Effect) {
+		more := crsapitest.Total(func(int) int { return 1 })
+		for _, do := range []crsapitest.Effect{
+			crsapitest.All(), crsapitest.APIError(4101), more, crsapitest.All(), crsapitest.Hang, crsapitest.All(),
+		} {
 			s.ClearFaults()
-			s.Inject(crsapitest.Fault{Action: crsapi.ActionInstances, Do: crsapitest.All(effects...)})
+			s.Inject(crsapitest.Fault{Action: crsapi.ActionInstances, Do: do})
 			for range 2 {
 				next(t, e)
 			}
 		}
-		read()
-		read(crsapitest.APIError(4101))
-		read(crsapitest.Total(func(int) int { return 1 }))
-		read()
-		read(crsapitest.Hang)
-		read()
 		s.Inject(crsapitest.Fault{Action: crsapi.ActionInstances, Do: crsapitest.Hang})
 		time.Sleep(time.Minute)
 		e.Poll(t.Context())
 		e.Close()
-		var got []string
-		for line := range strings.Lines(log.String()) {
-			if _, after, ok := strings.Cut(line, "msg=\"inventory "); ok {
-				got = append(got, strings.Join(strings.Fields(after)[:2], " "))
-			}
+		got := regexp.MustCompile(`(read|failed)" (instances|reason)=\S+`).FindAllString(log.String(), -1)
+		want := []string{
+			`read" instances=0`, `failed" reason=denied`, `failed" reason=decode`, `read" instances=0`, `failed" reason=timeout`, `read" instances=0`,
 		}
-		want := []string{`read" instances=0`, `failed" reason=denied`, `failed" reason=decode`, `read" instances=0`, `failed" reason=timeout`, `read" instances=0`}
 		if !slices.Equal(got, want) {
 			t.Errorf("logged %q, want %q", got, want)
 		}
@@ -266,16 +261,14 @@ func TestInventoryLog(t *testing.T) {
 func TestOldInventory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(1000 * time.Hour)
-		named := func(name string, task crsapi.Task) crsapi.Task {
-			task.TaskName = name
-			return task
-		}
 		tasks := []crsapi.Task{backupOf("crs-other", time.Hour, crsapi.StatusSucceeded)}
 		s, e := withInventory(t, crsapi.API30, tasks, existing("crs-other", 50*time.Hour), existing("crs-deleted", 50*time.Hour))
 		s.Inject(crsapitest.Fault{Action: crsapi.ActionInstances, Do: crsapitest.APIError(4101)})
 		deleted, created := fmt.Sprintf(deadlineSeries, "crs-deleted"), fmt.Sprintf(deadlineSeries, "crs-created")
 		next(t, e).want(t, samples{deleted: at(-24.25)})
-		s.Add(guangzhou, named("deleteInstance", backupOf("crs-deleted", 0, crsapi.StatusSucceeded)))
+		deletion := backupOf("crs-deleted", 0, crsapi.StatusSucceeded)
+		deletion.TaskName = "deleteInstance"
+		s.Add(guangzhou, deletion)
 		next(t, e).want(t, samples{deleted: "+Inf"})
 		s.SetTasks(guangzhou, append([]crsapi.Task{backupOf("crs-created", 0, crsapi.StatusFailed)}, tasks...))
 		next(t, e).want(t, samples{deleted: "+Inf"})
