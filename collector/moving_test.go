@@ -20,15 +20,17 @@ import (
 
 var scrapes = flag.Int("scrapes", 30, "how often TestMovingList scrapes each list")
 
-// scriptedList is the list at a step. A task is submitted at every step, is pending, then
-// executing, then ends, some late, and leaves after 90 steps. Every 40 steps an instance is new.
+// scriptedList is the list at a step, which is ten seconds. A task is submitted at every step, is
+// pending, then executing, then ends, some late, and leaves after 90 steps. Every 40 steps an
+// instance is new.
 func scriptedList(step int) (tasks []crsapi.Task) {
 	for i := max(0, step-90); i <= step; i++ {
 		luck := rand.New(rand.NewPCG(7, uint64(i)))
 		end := []crsapi.Status{crsapi.StatusSucceeded, crsapi.StatusFailed}[luck.IntN(2)]
 		life := []crsapi.Status{crsapi.StatusPending, crsapi.StatusExecuting, end}
-		task := backupOf(fmt.Sprintf("crs-%03d", i/40), 0, life[min(2, (step-i)/[]int{1, 2, 4, 20}[luck.IntN(4)])])
-		task.TaskName, task.StartTime = []string{backup, clean}[luck.IntN(2)], beijing("2000-01-01 07:55:00").Add(time.Duration(i)*time.Second)
+		task := backupOf(fmt.Sprintf("crs-%03d", i/40), 0, life[min(2, (step-i)/[]int{1, 2, 4, 12}[luck.IntN(4)])])
+		task.TaskName = []string{backup, clean}[luck.IntN(2)]
+		task.StartTime = beijing("1999-12-31 00:00:00").Add(time.Duration(i) * 10 * time.Second)
 		tasks = append(tasks, task)
 	}
 	return tasks
@@ -121,6 +123,7 @@ func scrapeMoving(t *testing.T, s *simulator, how collector.Sync, seed uint64) (
 			rate = []float64{0, 0.05, 0.2}[luck.IntN(3)]
 			if fault := luck.IntN(2 * len(movingFaults)); how == collector.SyncAuto && fault < len(movingFaults) {
 				s.Inject(crsapitest.Fault{Rate: 0.1 + 0.9*luck.Float64(), Count: luck.IntN(4), Do: movingFaults[fault]})
+				rate /= 4 // no task ends and leaves while the region is down
 			}
 			advance()
 		}
