@@ -2,7 +2,6 @@ package collector_test
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"flag"
 	"maps"
@@ -119,7 +118,7 @@ func killed(t *testing.T, folder string, early bool, after time.Duration, check 
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledExporter$", "-test.timeout=60s")
 	cmd.Env = append(os.Environ(), envKilledFolder+"="+folder)
-	var stderr bytes.Buffer
+	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
 	if err := errors.Join(err, cmd.Start()); err != nil {

@@ -69,10 +69,10 @@ func (s samples) members() map[string]int {
 
 // movingFaults are injected. A single response shows each of them.
 var movingFaults = []crsapitest.Effect{
-	crsapitest.APIError(4100), crsapitest.APIError(4400), crsapitest.HTTPStatus(http.StatusBadGateway), crsapitest.Body("{}"),
+	crsapitest.APIError(4100), crsapitest.APIError(4400), crsapitest.HTTPStatus(http.StatusBadGateway),
 	crsapitest.Hang, crsapitest.Latency(30 * time.Millisecond), crsapitest.SlowBody(64, 10*time.Millisecond),
 	crsapitest.ResetBeforeHeaders, crsapitest.ResetAfterHeaders, crsapitest.ResetMidBody, crsapitest.TruncatedJSON,
-	crsapitest.PageCap(7), crsapitest.RoundOffsets, crsapitest.IgnoreOffset, crsapitest.NumbersAsText, crsapitest.TotalAsText,
+	crsapitest.PageCap(7), crsapitest.RoundOffsets, crsapitest.IgnoreOffset, crsapitest.Body("{}"),
 }
 
 // TestMovingList scrapes lists that change between any two requests, also while faults come and go.

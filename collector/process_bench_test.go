@@ -2,6 +2,7 @@ package collector_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -44,10 +45,7 @@ func run(b *testing.B, path string, server *crsapitest.Server, flags ...string) 
 		"--crs.api=2.0", "--crs.endpoint="+server.URL, "--crs.rate-limit=0")...)
 	cmd.Env = append(os.Environ(), "TENCENTCLOUD_SECRET_ID="+crsapitest.SecretID, "TENCENTCLOUD_SECRET_KEY="+crsapitest.SecretKey)
 	logs, err := cmd.StderrPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
+	if err := errors.Join(err, cmd.Start()); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = cmd.Wait() })

@@ -176,6 +176,6 @@ func measureDay(t *testing.T, instances int, sync collector.Sync) {
 		}
 		time.Sleep(time.Until(now.Add(4 * time.Minute)))
 	}
-	requests := server.Requests(guangzhou) - before
-	t.Logf("%d instances, %d tasks, %s: %d requests a day, %d scrapes down", instances, 30*instances, sync, requests, down)
+	t.Logf("%d instances, %d tasks, %s: %d requests a day, %d scrapes down",
+		instances, 30*instances, sync, server.Requests(guangzhou)-before, down)
 }
