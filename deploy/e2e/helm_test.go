@@ -211,7 +211,7 @@ func TestHelmArguments(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := install(t, tc.file, tc.values)
-			dir, address := t.TempDir(), freeAddress(t)
+			dir, address := t.TempDir(), freeAddress()
 			writeFile(t, dir+"/etc/crs_exporter_web/web-config.yml", "basic_auth_users: {x: $2a$04$"+strings.Repeat("a", 53)+"}\n")
 			writeFile(t, dir+"/var/lib/crs_exporter/.keep", "")
 			inDir := strings.NewReplacer("=/etc/", "="+dir+"/etc/", "=/var/", "="+dir+"/var/")

@@ -5,8 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -116,14 +116,10 @@ func start(t *testing.T, env []string, path string, args ...string) (stop func()
 }
 
 // freeAddress returns a loopback address with a free port.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+func freeAddress() string {
+	server := httptest.NewServer(nil)
+	defer server.Close()
+	return server.Listener.Addr().String()
 }
 
 // eventually calls check until it returns nil, for at most one minute. It waits in real
@@ -157,23 +153,6 @@ func get(url string, v any) error {
 		return nil
 	}
 	return json.NewDecoder(resp.Body).Decode(v)
-}
-
-// post sends v as JSON.
-func post(t *testing.T, url string, v any) {
-	t.Helper()
-	content, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := client.Post(url, "application/json", bytes.NewReader(content))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("post to %s: %s", url, resp.Status)
-	}
 }
 
 func readFile(t *testing.T, path string) string {
