@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -48,44 +49,36 @@ spec:` + strings.ReplaceAll(spec, "\n  \n", "\n\n") + "\n"
 // withValuesTable returns the chart's README with the table of values.yaml.
 func withValuesTable(t *testing.T, readme string) string {
 	t.Helper()
-	const begin, end = "<!-- values: go generate in deploy/e2e makes them of values.yaml -->\n", "<!-- end of values -->\n"
-	before, rest, ok := strings.Cut(readme, begin)
-	_, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("the README of the chart has no %q or no %q", begin, end)
-	}
 	var document yaml.Node
 	if err := yaml.Unmarshal([]byte(readFile(t, chartDir+"/values.yaml")), &document); err != nil {
 		t.Fatal(err)
 	}
-	var table strings.Builder
-	table.WriteString("| value | default | |\n|---|---|---|\n")
-	writeValues(t, &table, "", document.Content[0])
-	return before + begin + table.String() + end + after
+	place := regexp.MustCompile(`(?s)(<!-- values: [^\n]*-->\n).*(<!-- end of values -->)`)
+	if !place.MatchString(readme) {
+		t.Fatal("the README of the chart has no place for the table of values")
+	}
+	table := "| value | default | |\n|---|---|---|\n" + valueRows(t, "", document.Content[0])
+	return place.ReplaceAllString(readme, "${1}"+strings.ReplaceAll(table, "$", "$$")+"${2}")
 }
 
-// writeValues writes a row for each value that has a comment. An object whose keys have comments has no row.
-func writeValues(t *testing.T, table *strings.Builder, prefix string, object *yaml.Node) {
+// valueRows returns a row for each value. An object whose keys have comments has no row.
+func valueRows(t *testing.T, prefix string, object *yaml.Node) (rows string) {
 	t.Helper()
 	for i := 0; i < len(object.Content); i += 2 {
 		key, value := object.Content[i], object.Content[i+1]
 		name := prefix + key.Value
 		if value.Kind == yaml.MappingNode && len(value.Content) > 0 && value.Content[0].HeadComment != "" {
-			writeValues(t, table, name+".", value)
+			rows += valueRows(t, name+".", value)
 			continue
 		}
 		var content any
-		if err := value.Decode(&content); err != nil {
-			t.Fatal(err)
-		}
-		preset, err := json.Marshal(content)
-		if err != nil {
-			t.Fatal(err)
-		}
+		err := value.Decode(&content)
+		preset, err2 := json.Marshal(content)
 		text := strings.ReplaceAll(strings.ReplaceAll(key.HeadComment, "\n# ", " "), "# ", "")
-		if text == "" {
-			t.Errorf("values.yaml: %s has no comment", name)
+		if err != nil || err2 != nil || text == "" {
+			t.Errorf("values.yaml: %s has no comment, or %v, %v", name, err, err2)
 		}
-		fmt.Fprintf(table, "| `%s` | `%s` | %s |\n", name, strings.ReplaceAll(string(preset), "|", `\|`), text)
+		rows += fmt.Sprintf("| `%s` | `%s` | %s |\n", name, strings.ReplaceAll(string(preset), "|", `\|`), text)
 	}
+	return rows
 }
