@@ -327,7 +327,7 @@ func TestInventoryAfterRestart(t *testing.T) {
 func BenchmarkInventory(b *testing.B) {
 	server := crsapitest.NewServer()
 	defer server.Close()
-	server.SetTasks(guangzhou, nil)
+	server.SetTasks(guangzhou, crsapitest.Generate(2000, 100, 1))
 	var all []crsapi.Instance
 	for i := range 100_000 {
 		all = append(all, existing(fmt.Sprintf("crs-%08d", i), time.Duration(i)*time.Minute))
@@ -338,12 +338,20 @@ func BenchmarkInventory(b *testing.B) {
 	for b.Loop() {
 		e := newExporter(b, collector.Config{Regions: []string{guangzhou}, Dial: collector.DialAPIs(cfg), Inventory: time.Minute}, nil)
 		e.Poll(b.Context())
-		begin, sent := time.Now(), server.Requests("")
+		requests := -server.Requests("")
+		begin, longest, heap := time.Now(), time.Duration(0), uint64(0)
 		for e.Status()[0].Inventory.LastSuccess.IsZero() {
+			polled := time.Now()
+			e.Poll(b.Context())
+			requests -= e.Status()[0].Requests
+			longest, heap = max(longest, time.Since(polled)), max(heap, heapInUse())
 			time.Sleep(time.Second)
 		}
+		requests += server.Requests("")
 		b.ReportMetric(time.Since(begin).Seconds(), "s/inventory")
-		b.ReportMetric(float64(server.Requests("")-sent), "requests/inventory")
+		b.ReportMetric(float64(requests), "requests/inventory")
+		b.ReportMetric(longest.Seconds(), "s/longest-poll")
+		b.ReportMetric(float64(heap)/(1<<20), "MB-heap")
 		e.Close()
 	}
 }

@@ -120,7 +120,7 @@ func scrapeMoving(t *testing.T, s *simulator, how collector.Sync, seed uint64) (
 	for n := range *scrapes + 4 {
 		mu.Lock()
 		if rate = 0; n > 1 && n < *scrapes { // else it rests, until no series holds counts
-			rate = []float64{0, 0.05, 0.2}[luck.IntN(3)]
+			rate = []float64{0, 0.05, 0.1}[luck.IntN(3)]
 			if fault := luck.IntN(2 * len(movingFaults)); how == collector.SyncAuto && fault < len(movingFaults) {
 				s.Inject(crsapitest.Fault{Rate: 0.1 + 0.9*luck.Float64(), Count: luck.IntN(4), Do: movingFaults[fault]})
 				rate /= 4 // no task ends and leaves while the region is down
