@@ -4,13 +4,13 @@
 //	scenario   what happens, from a seed: backups and other tasks, troubles of the
 //	           instances, incidents of the API, the exporters and Prometheus; and the
 //	           truth about each of them
+//	stage      plays the scenario in a testing/synctest bubble: its incidents, and what each
+//	           scrape gets
 //	world      makes the simulator of the API list what the scenario says
 //	watcher    the real exporter, with the real client, across its restarts
-//	stage      plays the scenario in a testing/synctest bubble, and sends what each
-//	           scrape gets
-//	prometheus plays that to the rules, with Prometheus' own engine, rules and storage, at
-//	           the times of the scenario; with stale markers, restarts and the restored
-//	           state of alerts as Prometheus has them
+//	prometheus stores what is scraped, and evaluates the rules, with Prometheus' own engine,
+//	           rules and storage; with stale markers, restarts and the restored state of
+//	           alerts as Prometheus has them
 //	notices    which alerts fired from when until when, and which were pages after
 //	           Alertmanager's inhibitions
 //	judge      compares them with the truth

@@ -24,7 +24,6 @@ type incident struct {
 	exporterDoes exporterDoes
 	behind       time.Duration // how far a zone that is misread is behind the API's
 	promDoes     promDoes
-	prom         int  // which of a pair
 	auto         bool // afterwards the exporter reads through any API
 
 	blinds bool // the region cannot be watched meanwhile
@@ -193,18 +192,6 @@ func (sc *scenario) addPrometheusIncidents() {
 		}
 		sc.happen(i, k)
 		t = i.to
-	}
-}
-
-// takeTurns gives the incidents of Prometheus to each of a pair in turn. What one of them
-// does not see, the other one does.
-func (sc *scenario) takeTurns() {
-	turn := 0
-	for n := range sc.incidents {
-		if i := &sc.incidents[n]; i.promDoes != runs {
-			i.prom, i.blinds = turn%2, false
-			turn++
-		}
 	}
 }
 

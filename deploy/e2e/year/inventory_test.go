@@ -1,7 +1,6 @@
 package year
 
 import (
-	"cmp"
 	"fmt"
 	"time"
 
@@ -24,24 +23,6 @@ func (sc *scenario) exist(region, id string, created time.Time) *existence {
 	e := &existence{id: id, created: created}
 	sc.instances[region] = append(sc.instances[region], e)
 	return e
-}
-
-// inventory returns the instances of a region that exist at a time.
-func (w *world) inventory(region string, now time.Time) (instances []crsapi.Instance) {
-	names := w.names(now)
-	for _, e := range w.sc.instances[region] {
-		if e.created.After(now) || !e.gone.IsZero() && !e.gone.After(now) {
-			continue
-		}
-		in := crsapi.Instance{RedisID: e.id, RedisName: cmp.Or(names[e.id], "name-of-"+e.id), ProjectID: "0", Created: e.created}
-		for _, s := range e.isolated {
-			if s.contains(now) {
-				in.Isolated = true
-			}
-		}
-		instances = append(instances, in)
-	}
-	return instances
 }
 
 // apisOf returns the APIs of an exporter. One that reads the inventory needs API 3.0.

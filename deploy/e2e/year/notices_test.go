@@ -50,7 +50,7 @@ func newNotices(t *testing.T, sc *scenario) *notices {
 	check(t, yaml.Unmarshal(text, &c))
 	n := &notices{inhibit: c.InhibitRules, open: map[string]*firing{}}
 	for _, i := range sc.incidents {
-		if i.promDoes != runs && !sc.Pair { // one of a pair always runs
+		if i.promDoes != runs {
 			s := span{i.from, i.to.Add(settle)}
 			n.restart = append(n.restart, s)
 			if i.promDoes == lost {

@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,29 +25,26 @@ import (
 // evaluateAfter is how long after a scrape the rules are evaluated.
 const evaluateAfter = 15 * time.Second
 
-// prometheus is the parts of Prometheus that decide what fires, at virtual times: its
-// storage, its engine and its rule groups.
+// prometheus is the parts of Prometheus that decide what fires, at the times of the
+// scenario: its storage, its engine and its rule groups.
 type prometheus struct {
 	rulesFile string
 	db        *tsdb.DB
 	engine    *promql.Engine
 	groups    []*rules.Group // none while it does not run
 	evals     int            // since it was started
-	targets   []*target
+	series    map[sample]*series
+	shown     []*series // by the last scrape
 }
 
 var syntax = parser.NewParser(parser.Options{})
 
-func newPrometheus(t *testing.T, rulesFile string) *prometheus {
+func newPrometheus(t *testing.T, rules string) *prometheus {
 	t.Helper()
-	p := &prometheus{rulesFile: rulesFile, engine: promql.NewEngine(promql.EngineOpts{
+	p := &prometheus{rulesFile: filepath.Join(t.TempDir(), "rules.yml"), engine: promql.NewEngine(promql.EngineOpts{
 		MaxSamples: 50e6, Timeout: 2 * time.Minute, LookbackDelta: 5 * time.Minute, Parser: syntax,
 	})}
-	for _, r := range regions {
-		for _, e := range r.exporters {
-			p.targets = append(p.targets, &target{region: r, address: e.address})
-		}
-	}
+	check(t, os.WriteFile(p.rulesFile, []byte(rules), 0o600))
 	p.open(t)
 	t.Cleanup(func() { check(t, p.db.Close()) })
 	return p
@@ -70,47 +67,38 @@ func (p *prometheus) open(t *testing.T) {
 	opts.RetentionDuration = (15 * day).Milliseconds() // as Prometheus has it by default
 	// Large blocks make no difference to what the rules read, but to the time it takes.
 	opts.MinBlockDuration, opts.MaxBlockDuration = day.Milliseconds(), (3 * day).Milliseconds()
+	opts.BlockReloadInterval = day
 	opts.WALSegmentSize = -1 // a restart of Prometheus keeps the storage open
 	var err error
 	p.db, err = tsdb.Open(t.TempDir(), nil, nil, opts, nil)
 	check(t, err)
-	for _, target := range p.targets {
-		target.move(target.moves)
-	}
+	p.series = map[sample]*series{}
 }
 
-// step does what a view says and returns what fires afterwards. While Prometheus does not
-// run, what was scraped stays, unless it is lost. A series that ends meanwhile gets no stale
-// marker.
-func (p *prometheus) step(t *testing.T, at time.Time, v view) []labels.Labels {
+// step scrapes if Prometheus runs, and returns what fires afterwards. While it does not run,
+// what was scraped stays, unless it is lost. A series that ends meanwhile gets no stale marker.
+func (p *prometheus) step(t *testing.T, at time.Time, does promDoes, answers []answer) []labels.Labels {
 	t.Helper()
-	if v.does != runs {
-		if v.does == lost && p.groups != nil {
+	if does != runs {
+		if does == lost && p.groups != nil {
 			p.open(t)
 		}
-		p.groups = nil
-		for _, target := range p.targets {
-			target.shown = nil
-		}
+		p.groups, p.shown = nil, nil
 		return nil
 	}
-	app := p.db.Appender(t.Context())
-	for i, a := range v.answers {
-		check(t, p.targets[i].take(app, at.UnixMilli(), a))
-	}
-	check(t, app.Commit())
+	p.store(t, at.UnixMilli(), answers)
 	return p.evaluate(t, at.Add(evaluateAfter))
 }
 
-// target is the state of one target's scrape.
-type target struct {
+// answer is what a scrape gets.
+type answer struct {
 	region  region
 	address string
-	moves   int
-	up      *series
-	known   map[string]*series // by their text
-	shown   []*series          // by the last scrape
+	text    string
 }
+
+// sample is the text of a sample without its value, and where it was scraped.
+type sample struct{ address, text string }
 
 type series struct {
 	labels labels.Labels
@@ -118,84 +106,58 @@ type series struct {
 	at     int64 // of the last scrape that shows it, in milliseconds
 }
 
-// move gives the target the address that it has after so many moves. All of its series are
-// new ones.
-func (t *target) move(moves int) {
-	t.moves = moves
-	t.known = map[string]*series{}
-	t.up = &series{labels: t.own(labels.FromStrings(labels.MetricName, "up"))}
-}
-
-// own returns labels of the target's series as Prometheus stores them.
-func (t *target) own(l labels.Labels) labels.Labels {
-	b := labels.NewBuilder(l)
-	if l.Has("region") && t.region.shown != "" {
-		b.Set("region", t.region.shown)
+// store puts what a scrape gets into the storage, with a stale marker for each series that
+// ends, as Prometheus does.
+func (p *prometheus) store(t *testing.T, at int64, answers []answer) {
+	t.Helper()
+	app := p.db.Appender(t.Context())
+	store := func(s *series, value float64) {
+		var err error
+		s.ref, err = app.Append(s.ref, s.labels, at, value)
+		check(t, err)
 	}
-	b.Set("job", "crs")
-	b.Set("account", t.region.account)
-	b.Set("instance", fmt.Sprintf("%d.%s", t.moves, t.address))
-	return b.Labels()
-}
-
-// take adds what one scrape gives to the storage, with a stale marker for each series that
-// ends, as a scrape of Prometheus does.
-func (t *target) take(app storage.Appender, at int64, a answer) error {
-	if a.moves != t.moves {
-		t.move(a.moves)
-	}
-	before := t.shown
-	t.shown = make([]*series, 0, len(before))
-	for line := range strings.Lines(a.text) {
-		if !strings.HasPrefix(line, "crs_") || strings.HasPrefix(line, "crs_api_request_duration_seconds") {
-			continue // comments, the Go runtime, and what no rule reads
-		}
-		if err := t.takeLine(app, at, strings.TrimSuffix(line, "\n")); err != nil {
-			return err
+	before := p.shown
+	p.shown = make([]*series, 0, len(before))
+	for _, a := range answers {
+		for line := range strings.Lines(a.text) {
+			if !strings.HasPrefix(line, "crs_") && !strings.HasPrefix(line, "up ") || strings.HasPrefix(line, "crs_api_request_duration_seconds") {
+				continue // comments, the Go runtime, and what no rule reads
+			}
+			blank := strings.LastIndexByte(line, ' ')
+			value, err := strconv.ParseFloat(strings.TrimSuffix(line[blank+1:], "\n"), 64)
+			check(t, err)
+			s := p.series[sample{a.address, line[:blank]}]
+			if s == nil {
+				text := strings.Clone(line[:blank]) // does not keep all of the answer
+				s = &series{labels: a.labels(t, text)}
+				p.series[sample{a.address, text}] = s
+			}
+			s.at = at
+			p.shown = append(p.shown, s)
+			store(s, value)
 		}
 	}
-	stale := math.Float64frombits(value.StaleNaN)
 	for _, s := range before {
 		if s.at != at {
-			if err := s.append(app, at, stale); err != nil {
-				return err
-			}
+			store(s, math.Float64frombits(value.StaleNaN))
 		}
 	}
-	up := 1.0
-	switch {
-	case a.away:
-		up = stale
-	case a.text == "":
-		up = 0
-	}
-	return t.up.append(app, at, up)
+	check(t, app.Commit())
 }
 
-func (t *target) takeLine(app storage.Appender, at int64, line string) error {
-	blank := strings.LastIndexByte(line, ' ')
-	v, err := strconv.ParseFloat(line[blank+1:], 64)
-	if err != nil {
-		return err
+// labels returns the labels of a sample as Prometheus stores them.
+func (a answer) labels(t *testing.T, text string) labels.Labels {
+	t.Helper()
+	l, err := syntax.ParseMetric(text)
+	check(t, err)
+	b := labels.NewBuilder(l)
+	if l.Has("region") && a.region.shown != "" {
+		b.Set("region", a.region.shown)
 	}
-	s := t.known[line[:blank]]
-	if s == nil {
-		text := strings.Clone(line[:blank]) // does not keep all of the answer
-		l, err := syntax.ParseMetric(text)
-		if err != nil {
-			return err
-		}
-		s = &series{labels: t.own(l)}
-		t.known[text] = s
-	}
-	s.at = at
-	t.shown = append(t.shown, s)
-	return s.append(app, at, v)
-}
-
-func (s *series) append(app storage.Appender, at int64, v float64) (err error) {
-	s.ref, err = app.Append(s.ref, s.labels, at, v)
-	return err
+	b.Set("job", "crs")
+	b.Set("account", a.region.account)
+	b.Set("instance", a.address)
+	return b.Labels()
 }
 
 // evaluate evaluates all groups and returns what fires. After a start the state of the

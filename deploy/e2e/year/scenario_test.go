@@ -141,8 +141,6 @@ type scenario struct {
 	incidents []incident
 	faults    []fault
 	excepted  []string // ids of the instances that have an exception
-
-	prometheuses int // that watch the same
 }
 
 type options struct {
@@ -151,7 +149,6 @@ type options struct {
 	Instances int
 	Coarse    bool // scrape and evaluate less often while nothing happens
 	Inventory bool // the exporters read the instances of the regions, some of which have no task
-	Pair      bool // two Prometheus watch the same, and one of them at a time is in trouble
 
 	NoExceptions bool // that an operator makes
 
@@ -170,7 +167,7 @@ func (sc *scenario) often() time.Duration {
 }
 
 func newScenario(o options) *scenario {
-	sc := &scenario{options: o, end: begin.AddDate(0, 0, o.Days), prometheuses: 1, tasks: map[string][]*task{}, instances: map[string][]*existence{}}
+	sc := &scenario{options: o, end: begin.AddDate(0, 0, o.Days), tasks: map[string][]*task{}, instances: map[string][]*existence{}}
 	if o.Inventory && o.Script == nil {
 		for _, r := range regions {
 			sc.addInventoryIncidents(r)
@@ -200,10 +197,6 @@ func newScenario(o options) *scenario {
 	}
 	if o.Script == nil {
 		sc.addPrometheusIncidents()
-	}
-	if o.Pair {
-		sc.prometheuses = 2
-		sc.takeTurns()
 	}
 	slices.SortStableFunc(sc.renames, func(a, b rename) int { return a.at.Compare(b.at) })
 	slices.SortStableFunc(sc.incidents, func(a, b incident) int { return a.from.Compare(b.from) })

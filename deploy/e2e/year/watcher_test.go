@@ -3,6 +3,7 @@ package year
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -20,7 +21,7 @@ import (
 type watcher struct {
 	exporterPlan
 	sc        *scenario
-	region    string
+	region    region
 	server    *crsapitest.Server
 	stateFile string
 	cut       atomic.Bool   // cannot reach the API
@@ -32,7 +33,7 @@ type watcher struct {
 	downs    int                 // incidents that keep it from running
 }
 
-func newWatcher(t *testing.T, sc *scenario, server *crsapitest.Server, region string, plan exporterPlan) *watcher {
+func newWatcher(t *testing.T, sc *scenario, server *crsapitest.Server, region region, plan exporterPlan) *watcher {
 	plan.apis = sc.apisOf(plan)
 	w := &watcher{exporterPlan: plan, sc: sc, region: region, server: server}
 	if plan.state {
@@ -61,7 +62,7 @@ func (w *watcher) restart(t *testing.T, behind time.Duration) {
 		apis = append(apis, cfg)
 	}
 	cfg := collector.Config{
-		Regions: []string{w.region},
+		Regions: []string{w.region.name},
 		Dial:    collector.DialAPIs(apis...),
 		// What a year costs decides: each scrape asks for what may have changed.
 		Sync:          collector.SyncIncremental,
@@ -91,16 +92,22 @@ func (w *watcher) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.server.Client().Transport.RoundTrip(r)
 }
 
-// scrape returns the text that a scrape gets, or nothing if it fails.
-func (w *watcher) scrape(ctx context.Context) string {
-	if w.exporter == nil {
-		return ""
+// scrape returns what a scrape gets: nothing if service discovery does not have the exporter.
+func (w *watcher) scrape(ctx context.Context) answer {
+	a := answer{region: w.region, address: fmt.Sprintf("%d.%s", w.moves, w.address)}
+	if w.hidden == away {
+		return a
+	}
+	if w.hidden == unscraped || w.exporter == nil {
+		a.text = "up 0\n"
+		return a
 	}
 	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/metrics", http.NoBody)
 	r.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "10")
-	answer := httptest.NewRecorder()
-	w.exporter.Handler().ServeHTTP(answer, r)
-	return answer.Body.String()
+	recorder := httptest.NewRecorder()
+	w.exporter.Handler().ServeHTTP(recorder, r)
+	a.text = recorder.Body.String() + "up 1\n"
+	return a
 }
 
 // suffer begins an incident of the exporter and returns what ends it.

@@ -4,13 +4,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"runtime/debug"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
 	"go.uber.org/goleak"
 )
 
@@ -38,12 +38,6 @@ func TestScenario(t *testing.T) {
 		o = options{Seed: *seed, Days: 7, Instances: 15, Inventory: true}
 	}
 	wantRight(t, o)
-}
-
-// TestPairOfPrometheus has one Prometheus of two in trouble: down for forty minutes, without
-// its data, restarted. That must change nothing.
-func TestPairOfPrometheus(t *testing.T) {
-	wantRight(t, options{Seed: 54, Days: 4, Instances: 8, Coarse: true, Pair: true})
 }
 
 // wantRight tells each problem that a rule can prevent.
@@ -98,59 +92,33 @@ func performShipped(t *testing.T, o options) *judgement {
 	return perform(t, sc, text)[0]
 }
 
-// player is one Prometheus, or a pair, and the Alertmanager behind it, which takes alerts with
-// the same labels for one.
-type player struct {
-	prometheuses []*prometheus
-	notices      *notices
-}
-
 // perform plays a scenario once, to each of some texts of rules, and judges what fires.
 func perform(t *testing.T, sc *scenario, rules ...string) (judged []*judgement) {
 	t.Helper()
-	var players []player
-	for _, text := range rules {
-		file := filepath.Join(t.TempDir(), "rules.yml")
-		check(t, os.WriteFile(file, []byte(text), 0o600))
-		p := player{notices: newNotices(t, sc)}
-		for range sc.prometheuses {
-			p.prometheuses = append(p.prometheuses, newPrometheus(t, file))
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(begin))
+		s := newStage(t, sc)
+		players := make([]*prometheus, len(rules))
+		notices := make([]*notices, len(rules))
+		for i, text := range rules {
+			players[i], notices[i] = newPrometheus(t, text), newNotices(t, sc)
 		}
-		players = append(players, p)
-	}
-	frames := make(chan frame, 16) // belongs to no bubble
-	failed := t.Failed
-	go func() {
-		defer close(frames)
-		t.Run("record", func(t *testing.T) { recordScenario(t, sc, frames, failed) })
-	}()
-	defer func() {
-		for range frames { // until the recorder has ended
+		for _, at := range sc.steps() {
+			if since := at.Sub(begin); since > 0 && since%(30*day) == 0 {
+				t.Logf("%d days are played", since/day)
+			}
+			time.Sleep(time.Until(at))
+			does, answers := s.step(t, at)
+			for i, p := range players {
+				firing := p.step(t, at, does, answers)
+				if does == runs {
+					notices[i].see(at.Add(evaluateAfter), firing)
+				}
+			}
 		}
-	}()
-	for f := range frames {
-		for _, p := range players {
-			p.step(t, f)
+		for _, n := range notices {
+			judged = append(judged, judge(sc, n))
 		}
-	}
-	if t.Failed() {
-		t.FailNow()
-	}
-	for _, p := range players {
-		judged = append(judged, judge(sc, p.notices))
-	}
+	})
 	return judged
-}
-
-func (p player) step(t *testing.T, f frame) {
-	t.Helper()
-	var firing []labels.Labels
-	run := false
-	for i, prometheus := range p.prometheuses {
-		firing = append(firing, prometheus.step(t, f.at, f.views[i])...)
-		run = run || f.views[i].does == runs
-	}
-	if run {
-		p.notices.see(f.at.Add(evaluateAfter), firing)
-	}
 }
