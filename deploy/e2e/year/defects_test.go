@@ -84,7 +84,7 @@ func TestJudge(t *testing.T) {
 // that had ended before.
 func TestGapWhenTheDataIsLost(t *testing.T) {
 	hour := func(n float64) time.Time { return begin.Add(time.Duration(n * float64(time.Hour))) }
-	for from, want := range map[float64]string{2: cleared, 5.95: dataLost, 6: dataLost, 7: cleared} {
+	for from, want := range map[float64]string{2: cleared, 5.95: forgotten, 6: forgotten, 7: cleared} {
 		v := &verdict{
 			judgement: &judgement{notices: &notices{lost: []span{{hour(6), hour(7)}}}, counts: map[string]int{}},
 			fault:     &fault{kind: "backup failed", cured: hour(24)},

@@ -9,8 +9,7 @@
 //	world      makes the simulator of the API list what the scenario says
 //	watcher    the real exporter, with the real client, across its restarts
 //	prometheus stores what is scraped, and evaluates the rules, with Prometheus' own engine,
-//	           rules and storage; with stale markers, restarts and the restored state of
-//	           alerts as Prometheus has them
+//	           rules and storage, stale markers, restarts and the restored state of alerts
 //	notices    which alerts fired from when until when, and which were pages after
 //	           Alertmanager's inhibitions
 //	judge      compares them with the truth
@@ -34,18 +33,18 @@
 // No rule can prevent that an alert is cleared, or fires or pages again, after Prometheus
 // lost its data, after an exporter without a state file restarted, while Prometheus and
 // the only exporter were away, or when one of a pair came back that had missed the
-// failure. The report counts and names these, and the test passes.
+// failure: "nobody knew it any more". The report counts and names these, and the test passes.
 //
 // While a region cannot be watched, nothing has to be detected, and what fires has to go on.
 // An alert that goes on within a quarter of an hour after Prometheus was down has not
 // ended: Prometheus restores it.
 //
-// Not simulated: Alertmanager's grouping and repetition.
+// Not simulated: Alertmanager's grouping and repetition; two accounts, the exceptions of an
+// operator, and a wrong time zone, which deploy/prometheus/tests have.
 //
 // Flags of the test binary: -seed, -days, -instances, -coarse for steps of four minutes where
 // nothing happens, -inventory for exporters that read inventories, with instances that have no
-// task, and -rules for other rules. These are played without an operator's exceptions
-// if they have no place for them as the shipped rules do:
+// task, and -rules for other rules:
 //
 //	go test -run TestScenario -v ./year -days 30 -coarse -rules /tmp/crs.yml
 //	go test -run TestScenario -v ./year -days 1 -instances 1000

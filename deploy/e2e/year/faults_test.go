@@ -39,12 +39,8 @@ type fault struct {
 	taskName string // of another task than a backup; else empty
 	instance string // address of the exporter whose fault it is; else empty
 
-	known   time.Time // from when it can be known
-	created time.Time // of an instance that only the inventory knows; else zero
-	cured   time.Time // from when its alerts may end
-	until   time.Time // by when its alerts must end
-
-	failed   time.Time // a task that was told before; from here on it is news for a day
+	known    time.Time // from when it can be known
+	cured    time.Time // from when its alerts may end
+	until    time.Time // by when its alerts must end
 	unlisted time.Time // no row shows it any more; zero if one does
-	misread  bool      // each time of the region is wrong, so that any alert on its tasks may follow
 }

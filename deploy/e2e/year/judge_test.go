@@ -24,11 +24,8 @@ const (
 	missed      = "missed"
 	late        = "detected late"
 	cleared     = "cleared without a cure"
-	dataLost    = "cleared when Prometheus lost its data"
-	forgotten   = "cleared after an exporter without a state file restarted"
-	missedByOne = "cleared when one of a pair came back, which had missed the failure"
-	bothAway    = "cleared while Prometheus and the exporter were away"
-	secondTime  = "fired or paged again after one of these"
+	forgotten   = "cleared when nobody knew it any more"
+	secondTime  = "fired or paged again after nobody knew it any more"
 	muted       = "inhibited by the alert of another fault"
 	again       = "fired again"
 	pages       = "more than one page"
@@ -38,7 +35,7 @@ const (
 )
 
 // excused are the problems that no rule can prevent.
-var excused = map[string]bool{dataLost: true, forgotten: true, missedByOne: true, bothAway: true, secondTime: true}
+var excused = map[string]bool{forgotten: true, secondTime: true}
 
 // judgement compares what fired with the truth.
 type judgement struct {
@@ -87,9 +84,7 @@ func judge(sc *scenario, n *notices) *judgement {
 // place. The sources of the alerts show no more than that.
 func (j *judgement) adjust(f fault, later []fault) *fault {
 	if f.tells(taskFailed) {
-		failed := latest(f.failed, f.known)
-		unseen := j.seen(&f, failed, 0).Sub(failed)
-		f.until = f.until.Add(unseen) // where the API gives the end, the day counts from there
+		f.until = f.until.Add(j.seen(&f, f.known, 0).Sub(f.known)) // where the API gives the end, the day counts from there
 	}
 	// One of a pair that was away tells of the failure for a day from when it is back.
 	for _, i := range j.sc.incidents {
@@ -111,12 +106,12 @@ func about(f *fault, a *firing) bool {
 	get := a.labels.Get
 	switch {
 	case f.redisID != "":
-		return regionOf(a.labels) == f.region && get("redisId") == f.redisID &&
+		return get("region") == f.region && get("redisId") == f.redisID &&
 			(f.taskName == "" || get("taskName") == "" || get("taskName") == f.taskName)
 	case get("redisId") != "":
-		return f.misread && f.region == regionOf(a.labels)
+		return false
 	case get("region") != "":
-		return f.region == regionOf(a.labels)
+		return get("region") == f.region
 	case get("instance") != "":
 		return f.instance != "" && strings.HasSuffix(get("instance"), "."+f.instance)
 	default:
@@ -220,9 +215,6 @@ func (v *verdict) judgeCourse(first time.Time) {
 		if !a.from.Before(to) {
 			break
 		}
-		if v.misread && !v.tells(a.alert) {
-			continue // as often as there is a task
-		}
 		critical = critical || a.labels.Get("severity") == "critical"
 		if !a.from.Before(v.known.Add(-tolerance)) {
 			fired[a.identity()] = append(fired[a.identity()], a.from)
@@ -244,7 +236,7 @@ func (v *verdict) judgeTimes(problem string, of map[string][]time.Time) {
 	excuses, excused := v.excuses(), false
 	for _, times := range of {
 		for i := 1; i < len(times); i++ {
-			between := func(e excuse) bool {
+			between := func(e span) bool {
 				return e.from.After(times[i-1]) && !e.from.After(times[i]) || e.contains(times[i])
 			}
 			if !slices.ContainsFunc(excuses, between) {
@@ -259,40 +251,30 @@ func (v *verdict) judgeTimes(problem string, of map[string][]time.Time) {
 	}
 }
 
-// excuse is a time in which an alert can end for a reason that no rule can prevent.
-type excuse struct {
-	span
-	problem string
-}
-
-// excuses returns those of a fault.
-func (v *verdict) excuses() (all []excuse) {
+// excuses returns when an alert can end or fire again though no rule is wrong: nobody knows any
+// more what was told.
+func (v *verdict) excuses() (all []span) {
 	for _, l := range v.lost {
-		all = append(all, excuse{span{l.from.Add(-tolerance), l.to}, dataLost})
+		all = append(all, span{l.from.Add(-tolerance), l.to})
 	}
 	if v.redisID == "" {
 		return all
 	}
 	for _, i := range v.sc.incidents {
-		if i.region != v.region {
+		if i.exporter == "" || i.region != v.region {
 			continue
 		}
-		r := regionNamed(i.region)
-		if !alone(r) {
-			if i.exporter != "" && i.contains(v.unlisted) {
-				all = append(all, excuse{span{i.to.Add(-tolerance), v.seen(v.fault, i.to, bridged)}, missedByOne})
-			}
-			continue
+		r, back := regionNamed(i.region), v.seen(v.fault, i.to, bridged)
+		switch {
+		case !alone(r) && i.contains(v.unlisted): // one of a pair comes back, and has missed the failure
+			all = append(all, span{i.to.Add(-tolerance), back})
+		case alone(r) && i.exporterDoes != away && !r.exporters[0].state: // it restarts without a state file
+			all = append(all, span{i.from.Add(-tolerance), back})
 		}
-		gone := i.exporterDoes == down || i.exporterDoes == away || i.exporterDoes == unscraped || i.exporterDoes == moves
-		for _, r := range v.restart {
-			if gone && r.from.Before(i.to) && i.from.Before(r.to) {
-				all = append(all, excuse{span{latest(r.from, i.from).Add(-tolerance), latest(r.to, i.to)}, bothAway})
+		for _, p := range v.restart {
+			if alone(r) && p.from.Before(i.to) && i.from.Before(p.to) { // both are away
+				all = append(all, span{latest(p.from, i.from).Add(-tolerance), latest(p.to, i.to)})
 			}
-		}
-		restarts := i.exporterDoes == down || i.exporterDoes == moves || i.exporterDoes == misread || i.auto
-		if restarts && !r.exporters[0].state {
-			all = append(all, excuse{span{i.from.Add(-tolerance), v.seen(v.fault, i.to, bridged)}, forgotten})
 		}
 	}
 	return all
@@ -326,9 +308,8 @@ func (v *verdict) gap(s span) {
 		return // it was cured while Prometheus started
 	}
 	problem := cleared
-	excuses := v.excuses()
-	if i := slices.IndexFunc(excuses, func(e excuse) bool { return e.contains(s.from) }); i >= 0 {
-		problem = excuses[i].problem
+	if slices.ContainsFunc(v.excuses(), func(e span) bool { return e.contains(s.from) }) {
+		problem = forgotten
 	}
 	v.wrong(problem, fmt.Sprintf("from %s to %s: ", stamp(s.from), stamp(s.to)))
 }

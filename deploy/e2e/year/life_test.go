@@ -26,19 +26,12 @@ type life struct {
 	gone      bool        // the instance has no future
 	exists    *existence
 	trouble   trouble   // that happens now
-	failed    time.Time // of that trouble, as in its fault
-	unlisted  time.Time // the same
+	unlisted  time.Time // of that trouble, as in its fault
 	opening   *trouble  // that happens before all others
 }
 
 func (sc *scenario) addInstance(i int) {
 	r := regions[i%3]
-	switch i % 10 {
-	case 4:
-		r = regions[4]
-	case 9:
-		r = regions[3]
-	}
 	rng := sc.random(fmt.Sprintf("instance %d", i))
 	id := fmt.Sprintf("crs-%08d", i)
 	l := &life{Rand: rng, sc: sc, region: r, id: id}
@@ -47,10 +40,6 @@ func (sc *scenario) addInstance(i int) {
 	if sc.Script != nil {
 		l.schedule = schedules[0]
 		l.opening = &troubles[slices.IndexFunc(troubles, func(t trouble) bool { return t.kind == sc.Script[i] })]
-	}
-	l.except = l.except && !sc.NoExceptions
-	if l.except {
-		sc.excepted = append(sc.excepted, l.id)
 	}
 	l.exists = sc.exist(r.name, l.id, begin.Add(-100*day))
 	l.slot = l.next(begin.Add(-r.retention - l.every))
@@ -91,7 +80,7 @@ func pick[T any](rng *rand.Rand, list []T, weight func(T) int) T {
 func (l *life) live() {
 	good := 0
 	for l.slot.Before(l.sc.end) && !l.gone {
-		if next := l.draw(good); next != nil && l.slot.After(begin.Add(6*time.Hour)) {
+		if next := l.draw(good); next != nil {
 			l.trouble = *next
 			l.trouble.happens(l)
 			good = 0
@@ -104,32 +93,24 @@ func (l *life) live() {
 
 // draw returns the trouble of the next slot, nil for none.
 func (l *life) draw(good int) *trouble {
-	if l.region.calm {
-		return nil
-	}
 	possible := func(t trouble) bool { return t.of == nil || t.of(l) }
 	chance := min(0.5, float64(l.every)/float64(l.sc.often()))
 	switch opening := l.opening; {
-	case opening != nil && possible(*opening):
-		if l.slot.After(begin.Add(6 * time.Hour)) {
-			l.opening = nil
-		}
-		return opening
-	case l.sc.Script != nil || good < 3:
+	case !l.slot.After(begin.Add(6 * time.Hour)):
 		return nil
-	case nightly(l) && l.sc.burst(l.region.name, l.slot) && l.IntN(3) > 0:
-		return &burst
-	case l.Float64() < chance:
-		t := pick(l.Rand, troubles, func(t trouble) int {
-			if !possible(t) {
-				return 0
-			}
-			return t.weight
-		})
-		return &t
-	default:
+	case opening != nil && possible(*opening):
+		l.opening = nil
+		return opening
+	case l.sc.Script != nil || good < 3 || l.Float64() > chance:
 		return nil
 	}
+	next := pick(l.Rand, troubles, func(t trouble) int {
+		if !possible(t) {
+			return 0
+		}
+		return t.weight
+	})
+	return &next
 }
 
 // bear continues with a new instance in the place of one that is gone.
@@ -139,13 +120,11 @@ func (l *life) bear(id string) {
 		l.schedule = l.pickSchedule(7 * day)
 	}
 	birth := l.slot.Add(l.upTo(6 * time.Hour))
-	l.trouble = pick(l.Rand, births, func(t trouble) int { return t.weight })
-	l.slot, l.succeeded = birth, birth
+	l.slot, l.succeeded = l.next(birth), birth
 	l.exists = l.sc.exist(l.region.name, l.id, birth.Truncate(time.Second))
-	l.trouble.happens(l)
-	if l.gone { // its creation failed
-		l.exists.gone = l.exists.created
-	}
+	l.trouble = trouble{kind: "created"}
+	l.done("newInstance", birth)
+	l.isUntil(birth, l.success())
 }
 
 // phase is a status that a task gets, so long after the one before.
@@ -213,33 +192,24 @@ func (l *life) upTo(d time.Duration) time.Duration {
 	return time.Duration(l.Int64N(int64(d/time.Second))) * time.Second
 }
 
-// missing returns when a backup is missing: when the newest success is older than the
-// exception allows. Without one, older than the usual interval × 1.05 + 2 h, or than 26 h
-// while fewer than three intervals between finished backups are known. The usual one is the
-// second longest, so that one exception changes nothing. Known are the backups that were
+// missing returns when a backup is missing: when the newest success is older than the usual
+// interval × 1.05 + 2 h, or than 26 h while fewer than three intervals between finished backups
+// are known. The usual one is the second longest, so that one exception changes nothing. Known are the backups that were
 // listed when the last one finished, and the last five.
 func (l *life) missing() time.Time {
-	if l.except {
-		return l.succeeded.Add(exception)
-	}
 	if len(l.finished) < 4 {
 		return l.succeeded.Add(26 * time.Hour)
 	}
 	slices.SortFunc(l.finished, time.Time.Compare)
-	last := l.finished[len(l.finished)-1]
-	known := slices.DeleteFunc(slices.Clone(l.finished[:max(0, len(l.finished)-5)]), func(t time.Time) bool {
-		return t.Before(last.Add(-l.region.retention))
-	})
-	known = append(known, l.finished[max(0, len(l.finished)-5):]...)
+	oldest := l.finished[len(l.finished)-1].Add(-l.region.retention)
+	listed := slices.IndexFunc(l.finished, func(t time.Time) bool { return !t.Before(oldest) })
+	known := l.finished[min(listed, max(0, len(l.finished)-5)):]
 	var intervals []time.Duration
 	for i := range len(known) - 1 {
 		intervals = append(intervals, known[i+1].Sub(known[i]))
 	}
 	slices.Sort(intervals)
 	usual := intervals[len(intervals)-2]
-	if usual < 4*time.Hour {
-		return l.succeeded.Add(26 * time.Hour)
-	}
 	return l.succeeded.Add(usual + usual/20 + 2*time.Hour)
 }
 
@@ -251,9 +221,9 @@ func (l *life) is(known, cured, until time.Time, taskName string) {
 	}
 	f := fault{
 		truth: l.trouble.tells, kind: l.trouble.kind, region: l.region.name, redisID: l.id,
-		known: known, cured: cured, until: until, failed: l.failed, unlisted: l.unlisted,
+		known: known, cured: cured, until: until, unlisted: l.unlisted,
 	}
-	f.slack = 5 * time.Minute
+	f.slack = max(f.slack, 5*time.Minute)
 	if taskName != backup {
 		f.taskName = taskName
 	}
@@ -261,7 +231,7 @@ func (l *life) is(known, cured, until time.Time, taskName string) {
 		f.right, f.explained = nil, nil
 		f.known = l.succeeded
 	}
-	l.failed, l.unlisted = time.Time{}, time.Time{}
+	l.unlisted = time.Time{}
 	l.sc.faults = append(l.sc.faults, f)
 }
 

@@ -22,7 +22,7 @@ type firing struct {
 
 // identity is what makes two firings the same alert for a reader.
 func (f *firing) identity() string {
-	return fmt.Sprintf("%s %s %s", f.alert, regionOf(f.labels), f.labels.Get("redisId")+f.labels.Get("taskName")+f.labels.Get("instance"))
+	return fmt.Sprintf("%s %s %s", f.alert, f.labels.Get("region"), f.labels.Get("redisId")+f.labels.Get("taskName")+f.labels.Get("instance"))
 }
 
 // notices follows which alerts fire, and which of them page.
@@ -136,12 +136,8 @@ func (n *notices) inhibited(target int, all []labels.Labels) bool {
 		if !rule.Target.match(all[target]) {
 			continue
 		}
-		twoSided := rule.Source.match(all[target])
 		for source, l := range all {
-			if source == target || !rule.Source.match(l) || twoSided && rule.Target.match(l) {
-				continue
-			}
-			if !slices.ContainsFunc(rule.Equal, func(name string) bool { return l.Get(name) != all[target].Get(name) }) {
+			if source != target && rule.Source.match(l) && !slices.ContainsFunc(rule.Equal, func(name string) bool { return l.Get(name) != all[target].Get(name) }) {
 				return true
 			}
 		}

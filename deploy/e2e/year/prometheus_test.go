@@ -91,11 +91,7 @@ func (p *prometheus) step(t *testing.T, at time.Time, does promDoes, answers []a
 }
 
 // answer is what a scrape gets.
-type answer struct {
-	region  region
-	address string
-	text    string
-}
+type answer struct{ address, text string }
 
 // sample is the text of a sample without its value, and where it was scraped.
 type sample struct{ address, text string }
@@ -150,14 +146,7 @@ func (a answer) labels(t *testing.T, text string) labels.Labels {
 	t.Helper()
 	l, err := syntax.ParseMetric(text)
 	check(t, err)
-	b := labels.NewBuilder(l)
-	if l.Has("region") && a.region.shown != "" {
-		b.Set("region", a.region.shown)
-	}
-	b.Set("job", "crs")
-	b.Set("account", a.region.account)
-	b.Set("instance", a.address)
-	return b.Labels()
+	return labels.NewBuilder(l).Set("job", "crs").Set("instance", a.address).Labels()
 }
 
 // evaluate evaluates all groups and returns what fires. After a start the state of the

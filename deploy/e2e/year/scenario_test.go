@@ -2,14 +2,12 @@ package year
 
 import (
 	"cmp"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
-
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
 // begin is the first moment of every scenario. A bubble begins in January 2000; the
@@ -51,18 +49,13 @@ type schedule struct {
 	first    time.Duration // of the slots of a day or week, after its midnight
 	workdays bool          // not on Saturday and Sunday
 	needs    time.Duration // the rows must be listed for this long
-	except   bool          // the operator makes an exception for it
 	weight   int
 }
-
-// exception is the age of the last good backup that an operator allows for some instances.
-const exception = 8 * day
 
 var schedules = []schedule{
 	{every: day, weight: 14},
 	{every: 8 * time.Hour, weight: 3},
-	{every: 7 * day, needs: 30 * day, weight: 2},
-	{every: 7 * day, needs: 30 * day, weight: 2, except: true},
+	{every: 7 * day, needs: 30 * day, weight: 4},
 	{every: day, needs: 30 * day, weight: 2, workdays: true},
 }
 
@@ -78,11 +71,8 @@ func (s schedule) next(t time.Time) time.Time {
 // region is a region of the account, and who watches it.
 type region struct {
 	name      string
-	shown     string // the name by which its account has it; empty for the same
-	account   string
 	retention time.Duration // a row leaves the list at this age
 	exporters []exporterPlan
-	calm      bool // nothing goes wrong with its instances
 }
 
 type exporterPlan struct {
@@ -92,36 +82,20 @@ type exporterPlan struct {
 }
 
 var regions = []region{
-	{name: "ap-guangzhou", account: "a", retention: 7 * day, exporters: []exporterPlan{
-		{"gz:10991", []crsapi.API{crsapi.API20}, true},
+	{"ap-guangzhou", 7 * day, []exporterPlan{
+		{"gz:10991", []crsapi.API{crsapi.API20, crsapi.API30}, true},
 	}},
-	{name: "ap-shanghai", account: "a", retention: 30 * day, exporters: []exporterPlan{ // a pair, which switches to API 3.0
+	{"ap-shanghai", 30 * day, []exporterPlan{ // a pair
 		{"sh-a:10991", []crsapi.API{crsapi.API20, crsapi.API30}, true},
 		{"sh-b:10991", []crsapi.API{crsapi.API20, crsapi.API30}, true},
 	}},
-	{name: "ap-beijing", account: "a", retention: 7 * day, exporters: []exporterPlan{
+	{"ap-beijing", 7 * day, []exporterPlan{
 		{"bj:10991", []crsapi.API{crsapi.API30}, false},
-	}},
-	{name: "ap-chengdu", account: "a", retention: 7 * day, calm: true, exporters: []exporterPlan{ // now and then in a wrong zone
-		{"cd:10991", []crsapi.API{crsapi.API20}, false},
-	}},
-	{name: "ap-hongkong", shown: "ap-guangzhou", account: "b", retention: 7 * day, exporters: []exporterPlan{
-		{"b:10991", []crsapi.API{crsapi.API20}, true},
 	}},
 }
 
 func regionNamed(name string) region {
 	return regions[slices.IndexFunc(regions, func(r region) bool { return r.name == name })]
-}
-
-// regionOf returns the region that an alert is about.
-func regionOf(l labels.Labels) string {
-	for _, r := range regions {
-		if r.account == l.Get("account") && cmp.Or(r.shown, r.name) == l.Get("region") {
-			return r.name
-		}
-	}
-	return ""
 }
 
 // rename gives an instance another name. All of its rows show it.
@@ -135,12 +109,12 @@ type rename struct {
 type scenario struct {
 	options
 	end       time.Time
+	retired   time.Time          // when API 2.0 is
 	tasks     map[string][]*task // by region
 	instances map[string][]*existence
 	renames   []rename
 	incidents []incident
 	faults    []fault
-	excepted  []string // ids of the instances that have an exception
 }
 
 type options struct {
@@ -149,8 +123,6 @@ type options struct {
 	Instances int
 	Coarse    bool // scrape and evaluate less often while nothing happens
 	Inventory bool // the exporters read the instances of the regions, some of which have no task
-
-	NoExceptions bool // that an operator makes
 
 	// Script, if there is one, has one kind of trouble for each instance. Each happens once,
 	// and nothing else does.
@@ -168,11 +140,21 @@ func (sc *scenario) often() time.Duration {
 
 func newScenario(o options) *scenario {
 	sc := &scenario{options: o, end: begin.AddDate(0, 0, o.Days), tasks: map[string][]*task{}, instances: map[string][]*existence{}}
-	if o.Inventory && o.Script == nil {
+	if o.Script == nil {
+		// The exporters that read through API 2.0 go on through API 3.0, and tell nothing.
+		sc.retired = begin.Add(sc.end.Sub(begin)*3/5 + 90*time.Minute)
+		sc.incidents = append(sc.incidents, incident{
+			kind: "API 2.0 retired", span: span{sc.retired, sc.end}, effect: crsapitest.RetiredForbidden, api: "2.0",
+		})
+		sc.addIncidents(region{}, prometheusIncidents, 2*time.Hour, sc.often())
 		for _, r := range regions {
-			sc.addInventoryIncidents(r)
+			sc.addIncidents(r, regionIncidents, 4*time.Hour, sc.often()/2)
+			if o.Inventory {
+				sc.addIncidents(r, inventoryIncidents, 0, 2*sc.often())
+			}
 		}
 	}
+	slices.SortStableFunc(sc.incidents, func(a, b incident) int { return a.from.Compare(b.from) })
 	for i := range o.Instances {
 		sc.addInstance(i)
 	}
@@ -183,34 +165,17 @@ func newScenario(o options) *scenario {
 	}
 	var id int64
 	for _, r := range regions {
-		slices.SortStableFunc(sc.tasks[r.name], func(a, b *task) int {
-			return a.submitted().Compare(b.submitted())
-		})
-		before := id
+		slices.SortStableFunc(sc.tasks[r.name], func(a, b *task) int { return a.submitted().Compare(b.submitted()) })
 		for _, t := range sc.tasks[r.name] {
 			id++
 			t.id = id
 		}
-		if o.Script == nil && id > before {
-			sc.addIncidents(r)
-		}
-	}
-	if o.Script == nil {
-		sc.addPrometheusIncidents()
 	}
 	slices.SortStableFunc(sc.renames, func(a, b rename) int { return a.at.Compare(b.at) })
-	slices.SortStableFunc(sc.incidents, func(a, b incident) int { return a.from.Compare(b.from) })
-	sc.delayInventories()
 	slices.SortStableFunc(sc.faults, func(a, b fault) int {
 		return cmp.Or(a.known.Compare(b.known), cmp.Compare(a.region, b.region), cmp.Compare(a.redisID, b.redisID))
 	})
 	return sc
-}
-
-// burst reports if many backups of a region fail in the night of a slot.
-func (sc *scenario) burst(region string, slot time.Time) bool {
-	night := slot.Sub(begin) / day
-	return sc.Script == nil && slot.After(begin.Add(day)) && sc.random(fmt.Sprint("burst", region, night)).IntN(20) == 0
 }
 
 // random returns a source that depends on the seed and a name only, so that what
@@ -236,45 +201,34 @@ func merge(spans []span) []span {
 	return merged
 }
 
-// fine returns the times at which every minute counts: around the begin and the end of
-// each fault and incident, and while some of the polls or requests fail.
-func (sc *scenario) fine() []span {
-	var spans []span
-	around := func(t time.Time, after time.Duration) {
-		spans = append(spans, span{t.Add(-2 * time.Minute), t.Add(after)})
+// steps returns the moments of the scrapes: each minute around the begin and the end of a fault
+// or an incident, and while some requests fail; else each fourth minute, if coarse. That is less
+// than the five minutes for which Prometheus sees a sample, so that no series ends because of
+// it, and rules that read their own last result still do.
+func (sc *scenario) steps() (steps []time.Time) {
+	busy := map[time.Time]bool{}
+	watch := func(from, to time.Time) {
+		for t := from.Add(-6 * time.Minute).Truncate(time.Minute); t.Before(to); t = t.Add(time.Minute) {
+			busy[t] = true
+		}
 	}
 	for _, f := range sc.faults {
 		if len(f.right) > 0 {
-			around(f.known, 10*time.Minute)
-			around(f.cured, 10*time.Minute)
+			watch(f.known, f.known.Add(10*time.Minute))
+			watch(f.cured, f.cured.Add(10*time.Minute))
 		}
 	}
 	for _, i := range sc.incidents {
-		around(i.from, 40*time.Minute)
-		around(i.to, 40*time.Minute)
-		if i.everyOther || i.rate > 0 {
-			spans = append(spans, i.span)
+		watch(i.from, i.from.Add(40*time.Minute))
+		watch(i.to, i.to.Add(40*time.Minute))
+		if i.rate > 0 {
+			watch(i.from, i.to)
 		}
 	}
-	return merge(spans)
-}
-
-// steps returns the moments of the scrapes. The coarse step is four minutes: less than
-// the five minutes for which Prometheus sees a sample, so that no series ends because
-// of it, and rules that read their own last result still do.
-func (sc *scenario) steps() []time.Time {
-	fine := sc.fine()
-	var steps []time.Time
-	for t := begin; t.Before(sc.end); {
-		steps = append(steps, t)
-		for len(fine) > 0 && !t.Before(fine[0].to) {
-			fine = fine[1:]
+	for t := begin; t.Before(sc.end); t = t.Add(time.Minute) {
+		if !sc.Coarse || busy[t] || t.Minute()%4 == 0 {
+			steps = append(steps, t)
 		}
-		next := t.Truncate(4 * time.Minute).Add(4 * time.Minute)
-		if !sc.Coarse || len(fine) > 0 && next.After(fine[0].from) {
-			next = t.Add(time.Minute)
-		}
-		t = next
 	}
 	return steps
 }

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/crs-exporter/crs_exporter/crsapi"
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
 )
 
@@ -19,7 +18,6 @@ type stage struct {
 
 	ends     map[int]func() // of the incidents that go on, by index
 	promDoes promDoes
-	odd      bool // the number of the step
 }
 
 func newStage(t *testing.T, sc *scenario) *stage {
@@ -28,7 +26,7 @@ func newStage(t *testing.T, sc *scenario) *stage {
 	s.list(begin)
 	for _, r := range regions {
 		for _, plan := range r.exporters {
-			s.watchers = append(s.watchers, newWatcher(t, sc, s.server, r, plan))
+			s.watchers = append(s.watchers, newWatcher(t, sc, s.server, r.name, plan))
 		}
 	}
 	return s
@@ -37,14 +35,9 @@ func newStage(t *testing.T, sc *scenario) *stage {
 // step returns what happens to Prometheus, and what it scrapes if it runs.
 func (s *stage) step(t *testing.T, now time.Time) (promDoes, []answer) {
 	s.list(now)
-	s.odd = !s.odd
 	for n := range s.sc.incidents {
 		i, end := &s.sc.incidents[n], s.ends[n]
 		switch on := i.contains(now); {
-		case on && i.everyOther:
-			if s.odd {
-				defer s.server.Inject(crsapitest.Fault{Region: i.region, Do: i.effect})()
-			}
 		case on && end == nil:
 			s.ends[n] = s.start(t, *i)
 		case !on && end != nil:
@@ -72,22 +65,11 @@ func (s *stage) start(t *testing.T, i incident) (end func()) {
 		return func() { s.promDoes = runs }
 	case i.exporter != "":
 		w := s.watchers[slices.IndexFunc(s.watchers, func(w *watcher) bool { return w.address == i.exporter })]
-		return w.suffer(t, i)
+		return w.suffer(t, i.exporterDoes)
 	case i.rawRow != "":
 		s.server.SetRawRows(i.region, i.rawRow)
 		return func() { s.server.SetRawRows(i.region) }
 	default:
-		remove := s.server.Inject(crsapitest.Fault{API: i.api, Action: i.action, Region: i.region, Rate: i.rate, Do: i.effect})
-		return func() {
-			remove()
-			for _, w := range s.watchers {
-				if i.auto && w.region.name == i.region {
-					w.apis = []crsapi.API{crsapi.API20, crsapi.API30}
-					if w.downs == 0 {
-						w.restart(t, w.behind)
-					}
-				}
-			}
-		}
+		return s.server.Inject(crsapitest.Fault{API: i.api, Action: i.action, Region: i.region, Rate: i.rate, Do: i.effect})
 	}
 }

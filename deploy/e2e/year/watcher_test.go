@@ -21,39 +21,31 @@ import (
 type watcher struct {
 	exporterPlan
 	sc        *scenario
-	region    region
+	region    string
 	server    *crsapitest.Server
 	stateFile string
-	cut       atomic.Bool   // cannot reach the API
-	hidden    exporterDoes  // away or unscraped
-	moves     int           // to other addresses
-	behind    time.Duration // its time zone, relative to the API's
-
-	exporter *collector.Exporter // nil while it does not run
-	downs    int                 // incidents that keep it from running
+	cut       atomic.Bool         // cannot reach the API
+	away      bool                // service discovery does not have it
+	moves     int                 // to other addresses
+	exporter  *collector.Exporter // nil while it does not run
 }
 
-func newWatcher(t *testing.T, sc *scenario, server *crsapitest.Server, region region, plan exporterPlan) *watcher {
-	plan.apis = sc.apisOf(plan)
+func newWatcher(t *testing.T, sc *scenario, server *crsapitest.Server, region string, plan exporterPlan) *watcher {
 	w := &watcher{exporterPlan: plan, sc: sc, region: region, server: server}
 	if plan.state {
 		w.stateFile = filepath.Join(t.TempDir(), "state")
 	}
 	t.Cleanup(w.stop)
-	w.restart(t, 0)
+	w.start(t)
 	return w
 }
 
-// restart starts the exporter with a time zone that is so far behind the API's.
-func (w *watcher) restart(t *testing.T, behind time.Duration) {
+func (w *watcher) start(t *testing.T) {
 	t.Helper()
-	w.stop()
-	w.behind = behind
 	var apis []crsapi.Config
 	for _, api := range w.apis {
 		cfg := crsapi.DefaultConfig(api)
 		cfg.Transport = w
-		cfg.UTCOffset -= behind
 		cfg.Endpoint = w.server.URL
 		if api != crsapi.API20 {
 			cfg.Endpoint = w.server.URL3
@@ -62,7 +54,7 @@ func (w *watcher) restart(t *testing.T, behind time.Duration) {
 		apis = append(apis, cfg)
 	}
 	cfg := collector.Config{
-		Regions: []string{w.region.name},
+		Regions: []string{w.region},
 		Dial:    collector.DialAPIs(apis...),
 		// What a year costs decides: each scrape asks for what may have changed.
 		Sync:          collector.SyncIncremental,
@@ -94,11 +86,11 @@ func (w *watcher) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // scrape returns what a scrape gets: nothing if service discovery does not have the exporter.
 func (w *watcher) scrape(ctx context.Context) answer {
-	a := answer{region: w.region, address: fmt.Sprintf("%d.%s", w.moves, w.address)}
-	if w.hidden == away {
+	a := answer{address: fmt.Sprintf("%d.%s", w.moves, w.address)}
+	if w.away {
 		return a
 	}
-	if w.hidden == unscraped || w.exporter == nil {
+	if w.exporter == nil {
 		a.text = "up 0\n"
 		return a
 	}
@@ -110,35 +102,25 @@ func (w *watcher) scrape(ctx context.Context) answer {
 	return a
 }
 
-// suffer begins an incident of the exporter and returns what ends it.
-func (w *watcher) suffer(t *testing.T, i incident) (end func()) {
-	switch i.exporterDoes {
-	case down:
-		w.stop()
-		w.downs++
-		return func() {
-			if w.downs--; w.downs == 0 {
-				w.restart(t, w.behind)
-			}
-		}
+// suffer begins what the exporter does in an incident, and returns what ends it.
+func (w *watcher) suffer(t *testing.T, does exporterDoes) (end func()) {
+	switch does {
 	case cut:
 		w.cut.Store(true)
 		return func() { w.cut.Store(false) }
+	case away:
+		w.away = true
+		return func() { w.away = false }
 	case moves:
-		started := w.suffer(t, incident{exporterDoes: down})
-		w.hidden = away
+		w.stop()
+		w.away = true
 		return func() {
-			started()
-			w.hidden = nothing
+			w.start(t)
+			w.away = false
 			w.moves++
 		}
-	case away, unscraped:
-		w.hidden = i.exporterDoes
-		return func() { w.hidden = nothing }
-	case misread:
-		w.restart(t, i.behind)
-		return func() { w.restart(t, 0) }
-	default:
-		panic("nothing happens to " + w.address)
+	default: // down
+		w.stop()
+		return func() { w.start(t) }
 	}
 }

@@ -2,7 +2,6 @@ package year
 
 import (
 	"flag"
-	"fmt"
 	"os"
 	"regexp"
 	"runtime/debug"
@@ -72,24 +71,14 @@ func TestPath(t *testing.T) {
 	}
 }
 
-// performShipped plays a scenario to the rules of the flag, with the exceptions that an operator
-// makes for some instances. Rules that cannot have these get a scenario that needs none.
+// performShipped plays a scenario to the rules of the flag.
 func performShipped(t *testing.T, o options) *judgement {
 	t.Helper()
-	const rule = "- record: crs:backup_deadline_timestamp_seconds\n        expr: |\n          max without (instance, pod) (\n"
 	content, err := os.ReadFile(*rulesFlag)
 	check(t, err)
 	// The annotations change nothing that fires, and take a quarter of an evaluation.
 	text := regexp.MustCompile(`(?m)^ {8}annotations:\n( {10}.*\n)+`).ReplaceAllString(string(content), "")
-	before, after, found := strings.Cut(text, rule)
-	o.NoExceptions = !found
-	sc := newScenario(o)
-	if len(sc.excepted) > 0 {
-		exceptions := fmt.Sprintf("            last_over_time(crs_backup_last_good_timestamp_seconds{redisId=~%q}[15m]) + %.0f or\n",
-			strings.Join(sc.excepted, "|"), exception.Seconds())
-		text = before + rule + exceptions + after
-	}
-	return perform(t, sc, text)[0]
+	return perform(t, newScenario(o), text)[0]
 }
 
 // perform plays a scenario once, to each of some texts of rules, and judges what fires.
