@@ -4,9 +4,8 @@
 //	scenario   what happens, from a seed: backups and other tasks, troubles of the
 //	           instances, incidents of the API, the exporters and Prometheus; and the
 //	           truth about each of them
-//	stage      plays the scenario in a testing/synctest bubble: its incidents, and what each
-//	           scrape gets
-//	world      makes the simulator of the API list what the scenario says
+//	stage      plays the scenario in a testing/synctest bubble: the lists of the API, its
+//	           incidents, and what each scrape gets
 //	watcher    the real exporter, with the real client, across its restarts
 //	prometheus stores what is scraped, and evaluates the rules, with Prometheus' own engine,
 //	           rules and storage, stale markers, restarts and the restored state of alerts

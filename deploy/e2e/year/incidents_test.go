@@ -1,7 +1,6 @@
 package year
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"github.com/crs-exporter/crs_exporter/crsapi/crsapitest"
@@ -71,8 +70,8 @@ var regionIncidents = []incidentKind{
 		from: 2 * time.Hour, to: 6 * time.Hour,
 		truth: truth{right: tells(throttled), explained: tells(pollFailing, unwatched), slack: 35 * time.Minute}},
 	{incident: incident{kind: "keys refused", effect: crsapitest.APIError(4100), blinds: true}, weight: 3,
-		from: 3 * time.Hour, to: 10 * time.Hour,
-		truth: truth{right: tells(refused), explained: tells(pollFailing, unwatched, inventoryFailing), slack: 10 * time.Minute}},
+		from: 3 * time.Hour, to: 10 * time.Hour, truth: truth{right: tells(refused), slack: 10 * time.Minute,
+			explained: tells(pollFailing, unwatched, inventoryFailing)}},
 	// An exporter whose clock is late sees a Date that is ahead. The clock of a bubble is
 	// everybody's, so that the API's header tells of it.
 	{incident: incident{kind: "clock wrong by minutes", effect: crsapitest.DateSkew(2 * time.Minute)}, weight: 2,
@@ -106,7 +105,7 @@ var prometheusIncidents = []incidentKind{
 func (sc *scenario) addIncidents(r region, kinds []incidentKind, atLeast, often time.Duration) {
 	rng := sc.random(r.name + kinds[0].kind)
 	for t := begin.Add(12 * time.Hour); ; {
-		t = t.Add(atLeast + upTo(rng, often))
+		t = t.Add(atLeast + rng.upTo(often))
 		k := pick(rng, kinds, func(k incidentKind) int {
 			if k.of != nil && !k.of(r) {
 				return 0
@@ -114,7 +113,7 @@ func (sc *scenario) addIncidents(r region, kinds []incidentKind, atLeast, often 
 			return k.weight
 		})
 		i := k.incident
-		i.span, i.region = span{t, t.Add(k.from + upTo(rng, k.to-k.from))}, r.name
+		i.span, i.region = span{t, t.Add(k.from + rng.upTo(k.to-k.from))}, r.name
 		if i.exporterDoes != nothing {
 			i.exporter = r.exporters[rng.IntN(len(r.exporters))].address
 			i.blinds = i.blinds && alone(r)
@@ -130,9 +129,4 @@ func (sc *scenario) addIncidents(r region, kinds []incidentKind, atLeast, often 
 			truth: k.truth, kind: i.kind, region: i.region, instance: i.exporter, known: i.from, cured: i.to, until: i.to,
 		})
 	}
-}
-
-// upTo returns a random time of whole seconds.
-func upTo(rng *rand.Rand, d time.Duration) time.Duration {
-	return time.Duration(rng.Int64N(int64(d))).Truncate(time.Second)
 }

@@ -54,10 +54,11 @@ func (l *life) ends(at time.Time) {
 var afterOutage = truth{explained: tells(inventoryFailing)}
 
 var inventoryIncidents = []incidentKind{
-	{incident: incident{kind: "inventory denied for days", effect: crsapitest.APIError(4101), action: crsapi.ActionInstances}, weight: 1,
+	{incident: incident{kind: "inventory denied for days", action: crsapi.ActionInstances,
+		effect: crsapitest.APIError(4101)}, weight: 1,
 		from: 30 * time.Hour, to: 70 * time.Hour, truth: truth{right: tells(inventoryFailing), slack: 26 * time.Hour}},
-	{incident: incident{kind: "inventory has half of a page", effect: crsapitest.PageCap(3), action: crsapi.ActionInstances}, weight: 1,
-		from: time.Hour, to: 10 * time.Hour, truth: afterOutage},
+	{incident: incident{kind: "inventory has half of a page", action: crsapi.ActionInstances,
+		effect: crsapitest.PageCap(3)}, weight: 1, from: time.Hour, to: 10 * time.Hour, truth: afterOutage},
 	{incident: incident{kind: "inventory is empty", action: crsapi.ActionInstances,
 		effect: crsapitest.Body(`{"Response":{"TotalCount":0,"InstanceSet":[]}}`)}, weight: 1,
 		from: time.Hour, to: 10 * time.Hour, truth: afterOutage},
@@ -85,9 +86,9 @@ var forgottenKinds = []struct {
 func (sc *scenario) addForgotten(n int) {
 	rng := sc.random(fmt.Sprint("forgotten ", n))
 	r := regions[n%len(regions)]
-	for t, generation := begin.Add(-upTo(rng, 10*day)), 0; t.Before(sc.end); generation++ {
+	for t, generation := begin.Add(-rng.upTo(10*day)), 0; t.Before(sc.end); generation++ {
 		k := forgottenKinds[(n/len(regions)+generation)%len(forgottenKinds)]
-		l := &life{Rand: rng, sc: sc, region: r, id: fmt.Sprintf("crs-forgotten-%d-%d", n, generation)}
+		l := &life{random: rng, sc: sc, region: r, id: fmt.Sprintf("crs-forgotten-%d-%d", n, generation)}
 		created := t.Truncate(time.Second)
 		l.exists = sc.exist(r.name, l.id, created)
 		known, slack := latest(created.Add(26*time.Hour), begin), readEvery+5*time.Minute
@@ -99,7 +100,7 @@ func (sc *scenario) addForgotten(n int) {
 				slack += sc.inventoried(r.name, known).Sub(known)
 			}
 		}
-		cured := created.Add(k.shortest + upTo(rng, k.longest-k.shortest)).Truncate(time.Second)
+		cured := created.Add(k.shortest + rng.upTo(k.longest-k.shortest)).Truncate(time.Second)
 		gone := cured
 		if !k.deleted {
 			cured = l.done(backup, cured)
@@ -110,6 +111,6 @@ func (sc *scenario) addForgotten(n int) {
 		l.succeeded = created
 		l.is(known, cured, cured, backup)
 		l.ends(gone)
-		t = gone.Add(upTo(rng, sc.often()))
+		t = gone.Add(rng.upTo(sc.often()))
 	}
 }

@@ -84,7 +84,8 @@ func judge(sc *scenario, n *notices) *judgement {
 // place. The sources of the alerts show no more than that.
 func (j *judgement) adjust(f fault, later []fault) *fault {
 	if f.tells(taskFailed) {
-		f.until = f.until.Add(j.seen(&f, f.known, 0).Sub(f.known)) // where the API gives the end, the day counts from there
+		// Where the API gives the end, the day counts from there.
+		f.until = f.until.Add(j.seen(&f, f.known, 0).Sub(f.known))
 	}
 	// One of a pair that was away tells of the failure for a day from when it is back.
 	for _, i := range j.sc.incidents {

@@ -2,7 +2,6 @@ package year
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -14,7 +13,7 @@ const day = 24 * time.Hour
 // life writes the rows of one instance, and the truth about them, from the past to the
 // end of the scenario.
 type life struct {
-	*rand.Rand
+	random
 	sc     *scenario
 	region region
 	id     string
@@ -31,10 +30,10 @@ type life struct {
 }
 
 func (sc *scenario) addInstance(i int) {
-	r := regions[i%3]
+	r := regions[i%len(regions)]
 	rng := sc.random(fmt.Sprintf("instance %d", i))
 	id := fmt.Sprintf("crs-%08d", i)
-	l := &life{Rand: rng, sc: sc, region: r, id: id}
+	l := &life{random: rng, sc: sc, region: r, id: id}
 	l.schedule = l.pickSchedule(r.retention)
 	l.opening = &troubles[(i+int(sc.Seed)*sc.Instances)%len(troubles)] // so that each kind happens
 	if sc.Script != nil {
@@ -55,13 +54,13 @@ func (sc *scenario) addInstance(i int) {
 
 func (l *life) pickSchedule(retention time.Duration) schedule {
 	possible := slices.DeleteFunc(slices.Clone(schedules), func(s schedule) bool { return s.needs > retention })
-	s := pick(l.Rand, possible, func(s schedule) int { return s.weight })
+	s := pick(l.random, possible, func(s schedule) int { return s.weight })
 	s.first = time.Duration(l.IntN(int(min(s.every, 6*time.Hour)/time.Minute))) * time.Minute
 	return s
 }
 
 // pick returns one of a list, at random by weight.
-func pick[T any](rng *rand.Rand, list []T, weight func(T) int) T {
+func pick[T any](rng random, list []T, weight func(T) int) T {
 	sum := 0
 	for _, e := range list {
 		sum += weight(e)
@@ -104,7 +103,7 @@ func (l *life) draw(good int) *trouble {
 	case l.sc.Script != nil || good < 3 || l.Float64() > chance:
 		return nil
 	}
-	next := pick(l.Rand, troubles, func(t trouble) int {
+	next := pick(l.random, troubles, func(t trouble) int {
 		if !possible(t) {
 			return 0
 		}
@@ -187,15 +186,10 @@ func (l *life) failure(status crsapi.Status) time.Time {
 
 func (l *life) running() time.Duration { return 2*time.Minute + l.upTo(40*time.Minute) }
 
-// upTo returns a random time of whole seconds.
-func (l *life) upTo(d time.Duration) time.Duration {
-	return time.Duration(l.Int64N(int64(d/time.Second))) * time.Second
-}
-
 // missing returns when a backup is missing: when the newest success is older than the usual
 // interval × 1.05 + 2 h, or than 26 h while fewer than three intervals between finished backups
-// are known. The usual one is the second longest, so that one exception changes nothing. Known are the backups that were
-// listed when the last one finished, and the last five.
+// are known. The usual one is the second longest, so that one exception changes nothing. Known
+// are the backups that were listed when the last one finished, and the last five.
 func (l *life) missing() time.Time {
 	if len(l.finished) < 4 {
 		return l.succeeded.Add(26 * time.Hour)

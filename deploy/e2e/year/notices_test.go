@@ -22,7 +22,8 @@ type firing struct {
 
 // identity is what makes two firings the same alert for a reader.
 func (f *firing) identity() string {
-	return fmt.Sprintf("%s %s %s", f.alert, f.labels.Get("region"), f.labels.Get("redisId")+f.labels.Get("taskName")+f.labels.Get("instance"))
+	get := f.labels.Get
+	return fmt.Sprintf("%s %s %s", f.alert, get("region"), get("redisId")+get("taskName")+get("instance"))
 }
 
 // notices follows which alerts fire, and which of them page.
@@ -137,7 +138,8 @@ func (n *notices) inhibited(target int, all []labels.Labels) bool {
 			continue
 		}
 		for source, l := range all {
-			if source != target && rule.Source.match(l) && !slices.ContainsFunc(rule.Equal, func(name string) bool { return l.Get(name) != all[target].Get(name) }) {
+			differs := func(name string) bool { return l.Get(name) != all[target].Get(name) }
+			if source != target && rule.Source.match(l) && !slices.ContainsFunc(rule.Equal, differs) {
 				return true
 			}
 		}

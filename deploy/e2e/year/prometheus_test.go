@@ -35,15 +35,17 @@ type prometheus struct {
 	evals     int            // since it was started
 	series    map[sample]*series
 	shown     []*series // by the last scrape
+	notices   *notices
 }
 
 var syntax = parser.NewParser(parser.Options{})
 
-func newPrometheus(t *testing.T, rules string) *prometheus {
+func newPrometheus(t *testing.T, rules string, n *notices) *prometheus {
 	t.Helper()
-	p := &prometheus{rulesFile: filepath.Join(t.TempDir(), "rules.yml"), engine: promql.NewEngine(promql.EngineOpts{
+	p := &prometheus{rulesFile: filepath.Join(t.TempDir(), "rules.yml"), notices: n}
+	p.engine = promql.NewEngine(promql.EngineOpts{
 		MaxSamples: 50e6, Timeout: 2 * time.Minute, LookbackDelta: 5 * time.Minute, Parser: syntax,
-	})}
+	})
 	check(t, os.WriteFile(p.rulesFile, []byte(rules), 0o600))
 	p.open(t)
 	t.Cleanup(func() { check(t, p.db.Close()) })
@@ -75,19 +77,20 @@ func (p *prometheus) open(t *testing.T) {
 	p.series = map[sample]*series{}
 }
 
-// step scrapes if Prometheus runs, and returns what fires afterwards. While it does not run,
+// step scrapes if Prometheus runs, and notices what fires afterwards. While it does not run,
 // what was scraped stays, unless it is lost. A series that ends meanwhile gets no stale marker.
-func (p *prometheus) step(t *testing.T, at time.Time, does promDoes, answers []answer) []labels.Labels {
+func (p *prometheus) step(t *testing.T, at time.Time, does promDoes, answers []answer) {
 	t.Helper()
 	if does != runs {
 		if does == lost && p.groups != nil {
 			p.open(t)
 		}
 		p.groups, p.shown = nil, nil
-		return nil
+		return
 	}
 	p.store(t, at.UnixMilli(), answers)
-	return p.evaluate(t, at.Add(evaluateAfter))
+	at = at.Add(evaluateAfter)
+	p.notices.see(at, p.evaluate(t, at))
 }
 
 // answer is what a scrape gets.
@@ -116,7 +119,8 @@ func (p *prometheus) store(t *testing.T, at int64, answers []answer) {
 	p.shown = make([]*series, 0, len(before))
 	for _, a := range answers {
 		for line := range strings.Lines(a.text) {
-			if !strings.HasPrefix(line, "crs_") && !strings.HasPrefix(line, "up ") || strings.HasPrefix(line, "crs_api_request_duration_seconds") {
+			ours := strings.HasPrefix(line, "crs_") || strings.HasPrefix(line, "up ")
+			if !ours || strings.HasPrefix(line, "crs_api_request_duration_seconds") {
 				continue // comments, the Go runtime, and what no rule reads
 			}
 			blank := strings.LastIndexByte(line, ' ')

@@ -139,7 +139,8 @@ func (sc *scenario) often() time.Duration {
 }
 
 func newScenario(o options) *scenario {
-	sc := &scenario{options: o, end: begin.AddDate(0, 0, o.Days), tasks: map[string][]*task{}, instances: map[string][]*existence{}}
+	sc := &scenario{options: o, end: begin.AddDate(0, 0, o.Days)}
+	sc.tasks, sc.instances = map[string][]*task{}, map[string][]*existence{}
 	if o.Script == nil {
 		// The exporters that read through API 2.0 go on through API 3.0, and tell nothing.
 		sc.retired = begin.Add(sc.end.Sub(begin)*3/5 + 90*time.Minute)
@@ -178,14 +179,21 @@ func newScenario(o options) *scenario {
 	return sc
 }
 
-// random returns a source that depends on the seed and a name only, so that what
-// happens to one subject does not change when another one is added.
-func (sc *scenario) random(subject string) *rand.Rand {
+// random is a source that depends on the seed and a name only, so that what happens to one
+// subject does not change when another one is added.
+type random struct{ *rand.Rand }
+
+func (sc *scenario) random(subject string) random {
 	h := sc.Seed
 	for _, c := range subject {
 		h = h*1099511628211 + uint64(c)
 	}
-	return rand.New(rand.NewPCG(sc.Seed, h))
+	return random{rand.New(rand.NewPCG(sc.Seed, h))}
+}
+
+// upTo returns a random time of whole seconds.
+func (r random) upTo(d time.Duration) time.Duration {
+	return time.Duration(r.Int64N(int64(d/time.Second))) * time.Second
 }
 
 func merge(spans []span) []span {

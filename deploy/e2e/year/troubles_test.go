@@ -60,7 +60,11 @@ var troubles = []trouble{
 		l.skip(1) // the service does not run two at a time
 		l.is(t.overdue(), l.success(), t.leaves, backup)
 	}},
-	{"backup switched off", 10, nil, backupIsOff, func(l *life) { l.isOff(2 + l.IntN(10)) }},
+	{"backup switched off", 10, nil, backupIsOff, func(l *life) {
+		known := l.missing()
+		l.skip(2 + l.IntN(10))
+		l.isUntil(known, l.success())
+	}},
 	{"backup ended with an unknown status", 3, nil, truth{right: tells(statusUnknown), explained: tells(backupMissing)}, func(l *life) {
 		l.fail(1, 42)
 	}},
@@ -125,13 +129,6 @@ func (l *life) fail(times int, status crsapi.Status) {
 	l.isUntil(known, l.success())
 }
 
-// isOff lets some slots pass without a backup.
-func (l *life) isOff(slots int) {
-	known := l.missing()
-	l.skip(slots)
-	l.isUntil(known, l.success())
-}
-
 // hangs says that a task runs for too long.
 func (l *life) hangs(t *task) { l.is(t.overdue(), t.end(), t.end(), t.taskName) }
 
@@ -144,13 +141,12 @@ func (l *life) hours(from, to int) time.Duration {
 }
 
 // delete ends the instance. Its rows stay in the list until they are too old.
-func (l *life) delete() time.Time {
+func (l *life) delete() {
 	at := l.done("deleteInstance", l.slot)
 	l.gone = true
 	l.isUntil(at, at.Add(l.region.retention))
 	l.ends(at)
 	l.slot = l.slot.Add(day)
-	return at
 }
 
 // leave takes all rows of the instance out of the list.
