@@ -39,7 +39,7 @@ fuzz:
 # A simulated year of the alerts. Another SEED is another year.
 SEED ?= 1
 year:
-	cd deploy/e2e && $(GO) test -run TestScenario -v -timeout 3h ./year -days 365 -coarse -seed $(SEED)
+	cd deploy/e2e && $(GO) test -run TestScenario -v -timeout 3h ./year -days 365 -coarse -inventory -seed $(SEED)
 
 bench:
 	$(GO) test -run '^$$' -bench 'WholeScrape|Memory' -benchtime 1x -timeout 30m ./collector
