@@ -26,14 +26,18 @@ func TestOtherActions(t *testing.T) {
 		call       func(t *testing.T, c *crsapi.Client) (any, error)
 	}
 	list := &action{
-		crsapi.ActionInstances, `{"Limit":1000,"Offset":2000,"OrderBy":"createtime","OrderType":0}`, bothOf3,
+		crsapi.ActionInstances,
+		`{"Limit":1000,"Offset":2000,"OrderBy":"createtime","OrderType":0}`,
+		bothOf3,
 		func(t *testing.T, c *crsapi.Client) (any, error) {
 			page, total, err := c.Instances(t.Context(), 2000)
 			return instances{total, page}, err
 		},
 	}
 	message := &action{
-		crsapi.ActionTaskInfo, `{"TaskId":7}`, []crsapi.API{three},
+		crsapi.ActionTaskInfo,
+		`{"TaskId":7}`,
+		[]crsapi.API{three},
 		func(t *testing.T, c *crsapi.Client) (any, error) { return c.TaskMessage(t.Context(), 7) },
 	}
 	page := func(total, rows string) string {

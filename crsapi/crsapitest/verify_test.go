@@ -57,7 +57,7 @@ func TestSignatures3(t *testing.T) {
 		at(t, test.timestamp, func(t *testing.T) {
 			srv, c := simulate(t, "3.0")
 			srv.SetAccount(crsapitest.Account{SecretID: documentID, SecretKey: documentKey})
-			for body, want := range map[string]string{"{}": "", "{} ": "AuthFailure.SignatureFailure"} {
+			for body, want := range map[string]string{"{}": "", "{ }": "AuthFailure.SignatureFailure"} {
 				r := c.request3(body, "X-TC-Language", " zh-CN")
 				r.Header.Set("Authorization", "TC3-HMAC-SHA256 Credential="+documentID+"/"+test.date+"/redis/tc3_request, SignedHeaders="+test.signed+", Signature="+test.signature)
 				if got := c.do(r).result(t).code; got != want {
