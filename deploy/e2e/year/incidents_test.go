@@ -121,8 +121,8 @@ func (sc *scenario) addIncidents(r region, kinds []incidentKind, atLeast, often 
 		if !i.from.Before(sc.end) {
 			return
 		}
-		if t = i.to; i.action == "" && i.contains(sc.retired) {
-			continue // two reasons of refusals at a time are two pages
+		if t = i.to; i.action == "" && i.from.Before(sc.retired.Add(time.Hour)) && i.to.After(sc.retired) {
+			continue // an exporter that cannot go on to API 3.0 is refused by API 2.0
 		}
 		sc.incidents = append(sc.incidents, i)
 		sc.faults = append(sc.faults, fault{
