@@ -38,8 +38,8 @@
 // An alert that goes on within a quarter of an hour after Prometheus was down has not
 // ended: Prometheus restores it.
 //
-// Not simulated: Alertmanager's grouping and repetition; two accounts, the exceptions of an
-// operator, and a wrong time zone, which deploy/prometheus/tests have.
+// Not simulated: Alertmanager's grouping and repetition; a pair of Prometheus; two accounts,
+// the exceptions of an operator, and a wrong time zone, which deploy/prometheus/tests have.
 //
 // Flags of the test binary: -seed, -days, -instances, -coarse for steps of four minutes where
 // nothing happens, -inventory for exporters that read inventories, with instances that have no

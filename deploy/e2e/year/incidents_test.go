@@ -56,7 +56,7 @@ var (
 	pair  = func(r region) bool { return len(r.exporters) > 1 }
 	alone = func(r region) bool { return len(r.exporters) == 1 }
 
-	pollsFail = truth{right: tells(pollFailing, unwatched), explained: tells(inventoryFailing), slack: 20 * time.Minute}
+	pollsFail = truth{right: tells(pollFailing, unwatched), slack: 20 * time.Minute}
 )
 
 var regionIncidents = []incidentKind{
@@ -70,8 +70,8 @@ var regionIncidents = []incidentKind{
 		from: 2 * time.Hour, to: 6 * time.Hour,
 		truth: truth{right: tells(throttled), explained: tells(pollFailing, unwatched), slack: 35 * time.Minute}},
 	{incident: incident{kind: "keys refused", effect: crsapitest.APIError(4100), blinds: true}, weight: 3,
-		from: 3 * time.Hour, to: 10 * time.Hour, truth: truth{right: tells(refused), slack: 10 * time.Minute,
-			explained: tells(pollFailing, unwatched, inventoryFailing)}},
+		from: 3 * time.Hour, to: 10 * time.Hour,
+		truth: truth{right: tells(refused), explained: tells(pollFailing, unwatched), slack: 10 * time.Minute}},
 	// An exporter whose clock is late sees a Date that is ahead. The clock of a bubble is
 	// everybody's, so that the API's header tells of it.
 	{incident: incident{kind: "clock wrong by minutes", effect: crsapitest.DateSkew(2 * time.Minute)}, weight: 2,
