@@ -77,14 +77,13 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// run runs a program until it exits and returns its output. The program must succeed.
-func run(t *testing.T, path string, args ...string) string {
+// run runs a program until it exits. The program must succeed.
+func run(t *testing.T, path string, args ...string) {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %s: %v\n%s", filepath.Base(path), strings.Join(args, " "), err, out)
 	}
-	return string(out)
 }
 
 // start starts a server program and returns a function that stops it. It also stops at

@@ -11,6 +11,7 @@ import (
 
 	"github.com/crs-exporter/crs_exporter/collector"
 	"github.com/crs-exporter/crs_exporter/crsapi"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -61,7 +62,7 @@ func selectors(t *testing.T, exposed map[string][]string, text string) [][]*labe
 	}
 	found := parser.ExtractSelectors(expr)
 	for _, matchers := range found {
-		metric := matchers[slices.IndexFunc(matchers, func(m *labels.Matcher) bool { return m.Name == labels.MetricName })].Value
+		metric := matchers[slices.IndexFunc(matchers, func(m *labels.Matcher) bool { return m.Name == model.MetricNameLabel })].Value
 		for _, m := range matchers {
 			if !slices.Contains(exposed[metric], m.Name) {
 				t.Errorf("%s: no metric %s with a label %s is exposed or recorded", text, metric, m.Name)
@@ -173,9 +174,9 @@ func loadFixture(t *testing.T) *teststorage.TestStorage {
 	for _, r := range parseRules(t, readFile(t, rulesFile)) {
 		app := store.Appender(t.Context())
 		for _, s := range evaluate(t, store, r.Expr, evalTime) {
-			b := labels.NewBuilder(s.Metric).Set(labels.MetricName, r.Record)
+			b := labels.NewBuilder(s.Metric).Set(model.MetricNameLabel, r.Record)
 			if r.Alert != "" {
-				b.Set(labels.MetricName, "ALERTS").Set("alertname", r.Alert)
+				b.Set(model.MetricNameLabel, "ALERTS").Set("alertname", r.Alert)
 				b.Set("alertstate", "firing").Set("severity", r.Labels["severity"])
 			}
 			if _, err := app.Append(0, b.Labels(), evalTime.UnixMilli(), s.F); err != nil {

@@ -204,8 +204,8 @@ func (j *judgement) found(problem, kind, what string) {
 // judgeCourse judges what happens between the first alert and the cure.
 func (v *verdict) judgeCourse(first time.Time) {
 	to := v.seen(v.fault, v.cured, 0)
-	if to.After(v.judgement.end) {
-		to = v.judgement.end
+	if to.After(v.end) {
+		to = v.end
 	}
 	if !v.optional {
 		v.judgeGaps(first, to)
@@ -334,7 +334,7 @@ func (j *judgement) judgeFiring(a *firing) {
 			kind = f.kind
 		}
 	}
-	problem, until := "", end.Add(tolerance)
+	problem, until := unexplained, end.Add(tolerance)
 	switch {
 	case began && (a.to.IsZero() && j.end.After(until) || a.to.After(until)):
 		problem = firedOn
@@ -342,8 +342,6 @@ func (j *judgement) judgeFiring(a *firing) {
 		return
 	case follows:
 		problem = early
-	default:
-		problem = unexplained
 	}
 	j.found(problem, a.alert+" at "+kind, a.String())
 }
