@@ -130,6 +130,7 @@ func (m *Mirror) Poll(ctx context.Context, inTurn int) (*Result, error) {
 		r.Notes = append(r.Notes, fmt.Sprintf("the API refuses pages of %d tasks: %d are requested", m.cfg.PageSize, m.limit))
 	}
 	if err != nil {
+		m.size.Store(int64(m.limit)) // a wrong total makes pages look short
 		return r, err
 	}
 	r.Corrections = m.show()
