@@ -171,15 +171,24 @@ func loadFixture(t *testing.T) *teststorage.TestStorage {
 		load += strings.ReplaceAll(strings.ReplaceAll(fixture, "{region", target), "#", strconv.Itoa(i+1))
 	}
 	store := promqltest.LoadedStorage(t, load)
+	evaluateRules(t, store, evalTime)
+	return store
+}
+
+// evaluateRules stores the results of the shipped rules, and returns the alerts of which the
+// conditions hold, each with its redisId.
+func evaluateRules(t *testing.T, store *teststorage.TestStorage, at time.Time) (alerts []string) {
+	t.Helper()
 	for _, r := range parseRules(t, readFile(t, rulesFile)) {
 		app := store.Appender(t.Context())
-		for _, s := range evaluate(t, store, r.Expr, evalTime) {
+		for _, s := range evaluate(t, store, r.Expr, at) {
 			b := labels.NewBuilder(s.Metric).Set(model.MetricNameLabel, r.Record)
 			if r.Alert != "" {
+				alerts = append(alerts, r.Alert+" "+s.Metric.Get("redisId"))
 				b.Set(model.MetricNameLabel, "ALERTS").Set("alertname", r.Alert)
 				b.Set("alertstate", "firing").Set("severity", r.Labels["severity"])
 			}
-			if _, err := app.Append(0, b.Labels(), evalTime.UnixMilli(), s.F); err != nil {
+			if _, err := app.Append(0, b.Labels(), at.UnixMilli(), s.F); err != nil {
 				t.Fatalf("%s: %v", b.Labels(), err)
 			}
 		}
@@ -187,7 +196,7 @@ func loadFixture(t *testing.T) *teststorage.TestStorage {
 			t.Fatalf("%s%s: %v", r.Record, r.Alert, err)
 		}
 	}
-	return store
+	return alerts
 }
 
 // TestReadme evaluates the alerts of the README, which have two lines at most, and its examples.
