@@ -1,9 +1,6 @@
 package e2e
 
 import (
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -51,23 +48,4 @@ func TestSystemdUnit(t *testing.T) {
 		t.Errorf("MemoryMax=%s", unit["MemoryMax"])
 	}
 	checkProcess(t, args, unit["Environment"], 512<<20)
-}
-
-// TestSystemdAnalyze checks the unit with systemd-analyze.
-func TestSystemdAnalyze(t *testing.T) {
-	analyze, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Skip(err)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	// systemd checks that the binary is executable. The exporter is not installed, so use the test binary.
-	unit := filepath.Join(t.TempDir(), filepath.Base(unitFile))
-	writeFile(t, unit, strings.ReplaceAll(readFile(t, unitFile), unitBinary, self))
-	// Without --recursive-errors=yes an unknown key is not an error.
-	run(t, analyze, "verify", "--recursive-errors=yes", "--man=no", unit)
-	// The threshold is ten times the highest level of exposure.
-	run(t, analyze, "security", "--offline=true", "--no-pager", "--threshold=11", unit)
 }
