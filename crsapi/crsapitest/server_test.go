@@ -3,9 +3,6 @@ package crsapitest_test
 import (
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -134,22 +131,4 @@ func TestHook(t *testing.T) {
 			t.Errorf("requests %d", got)
 		}
 	})
-}
-
-// TestImports: if the simulator used code of the client, both could have the same
-// mistake. So it uses only the types and statuses of crsapi.
-func TestImports(t *testing.T) {
-	names, _ := filepath.Glob("*.go")
-	uses := regexp.MustCompile(`\bcrsapi\.[A-Z]\w*`)
-	for _, name := range names {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, used := range uses.FindAllString(string(text), -1) {
-			if used != "crsapi.Task" && used != "crsapi.Instance" && !strings.HasPrefix(used, "crsapi.Status") {
-				t.Errorf("%s uses %s", name, used)
-			}
-		}
-	}
 }

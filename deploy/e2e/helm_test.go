@@ -3,7 +3,6 @@ package e2e
 import (
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -18,11 +17,11 @@ const chartDir = "../helm/crs-exporter"
 
 // template returns what `helm template` writes with the chart's own file of values for
 // tests, and more values. Helm cannot reach a cluster or the user's settings.
-func template(t *testing.T, chart, file, values string) (string, error) {
+func template(t *testing.T, file, values string) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
 	writeFile(t, dir+"/values.yaml", values)
-	cmd := exec.CommandContext(t.Context(), program(t, "helm"), "template", "crs-exporter", chart, "--namespace="+namespace,
+	cmd := exec.CommandContext(t.Context(), program(t, "helm"), "template", "crs-exporter", chartDir, "--namespace="+namespace,
 		"--values="+chartDir+"/ci/"+file+"-values.yaml", "--values="+dir+"/values.yaml")
 	cmd.Env = []string{"HOME=" + dir}
 	out, err := cmd.Output()
@@ -35,7 +34,7 @@ func template(t *testing.T, chart, file, values string) (string, error) {
 // install returns the objects that `helm install` creates.
 func install(t *testing.T, file, values string) cluster {
 	t.Helper()
-	out, err := template(t, chartDir, file, values)
+	out, err := template(t, file, values)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,24 +217,6 @@ func TestHelmArguments(t *testing.T) {
 	}
 }
 
-// TestHelmNotes checks that the notes show the arguments of the container.
-func TestHelmNotes(t *testing.T) {
-	chart := filepath.Join(t.TempDir(), "chart")
-	if err := os.CopyFS(chart, os.DirFS(chartDir)); err != nil {
-		t.Fatal(err)
-	}
-	// Only `helm install` prints notes, and it needs a cluster.
-	writeFile(t, chart+"/templates/zz.yaml", "notes: {{ include (print $.Template.BasePath \"/NOTES.txt\") . | toJson }}\n")
-	out, err := template(t, chart, "full", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	args := install(t, "full", "").container().Args
-	if want := "/bin/crs_exporter --check '" + strings.Join(args, "' '") + "'"; !strings.Contains(out, want) {
-		t.Errorf("the notes do not contain\n%s\n%s", want, out)
-	}
-}
-
 // TestHelmRefuses checks that Helm refuses wrong values, and an unknown key in all objects
 // but those that Kubernetes or the operator defines.
 func TestHelmRefuses(t *testing.T) {
@@ -263,7 +244,7 @@ func TestHelmRefuses(t *testing.T) {
 		refused[object+": {typo: true}"] = "at '/" + object + "': additional properties 'typo' not allowed"
 	}
 	for values, want := range refused {
-		_, err := template(t, chartDir, "minimal", values)
+		_, err := template(t, "minimal", values)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v\nwant %s", values, err, want)
 		}
