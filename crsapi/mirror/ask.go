@@ -69,8 +69,6 @@ func (m *Mirror) horizon(head *answer) int64 {
 	return min(newest, m.newest+head.date-m.newestDate-lateness)
 }
 
-func (m *Mirror) pageSize() int { return int(m.size.Load()) }
-
 // askHead requests the newest page of the list, and checks it.
 func (m *Mirror) askHead(ctx context.Context) (answer, error) {
 	a, err := m.head(ctx)
@@ -91,7 +89,7 @@ func (m *Mirror) head(ctx context.Context) (answer, error) {
 	switch {
 	case n == 0: // or an error
 	case !a.whole():
-		m.size.Store(int64(n))
+		m.size = n
 	case !m.pageTotals && (!m.contacted || n == m.limit):
 		err = m.doubt(ctx, &a)
 	}
@@ -136,7 +134,7 @@ func (m *Mirror) ask(ctx context.Context, hi int64, q crsapi.Query) (answer, err
 		return answer{}, nil // none of it is in the list
 	}
 	if q.Limit == 0 {
-		q.Limit = m.pageSize()
+		q.Limit = m.size
 	}
 	a, err := m.page(ctx, hi, q)
 	if err == nil {
@@ -199,9 +197,6 @@ func (m *Mirror) page(ctx context.Context, hi int64, q crsapi.Query) (answer, er
 	n := len(a.rows)
 	if n > q.Limit || n > a.total || n == 0 && q.Offset < a.total {
 		return a, inconsistent("a page of %d rows at limit %d and offset %d though totalCount is %d", n, q.Limit, q.Offset, a.total)
-	}
-	if n > 0 && n < min(q.Limit, a.total-q.Offset) {
-		m.size.Store(min(m.size.Load(), int64(n))) // the server caps its pages
 	}
 	return a, nil
 }

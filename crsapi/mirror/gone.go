@@ -19,7 +19,7 @@ func (m *Mirror) takeOut(ctx context.Context, upTo int64, n int) error {
 	}
 	have := m.count(upTo)
 	// If the oldest n have left, this much of the list fits in a page.
-	oldest := m.rows[min(have, n+m.pageSize()/2)-1]
+	oldest := m.rows[min(have, n+m.size/2)-1]
 	if err := m.readWindows(ctx, []int64{second(&oldest)}, []bool{true}); err != nil {
 		return err
 	}

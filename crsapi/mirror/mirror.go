@@ -86,7 +86,7 @@ type Mirror struct {
 	// What is known of the server.
 	contacted  bool          // a head was read
 	limit      int           // the page size that the server does not refuse
-	size       atomic.Int64  // rows of a page; a server may return fewer than the limit
+	size       int           // rows of a page, as the last head had; a server may return fewer than the limit
 	newest     int64         // the newest task
 	newestDate int64         // by the API's clock, when it was first seen
 	clock      *crsapi.Clock // by the Date headers
@@ -109,9 +109,8 @@ type snapshot struct {
 // New returns a Mirror without a copy.
 func New(cfg Config) *Mirror {
 	cfg.PageSize, cfg.Concurrency = max(1, cfg.PageSize), max(1, cfg.Concurrency)
-	m := &Mirror{cfg: cfg, clock: &crsapi.Clock{}, limit: cfg.PageSize, turn: beginning, newest: beginning}
+	m := &Mirror{cfg: cfg, clock: &crsapi.Clock{}, limit: cfg.PageSize, size: cfg.PageSize, turn: beginning, newest: beginning}
 	m.shown.known = beginning
-	m.size.Store(int64(cfg.PageSize))
 	return m
 }
 
@@ -130,7 +129,6 @@ func (m *Mirror) Poll(ctx context.Context, inTurn int) (*Result, error) {
 		r.Notes = append(r.Notes, fmt.Sprintf("the API refuses pages of %d tasks: %d are requested", m.cfg.PageSize, m.limit))
 	}
 	if err != nil {
-		m.size.Store(int64(m.limit)) // a wrong total makes pages look short
 		return r, err
 	}
 	r.Corrections = m.show()
@@ -285,7 +283,7 @@ func (m *Mirror) prove(ctx context.Context, head *answer) error {
 				return err
 			}
 		case !s.clean:
-		case have < s.left || len(s.at) > 0 && common(m.between(s.lo-1, s.lo), s.at) < len(s.at):
+		case have < s.left || common(m.between(s.lo-1, s.lo), s.at) < len(s.at):
 			return irregular{text: "the list has tasks that were not listed in their place before"}
 		case s.pages > 0 && head.last() > m.known:
 			// Tasks may have entered the pages below the head, while as many left.
@@ -306,6 +304,6 @@ func (m *Mirror) boundsWork(ctx context.Context) bool {
 	if err != nil || head.whole() || m.unsorted || len(m.rows) == 0 {
 		return false
 	}
-	s, err := m.down(ctx, head, second(&m.rows[max(0, len(m.rows)-4*m.pageSize())]))
+	s, err := m.down(ctx, head, second(&m.rows[max(0, len(m.rows)-4*m.size)]))
 	return err == nil && s.clean
 }

@@ -30,7 +30,7 @@ func (m *Mirror) readByOffset(ctx context.Context, first answer, lo, hi int64) (
 	widest := m.cfg.Lister.API().MaxPageSize()
 	for i := 0; futile < maxFutile; i++ {
 		if i > 0 {
-			size := min(m.pageSize(), m.limit)
+			size := min(m.size, m.limit)
 			sizes := []int{max(size, widest), size, size - size/10, size - size/4}
 			first, err = m.page(ctx, hi, crsapi.Query{Limit: sizes[(i-1)%len(sizes)]})
 			if isRefused(err) && widest > m.limit {
@@ -103,7 +103,7 @@ func (m *Mirror) readPages(ctx context.Context, a answer, lo, hi int64) (pages [
 // If the last page is full, the one behind it must be empty.
 func (m *Mirror) readAllPages(ctx context.Context, first answer, _, hi int64) (pages [][]row, rest answer, err error) {
 	size := len(first.rows)
-	if size == first.total && size < m.limit {
+	if first.whole() {
 		return [][]row{first.rows}, rest, nil
 	}
 	pages = make([][]row, first.total/size+1)
@@ -172,7 +172,7 @@ func (m *Mirror) readList(ctx context.Context) error {
 // list is that in the copy, except within its second.
 func (m *Mirror) readPlaces(ctx context.Context, lo, hi int64) ([]row, error) {
 	var all answer
-	size, n := m.pageSize(), len(m.rows)
+	size, n := m.size, len(m.rows)
 	for i := (n - m.count(hi)) / size * size; i < n-m.count(lo); i += size {
 		a, err := m.page(ctx, endless, crsapi.Query{Limit: size, Offset: i})
 		if err != nil {
@@ -193,7 +193,7 @@ func (m *Mirror) readPlaces(ctx context.Context, lo, hi int64) ([]row, error) {
 // takeOutOldest takes tasks out of the copy that are older than the last page of a list
 // of so many tasks.
 func (m *Mirror) takeOutOldest(ctx context.Context, total int) error {
-	size := m.pageSize()
+	size := m.size
 	a, err := m.page(ctx, endless, crsapi.Query{Limit: size, Offset: (total - 1) / size * size})
 	if err != nil {
 		return err

@@ -124,8 +124,8 @@ func (m *Mirror) readFirst(ctx context.Context) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := min(m.cfg.Concurrency, head.total/m.pageSize()/6)
-	m.expect(head.total/m.pageSize() + max(n, 1))
+	n := min(m.cfg.Concurrency, head.total/m.size/6)
+	m.expect(head.total/m.size + max(n, 1))
 	if n < 2 {
 		return &head, nil
 	}

@@ -12,7 +12,7 @@ import (
 // each. A page has all tasks of a window and at least one that is older.
 func (m *Mirror) windows(last int64) (cuts []int64) {
 	rows := m.rows[:m.count(last)]
-	size := max(1, m.pageSize()-1)
+	size := max(1, m.size-1)
 	for len(rows) > size {
 		n := upTo(rows[:size], second(&rows[size])-1) // whole seconds
 		if n == 0 {
@@ -41,7 +41,7 @@ func (m *Mirror) belowHead(inTurn int) []int64 {
 // top returns the second down to which the head shows all tasks, even if new ones
 // take a part of it.
 func (m *Mirror) top(inTurn int) int64 {
-	n := m.pageSize()
+	n := m.size
 	if len(m.rows) <= n {
 		return beginning
 	}
