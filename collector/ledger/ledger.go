@@ -139,7 +139,7 @@ func (l *Ledger) Apply(b Batch) (changed bool) {
 	}
 	date := b.Date.Unix()
 	if date/hour != l.state.Seen/hour {
-		changed = l.forget(date) || changed
+		l.forget(date)
 	}
 	l.state.Seen = date
 	return l.release() || changed || old
@@ -273,9 +273,9 @@ func (l *Ledger) release() (released bool) {
 }
 
 // forget drops seconds that left the list longer than the retention ago, and instances
-// without any second. It reports whether there were such instances. What was dropped is
-// history: the horizon moves up to it, but not to a time at which tasks may still appear.
-func (l *Ledger) forget(date int64) (dropped bool) {
+// without any second. What was dropped is history: the horizon moves up to it, but not to
+// a time at which tasks may still appear.
+func (l *Ledger) forget(date int64) {
 	limit, known := date-retention, map[string]bool{} // by redisId
 	for _, e := range l.state.Entries {
 		e.Seconds = slices.DeleteFunc(e.Seconds, func(s Second) bool {
@@ -289,10 +289,8 @@ func (l *Ledger) forget(date int64) (dropped bool) {
 			known[e.RedisID] = true
 		}
 	}
-	before := len(l.index)
 	maps.DeleteFunc(l.index, func(s Series, _ *entry) bool { return !known[s.RedisID] })
 	l.state.Entries = slices.DeleteFunc(l.state.Entries, func(e *entry) bool { return !known[e.RedisID] })
-	return len(l.index) < before
 }
 
 // Counters returns all counters, ordered by series. Later batches do not change them.
