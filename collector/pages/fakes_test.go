@@ -167,7 +167,7 @@ func some() map[string][]crsapi.Task {
 	gz = append(gz,
 		task("crs-good", "sessions", "resizeInstance", at(0, 450*time.Minute), running),
 		task("crs-failed", "carts", "backupInstance", at(2, time.Hour), ok),
-		task("crs-failed", "carts", "backupInstance", at(1, time.Hour), bad),
+		task("crs-failed", "carts", "backupInstance", at(1, time.Hour), crsapi.StatusError),
 		task("crs-failed", "carts", "backupInstance", at(1, 70*time.Minute), ok),
 		task("crs-failed", "carts", "backupInstance", at(0, time.Hour), bad),
 		task("crs-missing", "Ranking", "backupInstance", at(3, 2*time.Hour), ok),

@@ -55,7 +55,7 @@ func TestFilters(t *testing.T) {
 			"redisName=rank":                  1,
 			"taskName=AUTOBACKUP":             2,
 			"taskName=backup":                 0,
-			"status=failed&status=executing":  6,
+			"status=failed&status=executing":  5,
 			"day=1999-12-31":                  5,
 			"since=0s":                        0,
 			"until=5d":                        3,
