@@ -299,6 +299,32 @@ func TestLate(t *testing.T) {
 	}
 }
 
+// TestFuture: while a task is listed with a time of the future, or all are, what is new is
+// no correction, and costs no more.
+func TestFuture(t *testing.T) {
+	for _, all := range []bool{false, true} {
+		s := plain(crsapi.API30, 500, 10, 5)
+		ahead := int64(8 * 60 * 60)
+		if all {
+			s.clock -= ahead
+		} else {
+			s.add(newNode("crs-scheduled", "backupInstance", s.clock+ahead, crsapi.StatusPending))
+			ahead = 0
+		}
+		m := newMirror(s, 100)
+		for range 5 {
+			r := poll(t, m, 0)
+			if expect(t, r, s); r.Corrections > 0 {
+				t.Errorf("all %t: %d corrections", all, r.Corrections)
+			}
+			s.clock += 120 + ahead
+			s.submit(3)
+			s.clock -= ahead
+		}
+		limit(t, "five polls", s, 6+4)
+	}
+}
+
 // TestShortList: the first contact finds out whether its only page is all.
 func TestShortList(t *testing.T) {
 	for _, n := range []int{0, 5, 100} {
