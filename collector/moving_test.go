@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,11 +21,11 @@ import (
 
 var scrapes = flag.Int("scrapes", 30, "how often TestMovingList scrapes each list")
 
-// scriptedList is the list at a step, which is ten seconds. A task is submitted at every step, is
-// pending, then executing, then ends, some late, and leaves after 90 steps. Every 40 steps an
-// instance is new.
+// scriptedList is the list at a step, which is ten seconds, newest first. A task is submitted
+// at every step, is pending, then executing, then ends, some late, and leaves after 90 steps.
+// Every 40 steps an instance is new.
 func scriptedList(step int) (tasks []crsapi.Task) {
-	for i := max(0, step-90); i <= step; i++ {
+	for i := step; i >= max(0, step-90); i-- {
 		luck := rand.New(rand.NewPCG(7, uint64(i)))
 		end := []crsapi.Status{crsapi.StatusSucceeded, crsapi.StatusFailed}[luck.IntN(2)]
 		life := []crsapi.Status{crsapi.StatusPending, crsapi.StatusExecuting, end}
@@ -98,13 +99,17 @@ func TestMovingList(t *testing.T) {
 // it rests, the statuses are those of the list, and no end of a task is lost or counted twice.
 // Memory does not leak. The result is how many scrapes were up.
 func scrapeMoving(t *testing.T, s *simulator, how collector.Sync, seed uint64) (up int) {
-	const first, headroom = 100, 4 << 20 // bytes by which the heap may grow after a quarter of the scrapes
+	const first, headroom = 101, 4 << 20 // bytes by which the heap may grow after a quarter of the scrapes
 	var mu sync.Mutex
 	luck, rate, heap := rand.New(rand.NewPCG(seed, 3)), 0.0, uint64(0)
-	from, step := first, first // from is the first step that the next scrape may see
+	from, step := first, first-1 // from is the first step that the next scrape may see
 	advance := func() {
 		step++
-		s.SetTasks(guangzhou, scriptedList(step))
+		tasks := scriptedList(step)
+		if seed == 2 { // which is read by limit and offset
+			slices.Reverse(tasks)
+		}
+		s.SetTasks(guangzhou, tasks)
 	}
 	s.OnRequest(func(crsapitest.Request) {
 		mu.Lock()
@@ -114,7 +119,7 @@ func scrapeMoving(t *testing.T, s *simulator, how collector.Sync, seed uint64) (
 		}
 	})
 	s.pageSize = 10
-	s.SetTasks(guangzhou, scriptedList(first))
+	advance()
 	e := s.watch(t, collector.Config{Sync: how, FullSyncInterval: 2 * time.Minute})
 	var got samples
 	for n := range *scrapes + 4 {

@@ -2,6 +2,7 @@ package mirror_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -156,5 +157,37 @@ func TestCostByOffset(t *testing.T) {
 				try("all of a moving list", mirror.All, 6+2, func() {})
 			}
 		})
+	}
+}
+
+// TestMovingByOffset: what is shown of a list that moves between its pages is the list of
+// one moment of the poll.
+func TestMovingByOffset(t *testing.T) {
+	for _, h := range []habits{{end: "ignored"}, {order: "oldest"}} {
+		s := plain(crsapi.API20, 350, 10, 5)
+		s.habits = h
+		s.before = func(s *server, _ crsapi.Query) {
+			if s.luck.IntN(6) == 0 {
+				s.clock += 10
+				s.submit(1)
+				s.nodes = s.nodes[:len(s.nodes)-1]
+			}
+		}
+		m, whole := newMirror(s, 100), 0
+		for range 40 {
+			s.reset()
+			r, err := m.Poll(t.Context(), mirror.All)
+			if err != nil {
+				continue
+			}
+			whole++
+			is := func(v []*node) bool { return slices.Equal((&server{nodes: v}).tasks(), sorted(r.Tasks)) }
+			if !slices.ContainsFunc(s.versions, is) {
+				t.Errorf("%+v: %d tasks, of no moment", h, len(r.Tasks))
+			}
+		}
+		if whole < 20 {
+			t.Errorf("%+v: %d polls of 40 are whole", h, whole)
+		}
 	}
 }
