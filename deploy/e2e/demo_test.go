@@ -55,9 +55,7 @@ func scrapeDemo(t *testing.T, at time.Duration) (scrapes []shown) {
 			cfg.Credentials = credentials.Static{SecretID: demo.SecretID, SecretKey: demo.SecretKey}
 			configs = append(configs, cfg)
 		}
-		e, err := collector.New(collector.Config{
-			Regions: demo.Regions(), Dial: collector.DialAPIs(configs...), Inventory: time.Minute,
-		})
+		e, err := collector.New(collector.Config{Regions: demo.Regions(), Dial: collector.DialAPIs(configs...), Inventory: time.Minute})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,10 +88,10 @@ func evaluateShown(t *testing.T, store *teststorage.TestStorage, shown shown) (a
 			continue // the Go runtime has no labels
 		}
 		metric, err := syntax.ParseMetric(series + "}")
-		if err != nil {
-			t.Fatal(err)
+		if err == nil {
+			_, err = app.Append(0, metric, shown.at.UnixMilli(), number)
 		}
-		if _, err := app.Append(0, metric, shown.at.UnixMilli(), number); err != nil {
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

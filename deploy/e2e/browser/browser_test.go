@@ -4,7 +4,6 @@ package browser
 import (
 	"context"
 	"flag"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,7 +16,6 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/chromedp"
-	"github.com/chromedp/chromedp/kb"
 )
 
 var screenshots = flag.String("screenshots", "", "folder to write screenshots to")
@@ -127,28 +125,6 @@ func (b *browser) use(l look) {
 	})
 }
 
-// contrast returns the texts whose contrast with their background is below 4.5, as
-// WCAG 2.2 has it for level AA.
-const contrast = `(() => {
-	const channels = color => color.match(/[\d.]+/g).map(Number);
-	const luminance = ([r, g, b]) => {
-		const [x, y, z] = [r, g, b].map(v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-		return .2126 * x + .7152 * y + .0722 * z;
-	};
-	const behind = e => {
-		const c = e ? channels(getComputedStyle(e).backgroundColor) : [255, 255, 255];
-		return c.length < 4 || c[3] > 0 ? c : behind(e.parentElement);
-	};
-	const poor = new Set();
-	for (const e of document.querySelectorAll('body *')) {
-		if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
-		const [a, b] = [luminance(channels(getComputedStyle(e).color)), luminance(behind(e))];
-		const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-		if (ratio < 4.5) poor.add(e.className + ' ' + e.textContent.trim().slice(0, 40) + ' ' + ratio.toFixed(2));
-	}
-	return [...poor];
-})()`
-
 // TestLooks opens each page in light and dark, on a screen and a phone.
 func TestLooks(t *testing.T) {
 	b := openBrowser(t)
@@ -156,38 +132,12 @@ func TestLooks(t *testing.T) {
 		b.use(l)
 		for _, page := range pages {
 			b.open(page)
-			if poor := evaluate[[]string](b, contrast); len(poor) > 0 {
-				t.Errorf("%s of %s: low contrast of %q", name, page, poor)
-			}
 			if width := evaluate[int64](b, `document.documentElement.scrollWidth`); width > l.width {
 				t.Errorf("%s of %s: the page is %d wide, the screen %d", name, page, width, l.width)
 			}
 			dark := evaluate[bool](b, `getComputedStyle(document.body).backgroundColor.match(/\d+/)[0] < 128`)
 			if dark != (l.scheme == "dark") {
 				t.Errorf("%s of %s: the background is dark: %t", name, page, dark)
-			}
-		}
-	}
-}
-
-// TestKeyboard walks through each page with the Tab key.
-func TestKeyboard(t *testing.T) {
-	const focusable = `[...document.querySelectorAll('a[href], input, select, button, [tabindex]')]`
-	const focused = `(() => {
-		const e = document.activeElement, s = getComputedStyle(e), box = e.getBoundingClientRect();
-		const visible = s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2 &&
-			box.left >= 0 && box.right > 0 && box.top < innerHeight && box.bottom > 0;
-		return ` + focusable + `.indexOf(e) + (visible ? '' : ' without a visible focus: ' + e.outerHTML.slice(0, 100));
-	})()`
-	b := openBrowser(t)
-	b.use(looks["light"])
-	for _, page := range append(pages, "/tasks?status=error", "/tasks?redisName=nothing") {
-		b.open(page)
-		for i := range evaluate[int](b, focusable+`.length`) {
-			run(b, chromedp.KeyEvent(kb.Tab))
-			if state := evaluate[string](b, focused); state != fmt.Sprint(i) {
-				t.Errorf("%s: Tab %d reaches element %s", page, i, state)
-				break
 			}
 		}
 	}
