@@ -283,12 +283,14 @@ func TestInventoryOfWatchedInstances(t *testing.T) {
 		time.Sleep(1000 * time.Hour)
 		s := newSimulator(t, crsapi.API30)
 		s.SetTasks(guangzhou, []crsapi.Task{backupOf("crs-a", time.Hour, crsapi.StatusSucceeded)})
-		s.SetInstances(guangzhou, []crsapi.Instance{existing("crs-a", 50*time.Hour), existing("crs-b", 50*time.Hour)})
-		e := s.watch(t, collector.Config{Inventory: 15 * time.Minute, RedisIDs: []string{"crs-a"}, Lookback: 12 * time.Hour})
+		s.SetInstances(guangzhou, []crsapi.Instance{existing("crs-a", 50*time.Hour), existing("crs-b", 50*time.Hour), existing("crs-c", 50*time.Hour)})
+		e := s.watch(t, collector.Config{Inventory: 15 * time.Minute, RedisIDs: []string{"crs-a", "crs-c"}, Lookback: 12 * time.Hour})
 		scrape(t, e)
 		synctest.Wait()
 		a := fmt.Sprintf(deadlineSeries, "crs-a")
-		scrape(t, e).want(t, samples{inventoryInstances: "1", a: at(25), fmt.Sprintf(deadlineSeries, "crs-b"): ""})
+		scrape(t, e).want(t, samples{
+			inventoryInstances: "2", a: at(25), fmt.Sprintf(deadlineSeries, "crs-b"): "", fmt.Sprintf(goodSeries, "crs-c"): at(-12),
+		})
 		s.SetInstances(guangzhou, []crsapi.Instance{existing("crs-b", 50*time.Hour)})
 		next(t, e).want(t, samples{inventoryInstances: "0", a: "+Inf"})
 	})
