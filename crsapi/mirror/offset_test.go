@@ -160,8 +160,7 @@ func TestCostByOffset(t *testing.T) {
 	}
 }
 
-// TestMovingByOffset: what is shown of a list that moves between its pages is the list of
-// one moment of the poll.
+// TestMovingByOffset: of a list that moves between its pages, one moment of the poll is shown.
 func TestMovingByOffset(t *testing.T) {
 	for _, h := range []habits{{end: "ignored"}, {order: "oldest"}} {
 		s := plain(crsapi.API20, 350, 10, 5)

@@ -25,11 +25,11 @@ func (sc *scenario) exist(region, id string, created time.Time) *existence {
 	return e
 }
 
-// inventoried returns from when on an inventory of a region may have what happened at a time.
-// It has it readEvery later at the latest.
-func (sc *scenario) inventoried(region string, t time.Time) time.Time {
+// inventoried returns from when on an inventory of a region, or of an exporter of a pair, may have
+// what happened at a time. It has it readEvery later at the latest.
+func (sc *scenario) inventoried(region, exporter string, t time.Time) time.Time {
 	for _, i := range sc.incidents {
-		if (i.action != "" || i.blinds) && i.region == region && !t.Before(i.from.Add(-readEvery)) && t.Before(i.to) {
+		if (i.action != "" || i.blinds || i.exporter != "" && i.exporter == exporter) && i.region == region && !t.Before(i.from.Add(-readEvery)) && t.Before(i.to) {
 			t = i.to
 		}
 	}
@@ -45,7 +45,10 @@ func (l *life) ends(at time.Time) {
 			kind:  "deleted, and no inventory since then",
 			tells: truth{right: tells(backupMissing, backupFailed), optional: true},
 		}
-		seen := l.sc.inventoried(l.region.name, at).Add(readEvery)
+		seen := at // by each exporter: one of a pair may be left that was away
+		for _, e := range l.region.exporters {
+			seen = latest(seen, l.sc.inventoried(l.region.name, e.address, at).Add(readEvery))
+		}
 		l.is(at, seen, seen, backup)
 	}
 }
@@ -95,9 +98,9 @@ func (sc *scenario) addForgotten(n int) {
 		if k.listed {
 			l.done("newInstance", created)
 		} else {
-			known = latest(known, sc.inventoried(r.name, created))
+			known = latest(known, sc.inventoried(r.name, "", created))
 			if !r.exporters[0].state {
-				slack += sc.inventoried(r.name, known).Sub(known)
+				slack += sc.inventoried(r.name, "", known).Sub(known)
 			}
 		}
 		cured := created.Add(k.shortest + rng.upTo(k.longest-k.shortest)).Truncate(time.Second)

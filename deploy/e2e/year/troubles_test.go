@@ -82,7 +82,7 @@ var troubles = []trouble{
 		l.is(t.end(), cured, cured, t.taskName)
 	}},
 
-	{"window moved", 4, nightly, nothingWrong, func(l *life) {
+	{"window moved", 4, func(l *life) bool { return nightly(l) && len(l.finished) > 3 }, nothingWrong, func(l *life) {
 		by := time.Hour + l.upTo(90*time.Minute)
 		l.first += by
 		l.slot = l.slot.Add(by)
