@@ -90,8 +90,11 @@ func (m *Mirror) head(ctx context.Context) (answer, error) {
 	case n == 0: // or an error
 	case !a.whole():
 		m.size = n
-	case !m.pageTotals && (!m.contacted || n == m.limit):
-		err = m.doubt(ctx, &a)
+	default:
+		m.size = m.limit // the list is too short to show a cap
+		if !m.pageTotals && (!m.contacted || n == m.limit) {
+			err = m.doubt(ctx, &a)
+		}
 	}
 	m.contacted = m.contacted || err == nil
 	return a, err

@@ -86,7 +86,7 @@ type Mirror struct {
 	// What is known of the server.
 	contacted  bool          // a head was read
 	limit      int           // the page size that the server does not refuse
-	size       int           // rows of a page, as the last head had; a server may return fewer than the limit
+	size       int           // rows of a page: fewer than the limit if a server caps its pages
 	newest     int64         // the newest task
 	newestDate int64         // by the API's clock, when it was first seen
 	clock      *crsapi.Clock // by the Date headers

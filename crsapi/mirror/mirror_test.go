@@ -92,7 +92,7 @@ func (s *server) submit(n int) {
 }
 
 // TestWrongPages: totals that cannot be right fail the first poll, by bounds or not. They and
-// an empty page fail a poll that has a copy. The next full reading works, and has no more pages.
+// an empty page fail a poll that has a copy. The full readings after it have no more pages.
 func TestWrongPages(t *testing.T) {
 	for name, wrong := range map[string]func(q crsapi.Query, p *crsapi.Page){
 		"total too small": func(_ crsapi.Query, p *crsapi.Page) { p.TotalCount /= 2 },
@@ -110,10 +110,9 @@ func TestWrongPages(t *testing.T) {
 		},
 	} {
 		for _, test := range []struct {
-			end      string
-			tasks    int
-			requests int
-		}{{"", 500, 7}, {"", 100, 2}, {"refused", 500, 10}} {
+			end             string
+			tasks, requests int
+		}{{"", 460, 7}, {"", 50, 2}, {"refused", 460, 10}} {
 			for _, hasCopy := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/%+v, has a copy: %t", name, test, hasCopy), func(t *testing.T) {
 					s := plain(crsapi.API30, test.tasks, 10, 5)
@@ -125,13 +124,16 @@ func TestWrongPages(t *testing.T) {
 					}
 					s.after = wrong
 					_, err := m.Poll(t.Context(), 0)
-					if noneBelow := test.tasks == 100 && strings.Contains(name, "below"); !noneBelow && !isDecode(err) {
+					if noneBelow := test.tasks == 50 && strings.Contains(name, "below"); !noneBelow && !isDecode(err) {
 						t.Errorf("error %v", err)
 					}
 					s.after = nil
 					s.reset()
-					expect(t, poll(t, m, mirror.All), s)
-					limit(t, "after it", s, test.requests)
+					s.submit(40)
+					for range 2 {
+						expect(t, poll(t, m, mirror.All), s)
+						limit(t, "after it", s, test.requests)
+					}
 				})
 			}
 		}
@@ -299,23 +301,19 @@ func TestLate(t *testing.T) {
 	}
 }
 
-// TestFuture: while a task is listed with a time of the future, or all are, what is new is
-// no correction, and costs no more.
+// TestFuture: a task of the future, or an API whose tasks all are, makes no new task a correction.
 func TestFuture(t *testing.T) {
-	for _, all := range []bool{false, true} {
+	const hours = 8 * 60 * 60
+	for _, ahead := range []int64{0, hours} { // of the API's clock are all tasks, or one
 		s := plain(crsapi.API30, 500, 10, 5)
-		ahead := int64(8 * 60 * 60)
-		if all {
-			s.clock -= ahead
-		} else {
-			s.add(newNode("crs-scheduled", "backupInstance", s.clock+ahead, crsapi.StatusPending))
-			ahead = 0
+		if s.clock -= ahead; ahead == 0 {
+			s.add(newNode("crs-scheduled", "backupInstance", s.clock+hours, crsapi.StatusPending))
 		}
 		m := newMirror(s, 100)
 		for range 5 {
 			r := poll(t, m, 0)
 			if expect(t, r, s); r.Corrections > 0 {
-				t.Errorf("all %t: %d corrections", all, r.Corrections)
+				t.Errorf("all ahead by %d s: %d corrections", ahead, r.Corrections)
 			}
 			s.clock += 120 + ahead
 			s.submit(3)
