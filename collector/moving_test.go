@@ -98,10 +98,10 @@ func TestMovingList(t *testing.T) {
 // it rests, the statuses are those of the list, and no end of a task is lost or counted twice.
 // Memory does not leak. The result is how many scrapes were up.
 func scrapeMoving(t *testing.T, s *simulator, how collector.Sync, seed uint64) (up int) {
-	const first, headroom = 101, 4 << 20 // bytes by which the heap may grow after a quarter of the scrapes
+	const first, headroom = 100, 4 << 20 // bytes by which the heap may grow after a quarter of the scrapes
 	var mu sync.Mutex
 	luck, rate, heap := rand.New(rand.NewPCG(seed, 3)), 0.0, uint64(0)
-	from, step := first, first-1 // from is the first step that the next scrape may see
+	from, step := first, first // from is the first step that the next scrape may see
 	advance := func() {
 		step++
 		s.SetTasks(guangzhou, scriptedList(step))
@@ -114,7 +114,7 @@ func scrapeMoving(t *testing.T, s *simulator, how collector.Sync, seed uint64) (
 		}
 	})
 	s.pageSize = 10
-	advance()
+	s.SetTasks(guangzhou, scriptedList(first))
 	e := s.watch(t, collector.Config{Sync: how, FullSyncInterval: 2 * time.Minute})
 	var got samples
 	for n := range *scrapes + 4 {

@@ -29,7 +29,8 @@ func (sc *scenario) exist(region, id string, created time.Time) *existence {
 // what happened at a time. It has it readEvery later at the latest.
 func (sc *scenario) inventoried(region, exporter string, t time.Time) time.Time {
 	for _, i := range sc.incidents {
-		if (i.action != "" || i.blinds || i.exporter != "" && i.exporter == exporter) && i.region == region && !t.Before(i.from.Add(-readEvery)) && t.Before(i.to) {
+		fails := i.action != "" || i.blinds || i.exporter != "" && i.exporter == exporter
+		if fails && i.region == region && !t.Before(i.from.Add(-readEvery)) && t.Before(i.to) {
 			t = i.to
 		}
 	}
